@@ -1,0 +1,147 @@
+/* Socket addresses, and the calls that tell them: getpeername, getsockname. */
+#include "shim.h"
+
+#include <poll.h>
+#include <string.h>
+
+static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+static uint16_t swap16(uint16_t v)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return __builtin_bswap16(v);
+#else
+	return v;
+#endif
+}
+
+bool address_read(const struct sockaddr *addr, socklen_t len, struct tw_addr *out)
+{
+	union address a;
+	memset(out, 0, sizeof *out);
+	if (!addr || len < sizeof a.any.sa_family)
+		return false;
+	memcpy(&a, addr, len < sizeof a ? len : sizeof a);
+	out->family = a.any.sa_family;
+	if (a.any.sa_family == AF_INET && len >= sizeof a.in) {
+		out->port = swap16(a.in.sin_port);
+		memcpy(out->ip, &a.in.sin_addr, 4);
+		return true;
+	}
+	/* RFC 2133's sockaddr_in6 had no scope; the kernel still takes it. */
+	if (a.any.sa_family == AF_INET6 && len >= offsetof(struct sockaddr_in6, sin6_scope_id)) {
+		out->port = swap16(a.in6.sin6_port);
+		out->scope = len >= sizeof a.in6 ? a.in6.sin6_scope_id : 0;
+		memcpy(out->ip, &a.in6.sin6_addr, 16);
+		return true;
+	}
+	return false;
+}
+
+socklen_t address_write(const struct tw_addr *addr, union address *out)
+{
+	memset(out, 0, sizeof *out);
+	out->any.sa_family = addr->family;
+	if (addr->family == AF_INET) {
+		out->in.sin_port = swap16(addr->port);
+		memcpy(&out->in.sin_addr, addr->ip, 4);
+		return sizeof out->in;
+	}
+	out->in6.sin6_port = swap16(addr->port);
+	out->in6.sin6_scope_id = addr->scope;
+	memcpy(&out->in6.sin6_addr, addr->ip, 16);
+	return sizeof out->in6;
+}
+
+static bool synthetic4(const uint8_t *ip)
+{
+	return ip[0] == 198 && (ip[1] & 0xfe) == 18;
+}
+
+bool address_synthetic(const struct tw_addr *addr)
+{
+	static const uint8_t v6[6] = {0x20, 0x01, 0x00, 0x02, 0x00, 0x00};
+	if (addr->family == AF_INET)
+		return synthetic4(addr->ip);
+	if (memcmp(addr->ip, mapped_prefix, sizeof mapped_prefix) == 0)
+		return synthetic4(addr->ip + 12);
+	return memcmp(addr->ip, v6, sizeof v6) == 0;
+}
+
+long address_resolve(struct tw_addr *addr, char *name)
+{
+	struct tw_request request;
+	struct tw_reply reply;
+	request_init(&request, TW_ADDRESS);
+	request.count = 1;
+	request.addrs[0] = *addr;
+	long r = control_ask(&request, -1, &reply, NULL);
+	if (r < 0)
+		return r;
+	if (reply.answer != TW_ANSWER_ADDRS || reply.count != 1)
+		return -EHOSTUNREACH;
+	*addr = reply.addrs[0];
+	if (name)
+		memcpy(name, reply.name, TW_NAME_SIZE);
+	return 0;
+}
+
+void address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
+                  socklen_t *len)
+{
+	memcpy(to, from, *len < from_len ? *len : from_len);
+	*len = from_len;
+}
+
+/*
+ * Whether setup has ended well. A channel that is writable has; one that is not is
+ * still being set up, or full.
+ */
+static long channel_connected(int fd, const struct channel *channel)
+{
+	long events = socket_poll(fd, POLLOUT);
+	if (events < 0)
+		return events;
+	if (events & (POLLERR | POLLHUP))
+		return -ENOTCONN;
+	if (events & POLLOUT)
+		return 0;
+	struct tw_request request;
+	struct tw_reply reply;
+	request_init(&request, TW_VERDICT);
+	request.channel = channel->id;
+	long r = control_ask(&request, -1, &reply, NULL);
+	if (r < 0)
+		return r;
+	return reply.answer == TW_ANSWER_GOOD ? 0 : -ENOTCONN;
+}
+
+EXPORT int getpeername(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+	struct channel channel;
+	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
+		__typeof__(&getpeername) real = NEXT(getpeername);
+		return real ? real(fd, addr, len) : finish(SYS(SYS_getpeername, fd, addr, len));
+	}
+	long r = channel_connected(fd, &channel);
+	if (r == 0) {
+		union address peer;
+		address_copy(&peer, address_write(&channel.peer, &peer), addr, len);
+	}
+	return finish(r);
+}
+
+EXPORT int getsockname(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+	struct channel channel;
+	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
+		__typeof__(&getsockname) real = NEXT(getsockname);
+		return real ? real(fd, addr, len) : finish(SYS(SYS_getsockname, fd, addr, len));
+	}
+	long upstream = channel_borrow(&channel, TW_UPSTREAM);
+	if (upstream < 0)
+		return finish(upstream);
+	long r = SYS(SYS_getsockname, upstream, addr, len);
+	SYS(SYS_close, upstream);
+	return finish(r);
+}

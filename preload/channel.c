@@ -1,0 +1,135 @@
+/* Descriptors that are channels: telling them apart, and putting them in place. */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+
+static const char hex[] = "0123456789abcdef";
+
+/* Reads digits hexadecimal digits at s; a wrong one reads as 0. */
+static uint64_t read_hex(const char *s, int digits)
+{
+	uint64_t v = 0;
+	while (digits--) {
+		unsigned d = 0;
+		while (d < 15 && hex[d] != *s)
+			d++;
+		v = v << 4 | (hex[d] == *s ? d : 0);
+		s++;
+	}
+	return v;
+}
+
+/* Where the parts of a channel's name stand: see wire.h. */
+enum {
+	AT_PREFIX = 1,
+	AT_CHANNEL = AT_PREFIX + sizeof TW_NAME_PREFIX - 1,
+	AT_FAMILY = AT_CHANNEL + 16 + 1,
+	AT_PORT = AT_FAMILY + 1,
+	AT_SCOPE = AT_PORT + 4,
+	AT_IP = AT_SCOPE + 8,
+	SHORTEST = AT_IP + 2 * 4,
+};
+
+long socket_kind(int fd, struct channel *channel)
+{
+	union address own;
+	socklen_t len = sizeof own;
+	long r = SYS(SYS_getsockname, fd, &own, &len);
+	if (r < 0)
+		return r;
+	const char *path = own.un.sun_path;
+	size_t n = len - offsetof(struct sockaddr_un, sun_path);
+	if (own.any.sa_family != AF_UNIX || n < SHORTEST || n > sizeof own.un.sun_path ||
+	    path[0] != '\0' ||
+	    memcmp(path + AT_PREFIX, TW_NAME_PREFIX, sizeof TW_NAME_PREFIX - 1) != 0)
+		return own.any.sa_family;
+
+	bool v6 = path[AT_FAMILY] == '6';
+	if (v6 && n < AT_IP + 2 * 16)
+		return AF_UNIX;
+	channel->id = read_hex(path + AT_CHANNEL, 16);
+	memset(&channel->peer, 0, sizeof channel->peer);
+	channel->peer.family = v6 ? AF_INET6 : AF_INET;
+	channel->peer.port = (uint16_t)read_hex(path + AT_PORT, 4);
+	channel->peer.scope = (uint32_t)read_hex(path + AT_SCOPE, 8);
+	for (int i = 0; i < (v6 ? 16 : 4); i++)
+		channel->peer.ip[i] = (uint8_t)read_hex(path + AT_IP + 2 * i, 2);
+	return SOCKET_CHANNEL;
+}
+
+bool socket_nonblocking(int fd)
+{
+	long flags = SYS(SYS_fcntl, fd, F_GETFL);
+	return flags >= 0 && (flags & O_NONBLOCK);
+}
+
+long socket_poll(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+	const long now[2] = {0, 0};
+	long r = SYS(SYS_ppoll, &p, 1, now, NULL, 0);
+	return r < 0 ? r : p.revents;
+}
+
+/* Socket options that belong to the descriptor, not to the network. */
+static void copy_options(int from, int to)
+{
+	static const int options[] = {SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVLOWAT};
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+		long value[2];
+		socklen_t len = sizeof value;
+		if (SYS(SYS_getsockopt, from, SOL_SOCKET, options[i], value, &len) == 0)
+			SYS(SYS_setsockopt, to, SOL_SOCKET, options[i], value, len);
+	}
+}
+
+static void copy_status(int from, int to)
+{
+	const long which = O_NONBLOCK | O_ASYNC;
+	long flags = SYS(SYS_fcntl, from, F_GETFL);
+	long now = SYS(SYS_fcntl, to, F_GETFL);
+	if (flags < 0 || now < 0 || (flags & which) == (now & which))
+		return;
+	if (flags & O_ASYNC) {
+		struct f_owner_ex owner;
+		if (SYS(SYS_fcntl, from, F_GETOWN_EX, &owner) == 0)
+			SYS(SYS_fcntl, to, F_SETOWN_EX, &owner);
+		SYS(SYS_fcntl, to, F_SETSIG, SYS(SYS_fcntl, from, F_GETSIG));
+	}
+	SYS(SYS_fcntl, to, F_SETFL, (now & ~which) | (flags & which));
+}
+
+long socket_replace(int fd, int stand_in)
+{
+	struct epoll_places places;
+	long flags = SYS(SYS_fcntl, fd, F_GETFD);
+	long r = flags < 0 ? flags : 0;
+	if (r == 0) {
+		copy_options(fd, stand_in);
+		copy_status(fd, stand_in);
+		r = epoll_leave(fd, &places);
+	}
+	if (r == 0) {
+		do
+			r = SYS(SYS_dup3, stand_in, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+		while (r == -EBUSY || r == -EINTR);
+		epoll_enter(fd, &places); /* or back into them */
+	}
+	SYS(SYS_close, stand_in);
+	return r < 0 ? r : 0;
+}
+
+long channel_borrow(const struct channel *channel, enum tw_op op)
+{
+	struct tw_request request;
+	struct tw_reply reply;
+	int fd = -1;
+	request_init(&request, op);
+	request.channel = channel->id;
+	long r = control_ask(&request, -1, &reply, &fd);
+	if (r < 0)
+		return r;
+	return fd >= 0 ? fd : -ENOTCONN;
+}

@@ -1,0 +1,184 @@
+/*
+ * epoll keeps a registration with the open file, not with the descriptor
+ * (epoll(7), question 6): one that was made before connect stays with the
+ * socket, and would report the upstream's events instead of the channel's.
+ *
+ * So epoll_ctl marks the descriptors that it sees, and a connect that swaps a
+ * marked one asks the kernel, by /proc/self/fdinfo (proc(5)), what it was
+ * registered for. The marks are hints: one that is stale costs a look.
+ */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+/* Descriptors from here on count as marked. */
+#define MARKED_FDS 65536
+#define WORD_BITS (8 * sizeof(unsigned long))
+
+typedef unsigned long marks[MARKED_FDS / WORD_BITS];
+static marks registered, epolls;
+
+static void mark(unsigned long *set, int fd)
+{
+	if (fd >= 0 && fd < MARKED_FDS)
+		__atomic_or_fetch(&set[(size_t)fd / WORD_BITS], 1ul << (size_t)fd % WORD_BITS,
+		                  __ATOMIC_RELAXED);
+}
+
+static bool marked(const unsigned long *set, int fd)
+{
+	return fd >= MARKED_FDS || (set[(size_t)fd / WORD_BITS] >> (size_t)fd % WORD_BITS & 1);
+}
+
+EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	if (op == EPOLL_CTL_ADD) {
+		mark(registered, fd);
+		mark(epolls, epfd);
+	}
+	__typeof__(&epoll_ctl) real = NEXT(epoll_ctl);
+	return real ? real(epfd, op, fd, event) : finish(SYS(SYS_epoll_ctl, epfd, op, fd, event));
+}
+
+/* Reads a number at *s and moves past it, and past blanks before it. */
+static uint64_t number(const char **s, unsigned base)
+{
+	uint64_t v = 0;
+	while (**s == ' ')
+		(*s)++;
+	for (;; (*s)++) {
+		char c = **s;
+		unsigned d = c >= '0' && c <= '9' ? (unsigned)(c - '0')
+		             : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+		                                    : 16;
+		if (d >= base)
+			return v;
+		v = v * base + d;
+	}
+}
+
+/* Reads "tfd: 5 events: 1d data: 7f01 …" (fs/eventpoll.c, ep_show_fdinfo). */
+static bool parse_entry(const char *line, int fd, struct epoll_event *event)
+{
+	static const char tfd[] = "tfd:", events[] = "events:", data[] = "data:";
+	if (memcmp(line, tfd, sizeof tfd - 1) != 0)
+		return false;
+	line += sizeof tfd - 1;
+	if (number(&line, 10) != (uint64_t)fd)
+		return false;
+	while (*line == ' ')
+		line++;
+	if (memcmp(line, events, sizeof events - 1) != 0)
+		return false;
+	line += sizeof events - 1;
+	event->events = (uint32_t)number(&line, 16);
+	while (*line == ' ')
+		line++;
+	if (memcmp(line, data, sizeof data - 1) != 0)
+		return false;
+	line += sizeof data - 1;
+	event->data.u64 = number(&line, 16);
+	return true;
+}
+
+static void fdinfo_path(char *path, int fd)
+{
+	static const char base[] = "/proc/self/fdinfo/";
+	char digits[12];
+	int n = 0;
+	do
+		digits[n++] = (char)('0' + fd % 10);
+	while (fd /= 10);
+	memcpy(path, base, sizeof base - 1);
+	path += sizeof base - 1;
+	while (n)
+		*path++ = digits[--n];
+	*path = '\0';
+}
+
+/* 1 and *event where epfd watches fd, 0 where it does not, or -errno. */
+static long lookup(int epfd, int fd, struct epoll_event *event)
+{
+	char path[48];
+	char text[1024 + 1];
+	size_t have = 0;
+	fdinfo_path(path, epfd);
+	long info = SYS(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (info < 0)
+		return info;
+	long found = 0;
+	while (!found) {
+		long n = SYS(SYS_read, info, text + have, sizeof text - 1 - have);
+		if (n <= 0) {
+			found = n;
+			break;
+		}
+		have += (size_t)n;
+		text[have] = '\0';
+		size_t start = 0;
+		for (size_t i = 0; i < have && !found; i++) {
+			if (text[i] != '\n')
+				continue;
+			text[i] = '\0';
+			found = parse_entry(text + start, fd, event);
+			start = i + 1;
+		}
+		if (start == 0 && have == sizeof text - 1)
+			start = have; /* no line of ours is that long */
+		for (size_t i = start; i < have; i++)
+			text[i - start] = text[i];
+		have -= start;
+	}
+	SYS(SYS_close, info);
+	return found;
+}
+
+static long leave_one(int epfd, int fd, struct epoll_places *places)
+{
+	struct epoll_event event = {0};
+	long r = lookup(epfd, fd, &event);
+	if (r == 0 || r == -ENOENT)
+		return 0;
+	if (r > 0 && places->count == MAX_EPOLLS)
+		r = -EMFILE;
+	/* Where /proc is missing (chroot), nobody can tell what to restore: let the
+	 * connect fail, rather than leave the program waiting for events. */
+	if (SYS(SYS_epoll_ctl, epfd, EPOLL_CTL_DEL, fd, NULL) < 0)
+		return 0;
+	if (r < 0)
+		return r;
+	places->at[places->count].epfd = epfd;
+	places->at[places->count].events = event.events;
+	places->at[places->count].data = event.data.u64;
+	places->count++;
+	return 0;
+}
+
+long epoll_leave(int fd, struct epoll_places *places)
+{
+	places->count = 0;
+	if (!marked(registered, fd))
+		return 0;
+	for (size_t w = 0; w < MARKED_FDS / WORD_BITS; w++) {
+		unsigned long word = __atomic_load_n(&epolls[w], __ATOMIC_RELAXED);
+		for (size_t b = 0; word; b++, word >>= 1) {
+			long r = word & 1 ? leave_one((int)(w * WORD_BITS + b), fd, places) : 0;
+			if (r < 0) {
+				epoll_enter(fd, places);
+				return r;
+			}
+		}
+	}
+	return 0;
+}
+
+void epoll_enter(int fd, const struct epoll_places *places)
+{
+	for (int i = 0; i < places->count; i++) {
+		struct epoll_event event = {.events = places->at[i].events};
+		event.data.u64 = places->at[i].data;
+		SYS(SYS_epoll_ctl, places->at[i].epfd, EPOLL_CTL_ADD, fd, &event);
+	}
+}

@@ -1,0 +1,305 @@
+/*
+ * The exec and posix_spawn families: the new program is preloaded too, whatever
+ * environment it is given, or it is not started. One that the loader would not
+ * preload into is refused by the worker, which says why (proxy/exec.go).
+ *
+ * exec may be called after vfork and from signal handlers: nothing here allocates;
+ * the new environment stands on the stack.
+ */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+extern char **environ WEAK;
+
+/* The kernel follows as many "#!" lines (fs/exec.c, exec_binprm). */
+#define MAX_INTERPRETERS 5
+
+static void copy_path(char *to, const char *path)
+{
+	size_t n = strlen(path);
+	size_t skip = n >= TW_NAME_SIZE ? n - (TW_NAME_SIZE - 1) : 0;
+	memcpy(to, path + skip, n - skip + 1);
+}
+
+/*
+ * Asks whether the file at path, relative to dir, can be preloaded into: 0, with
+ * the library in library (TW_NAME_SIZE bytes), or -errno.
+ */
+static long inspect(int dir, const char *path, int flags, char *library)
+{
+	char interpreter[TW_NAME_SIZE];
+	struct tw_request request;
+	struct tw_reply reply;
+	for (int i = 0; i <= MAX_INTERPRETERS; i++) {
+		long fd;
+		if ((flags & AT_EMPTY_PATH) && path[0] == '\0')
+			fd = SYS(SYS_fcntl, dir, F_DUPFD_CLOEXEC, 3);
+		else
+			fd = SYS(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+		/* What can be executed but not read is shown as a path alone, and refused. */
+		if (fd < 0 && (fd != -EACCES || SYS(SYS_faccessat, dir, path, X_OK) < 0))
+			return fd;
+		request_init(&request, TW_EXEC);
+		if (SYS(SYS_prctl, PR_GET_NO_NEW_PRIVS) == 1)
+			request.flags = TW_NO_NEW_PRIVS;
+		copy_path(request.name, path);
+		long r = control_ask(&request, fd < 0 ? -1 : (int)fd, &reply, NULL);
+		if (fd >= 0)
+			SYS(SYS_close, fd);
+		if (r < 0)
+			return r;
+		if (reply.answer == TW_ANSWER_SCRIPT) {
+			memcpy(interpreter, reply.name, TW_NAME_SIZE);
+			path = interpreter;
+			dir = AT_FDCWD;
+			flags = 0;
+			continue;
+		}
+		if (reply.answer != TW_ANSWER_EXEC)
+			return reply.error > 0 ? -reply.error : -EACCES;
+		/* After chroot, or as another user, the library may be out of reach, and
+		 * the loader would only warn. */
+		if (SYS(SYS_faccessat, AT_FDCWD, reply.name, R_OK) < 0)
+			return -ENETDOWN;
+		memcpy(library, reply.name, TW_NAME_SIZE);
+		return 0;
+	}
+	return -ELOOP;
+}
+
+static const char preload_name[] = "LD_PRELOAD=";
+static const char control_name[] = TW_ENV "=";
+
+static bool has_name(const char *entry, const char *name, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (entry[i] != name[i])
+			return false;
+	}
+	return true;
+}
+
+/* What goes on the stack for one exec: sizes first, then the parts. */
+struct plan {
+	char library[TW_NAME_SIZE];
+	size_t entries;      /* of the new environment, with its NULL */
+	size_t preload_size; /* of the new LD_PRELOAD entry, with its NUL */
+};
+
+static void plan_environment(struct plan *plan, char *const *env)
+{
+	plan->entries = 3;
+	plan->preload_size = sizeof preload_name + strlen(plan->library) + 1;
+	for (; env && *env; env++) {
+		plan->entries++;
+		if (has_name(*env, preload_name, sizeof preload_name - 1))
+			plan->preload_size += strlen(*env) + 1;
+	}
+}
+
+/*
+ * Writes the environment: the program's, with the library first in LD_PRELOAD and
+ * TLSWRAP_CONTROL as it was. An earlier mention of the library stays: the loader
+ * loads it once.
+ */
+static void write_environment(const struct plan *plan, char *const *env, char **out, char *preload)
+{
+	char *end = preload;
+	memcpy(end, preload_name, sizeof preload_name - 1);
+	end += sizeof preload_name - 1;
+	memcpy(end, plan->library, strlen(plan->library));
+	end += strlen(plan->library);
+	for (; env && *env; env++) {
+		if (has_name(*env, control_name, sizeof control_name - 1))
+			continue;
+		if (!has_name(*env, preload_name, sizeof preload_name - 1)) {
+			*out++ = *env;
+			continue;
+		}
+		const char *theirs = *env + sizeof preload_name - 1;
+		size_t n = strlen(theirs), own = strlen(plan->library);
+		if (has_name(theirs, plan->library, own) && (theirs[own] == ':' || !theirs[own])) {
+			theirs += own;
+			n -= own;
+		} else if (n) {
+			*end++ = ':';
+		}
+		memcpy(end, theirs, n);
+		end += n;
+	}
+	*end = '\0';
+	*out++ = preload;
+	*out++ = (char *)(uintptr_t)control_setting();
+	*out = NULL;
+}
+
+/* Declares new_env, the environment for plan, on the caller's stack. */
+#define NEW_ENVIRONMENT(plan, env)                                                                \
+	plan_environment(&(plan), (env));                                                         \
+	char *new_env[(plan).entries];                                                            \
+	char new_preload[(plan).preload_size];                                                    \
+	write_environment(&(plan), (env), new_env, new_preload)
+
+/* The file that execvp would start, in found; false: leave the error to execvp. */
+static bool search_path(const char *file, char *const *env, char *found, size_t size)
+{
+	size_t length = strlen(file);
+	if (length == 0 || length >= size)
+		return false;
+	for (const char *s = file; *s; s++) {
+		if (*s == '/') {
+			memcpy(found, file, length + 1);
+			return true;
+		}
+	}
+	const char *path = "/bin:/usr/bin";
+	for (; env && *env; env++) {
+		if (has_name(*env, "PATH=", 5)) {
+			path = *env + 5;
+			break;
+		}
+	}
+	for (;;) {
+		size_t n = 0;
+		while (path[n] && path[n] != ':')
+			n++;
+		if (n + 1 + length < size) {
+			memcpy(found, path, n);
+			if (n)
+				found[n] = '/';
+			memcpy(found + n + (n != 0), file, length + 1);
+			if (SYS(SYS_faccessat, AT_FDCWD, found, X_OK) == 0)
+				return true;
+		}
+		if (!path[n])
+			return false;
+		path += n + 1;
+	}
+}
+
+EXPORT int execve(const char *path, char *const argv[], char *const env[])
+{
+	struct plan plan;
+	long r = inspect(AT_FDCWD, path, 0, plan.library);
+	if (r < 0)
+		return finish(r);
+	NEW_ENVIRONMENT(plan, env);
+	return finish(SYS(SYS_execve, path, argv, new_env));
+}
+
+EXPORT int execveat(int dir, const char *path, char *const argv[], char *const env[], int flags)
+{
+	struct plan plan;
+	long r = inspect(dir, path, flags, plan.library);
+	if (r < 0)
+		return finish(r);
+	NEW_ENVIRONMENT(plan, env);
+	return finish(SYS(SYS_execveat, dir, path, argv, new_env, flags));
+}
+
+EXPORT int fexecve(int fd, char *const argv[], char *const env[])
+{
+	return execveat(fd, "", argv, env, AT_EMPTY_PATH);
+}
+
+EXPORT int execv(const char *path, char *const argv[])
+{
+	return execve(path, argv, environ);
+}
+
+EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
+{
+	char found[4096];
+	struct plan plan;
+	__typeof__(&execvpe) real = NEXT(execvpe);
+	/* execvp searches the caller's own PATH, not the new environment's. */
+	if (!real || !search_path(file, environ, found, sizeof found))
+		return finish(-ENOENT);
+	long r = inspect(AT_FDCWD, found, 0, plan.library);
+	if (r < 0)
+		return finish(r);
+	NEW_ENVIRONMENT(plan, env);
+	return real(file, argv, new_env);
+}
+
+EXPORT int execvp(const char *file, char *const argv[])
+{
+	return execvpe(file, argv, environ);
+}
+
+/* Declares argv, the arguments from first up to their NULL, and leaves list after it. */
+#define ARGUMENTS(argv, list, first)                                                              \
+	size_t count = 2;                                                                         \
+	va_list list;                                                                             \
+	va_start(list, first);                                                                    \
+	while (va_arg(list, char *))                                                              \
+		count++;                                                                          \
+	va_end(list);                                                                             \
+	char *argv[count];                                                                        \
+	argv[0] = (char *)(uintptr_t)(first);                                                     \
+	va_start(list, first);                                                                    \
+	for (size_t i = 1; i < count; i++)                                                        \
+		argv[i] = va_arg(list, char *)
+
+EXPORT int execl(const char *path, const char *arg, ...)
+{
+	ARGUMENTS(argv, list, arg);
+	va_end(list);
+	return execve(path, argv, environ);
+}
+
+EXPORT int execlp(const char *file, const char *arg, ...)
+{
+	ARGUMENTS(argv, list, arg);
+	va_end(list);
+	return execvpe(file, argv, environ);
+}
+
+EXPORT int execle(const char *path, const char *arg, ...)
+{
+	ARGUMENTS(argv, list, arg);
+	char *const *env = va_arg(list, char *const *);
+	va_end(list);
+	return execve(path, argv, env);
+}
+
+EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
+                       const posix_spawn_file_actions_t *restrict actions,
+                       const posix_spawnattr_t *restrict attributes,
+                       char *const argv[restrict], char *const env[restrict])
+{
+	struct plan plan;
+	__typeof__(&posix_spawn) real = NEXT(posix_spawn);
+	if (!real)
+		return ENOSYS;
+	long r = inspect(AT_FDCWD, path, 0, plan.library);
+	if (r < 0)
+		return (int)-r;
+	NEW_ENVIRONMENT(plan, env);
+	return real(pid, path, actions, attributes, argv, new_env);
+}
+
+EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
+                        const posix_spawn_file_actions_t *restrict actions,
+                        const posix_spawnattr_t *restrict attributes,
+                        char *const argv[restrict], char *const env[restrict])
+{
+	char found[4096];
+	struct plan plan;
+	__typeof__(&posix_spawnp) real = NEXT(posix_spawnp);
+	if (!real)
+		return ENOSYS;
+	if (!search_path(file, environ, found, sizeof found))
+		return ENOENT;
+	long r = inspect(AT_FDCWD, found, 0, plan.library);
+	if (r < 0)
+		return (int)-r;
+	NEW_ENVIRONMENT(plan, env);
+	return real(pid, file, actions, attributes, argv, new_env);
+}

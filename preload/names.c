@@ -1,0 +1,250 @@
+/*
+ * Host names. The real resolver answers, with NSS, /etc/hosts and its own errors;
+ * then the worker says which addresses the program is to see.
+ */
+#include "shim.h"
+
+#include <netdb.h>
+#include <string.h>
+
+extern int *__h_errno_location(void);
+
+/* The addresses of one answer, for as long as the worker is asked about them. */
+struct batch {
+	struct tw_request request;
+	struct tw_reply reply;
+};
+
+static bool batch_init(struct batch *batch, const char *name, uint16_t flags)
+{
+	size_t n = strlen(name);
+	request_init(&batch->request, TW_NAMES);
+	batch->request.flags = flags;
+	if (n == 0 || n >= TW_NAME_SIZE)
+		return false;
+	memcpy(batch->request.name, name, n + 1);
+	return true;
+}
+
+/* Asks about request.addrs[0..count): 0, with as many in reply, or -errno. */
+static long batch_ask(struct batch *batch)
+{
+	if (batch->request.count == 0)
+		return 0;
+	long r = control_ask(&batch->request, -1, &batch->reply, NULL);
+	if (r < 0)
+		return r;
+	if (batch->reply.answer == TW_ANSWER_ERROR && batch->reply.error > 0)
+		return -batch->reply.error;
+	if (batch->reply.answer != TW_ANSWER_ADDRS || batch->reply.count != batch->request.count)
+		return -ENETDOWN;
+	return 0;
+}
+
+static bool is_internet(const struct addrinfo *ai)
+{
+	return ai->ai_addr && (ai->ai_family == AF_INET || ai->ai_family == AF_INET6);
+}
+
+/* Replaces the addresses of a list, TW_MAX_ADDRS at a time. */
+static long replace_list(struct addrinfo *list, const char *name, uint16_t flags)
+{
+	struct batch batch;
+	struct addrinfo *first = list;
+	if (!batch_init(&batch, name, flags))
+		return 0;
+	while (first) {
+		struct addrinfo *ai = first;
+		uint32_t n = 0;
+		for (; ai && n < TW_MAX_ADDRS; ai = ai->ai_next) {
+			if (is_internet(ai) &&
+			    address_read(ai->ai_addr, ai->ai_addrlen, &batch.request.addrs[n]))
+				n++;
+		}
+		batch.request.count = n;
+		long r = batch_ask(&batch);
+		if (r < 0)
+			return r;
+		n = 0;
+		for (; first != ai; first = first->ai_next) {
+			struct tw_addr own;
+			union address shown;
+			if (!is_internet(first) ||
+			    !address_read(first->ai_addr, first->ai_addrlen, &own))
+				continue;
+			batch.reply.addrs[n].port = own.port;
+			socklen_t len = address_write(&batch.reply.addrs[n++], &shown);
+			if (len == first->ai_addrlen)
+				memcpy(first->ai_addr, &shown, len);
+		}
+	}
+	return 0;
+}
+
+EXPORT int getaddrinfo(const char *restrict node, const char *restrict service,
+                       const struct addrinfo *restrict hints, struct addrinfo **restrict result)
+{
+	__typeof__(&getaddrinfo) real = NEXT(getaddrinfo);
+	if (!real)
+		return EAI_FAIL;
+	int r = real(node, service, hints, result);
+	if (r != 0 || !node || (hints && (hints->ai_flags & AI_NUMERICHOST)))
+		return r;
+	bool datagram =
+		hints && (hints->ai_socktype == SOCK_DGRAM || hints->ai_socktype == SOCK_RAW);
+	long e = replace_list(*result, node, datagram ? TW_DATAGRAM : 0);
+	if (e == 0)
+		return 0;
+	__typeof__(&freeaddrinfo) release = NEXT(freeaddrinfo);
+	if (release)
+		release(*result);
+	*result = NULL;
+	set_errno((int)-e);
+	return EAI_SYSTEM;
+}
+
+/* Replaces a hostent's addresses where they stand. */
+static long replace_host(struct hostent *host, const char *name)
+{
+	struct batch batch;
+	bool v4 = host->h_addrtype == AF_INET && host->h_length == 4;
+	bool v6 = host->h_addrtype == AF_INET6 && host->h_length == 16;
+	if ((!v4 && !v6) || !batch_init(&batch, name, 0))
+		return 0;
+	for (char **at = host->h_addr_list; *at;) {
+		char **first = at;
+		uint32_t n = 0;
+		for (; *at && n < TW_MAX_ADDRS; at++, n++) {
+			struct tw_addr *a = &batch.request.addrs[n];
+			memset(a, 0, sizeof *a);
+			a->family = (uint16_t)host->h_addrtype;
+			memcpy(a->ip, *at, (size_t)host->h_length);
+		}
+		batch.request.count = n;
+		long r = batch_ask(&batch);
+		if (r < 0)
+			return r;
+		for (n = 0; first != at; first++, n++)
+			memcpy(*first, batch.reply.addrs[n].ip, (size_t)host->h_length);
+	}
+	return 0;
+}
+
+static void set_h_errno(int value)
+{
+	__typeof__(&__h_errno_location) where = NEXT(__h_errno_location);
+	if (where)
+		*where() = value;
+}
+
+/* The functions that return a static hostent. */
+static struct hostent *host_ruled(struct hostent *host, const char *name)
+{
+	if (!host || !name)
+		return host;
+	long r = replace_host(host, name);
+	if (r == 0)
+		return host;
+	set_h_errno(NETDB_INTERNAL);
+	set_errno((int)-r);
+	return NULL;
+}
+
+/* The reentrant ones, which return an error number. */
+static int host_r_ruled(int r, const char *name, struct hostent **result, int *h_error)
+{
+	if (r != 0 || !*result || !name)
+		return r;
+	long e = replace_host(*result, name);
+	if (e == 0)
+		return 0;
+	*result = NULL;
+	*h_error = NETDB_INTERNAL;
+	return (int)-e;
+}
+
+EXPORT struct hostent *gethostbyname(const char *name)
+{
+	__typeof__(&gethostbyname) real = NEXT(gethostbyname);
+	return real ? host_ruled(real(name), name) : NULL;
+}
+
+EXPORT struct hostent *gethostbyname2(const char *name, int family)
+{
+	__typeof__(&gethostbyname2) real = NEXT(gethostbyname2);
+	return real ? host_ruled(real(name, family), name) : NULL;
+}
+
+EXPORT int gethostbyname_r(const char *restrict name, struct hostent *restrict host,
+                           char *restrict buffer, size_t size, struct hostent **restrict result,
+                           int *restrict h_error)
+{
+	__typeof__(&gethostbyname_r) real = NEXT(gethostbyname_r);
+	if (!real)
+		return ENOSYS;
+	return host_r_ruled(real(name, host, buffer, size, result, h_error), name, result,
+	                    h_error);
+}
+
+EXPORT int gethostbyname2_r(const char *restrict name, int family, struct hostent *restrict host,
+                            char *restrict buffer, size_t size,
+                            struct hostent **restrict result, int *restrict h_error)
+{
+	__typeof__(&gethostbyname2_r) real = NEXT(gethostbyname2_r);
+	if (!real)
+		return ENOSYS;
+	return host_r_ruled(real(name, family, host, buffer, size, result, h_error), name, result,
+	                    h_error);
+}
+
+/* The name behind a synthetic address, in TW_NAME_SIZE bytes. */
+static bool synthetic_name(const void *ip, socklen_t len, int family, char *name)
+{
+	struct tw_addr addr = {.family = (uint16_t)family};
+	if (!(family == AF_INET && len == 4) && !(family == AF_INET6 && len == 16))
+		return false;
+	memcpy(addr.ip, ip, len);
+	return address_synthetic(&addr) && address_resolve(&addr, name) == 0;
+}
+
+/* A reverse look-up of a synthetic address is a look-up of its name. */
+EXPORT struct hostent *gethostbyaddr(const void *ip, socklen_t len, int family)
+{
+	char name[TW_NAME_SIZE];
+	if (synthetic_name(ip, len, family, name))
+		return gethostbyname2(name, family);
+	__typeof__(&gethostbyaddr) real = NEXT(gethostbyaddr);
+	return real ? real(ip, len, family) : NULL;
+}
+
+EXPORT int gethostbyaddr_r(const void *restrict ip, socklen_t len, int family,
+                           struct hostent *restrict host, char *restrict buffer, size_t size,
+                           struct hostent **restrict result, int *restrict h_error)
+{
+	char name[TW_NAME_SIZE];
+	if (synthetic_name(ip, len, family, name))
+		return gethostbyname2_r(name, family, host, buffer, size, result, h_error);
+	__typeof__(&gethostbyaddr_r) real = NEXT(gethostbyaddr_r);
+	return real ? real(ip, len, family, host, buffer, size, result, h_error) : ENOSYS;
+}
+
+EXPORT int getnameinfo(const struct sockaddr *restrict addr, socklen_t len, char *restrict host,
+                       socklen_t host_size, char *restrict service, socklen_t service_size,
+                       int flags)
+{
+	__typeof__(&getnameinfo) real = NEXT(getnameinfo);
+	struct tw_addr a;
+	char name[TW_NAME_SIZE];
+	if (!real)
+		return EAI_FAIL;
+	if (!host || host_size == 0 || (flags & NI_NUMERICHOST) || !address_read(addr, len, &a) ||
+	    !address_synthetic(&a) || address_resolve(&a, name) < 0)
+		return real(addr, len, host, host_size, service, service_size, flags);
+	size_t n = strlen(name) + 1;
+	if (n > host_size)
+		return EAI_OVERFLOW;
+	memcpy(host, name, n);
+	if (!service || service_size == 0)
+		return 0;
+	return real(addr, len, NULL, 0, service, service_size, flags);
+}

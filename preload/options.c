@@ -1,0 +1,90 @@
+/*
+ * Socket options. Those that belong to the network are the upstream's: it is
+ * borrowed from the worker for the one call. Timeouts and the like are the
+ * descriptor's own.
+ */
+#include "shim.h"
+
+/* The kernel's numbers for both sizes of time_t (asm-generic/socket.h). */
+enum { RCVTIMEO_OLD = 20, SNDTIMEO_OLD = 21, RCVTIMEO_NEW = 66, SNDTIMEO_NEW = 67 };
+
+static bool stays_on_channel(int level, int option)
+{
+	if (level != SOL_SOCKET)
+		return false;
+	switch (option) {
+	case SO_TYPE:
+	case SO_ERROR:
+	case SO_RCVLOWAT:
+	case SO_PEEK_OFF:
+	case RCVTIMEO_OLD:
+	case SNDTIMEO_OLD:
+	case RCVTIMEO_NEW:
+	case SNDTIMEO_NEW:
+		return true;
+	default:
+		/* Buffer sizes too go to the upstream: poll never reports an AF_UNIX
+		 * stream as writable whose buffer holds less than four messages. */
+		return false;
+	}
+}
+
+/* The true errno behind an error that the kernel reports on a channel. */
+static int true_error(const struct channel *channel, int error)
+{
+	struct tw_request request;
+	struct tw_reply reply;
+	request_init(&request, TW_VERDICT);
+	request.channel = channel->id;
+	if (control_ask(&request, -1, &reply, NULL) == 0 && reply.answer == TW_ANSWER_ERROR &&
+	    reply.error > 0)
+		return reply.error;
+	return error;
+}
+
+EXPORT int getsockopt(int fd, int level, int option, void *restrict value,
+                      socklen_t *restrict len)
+{
+	struct channel channel;
+	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
+		__typeof__(&getsockopt) real = NEXT(getsockopt);
+		return real ? real(fd, level, option, value, len)
+		            : finish(SYS(SYS_getsockopt, fd, level, option, value, len));
+	}
+	long r;
+	if (!stays_on_channel(level, option)) {
+		long upstream = channel_borrow(&channel, TW_UPSTREAM);
+		if (upstream < 0)
+			return finish(upstream);
+		r = SYS(SYS_getsockopt, upstream, level, option, value, len);
+		SYS(SYS_close, upstream);
+		return finish(r);
+	}
+	r = SYS(SYS_getsockopt, fd, level, option, value, len);
+	if (r == 0 && level == SOL_SOCKET && option == SO_ERROR && *len == sizeof(int)) {
+		int error;
+		__builtin_memcpy(&error, value, sizeof error);
+		if (error)
+			error = true_error(&channel, error);
+		__builtin_memcpy(value, &error, sizeof error);
+	}
+	return finish(r);
+}
+
+EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t len)
+{
+	struct channel channel;
+	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
+		__typeof__(&setsockopt) real = NEXT(setsockopt);
+		return real ? real(fd, level, option, value, len)
+		            : finish(SYS(SYS_setsockopt, fd, level, option, value, len));
+	}
+	if (stays_on_channel(level, option))
+		return finish(SYS(SYS_setsockopt, fd, level, option, value, len));
+	long upstream = channel_borrow(&channel, TW_UPSTREAM);
+	if (upstream < 0)
+		return finish(upstream);
+	long r = SYS(SYS_setsockopt, upstream, level, option, value, len);
+	SYS(SYS_close, upstream);
+	return finish(r);
+}

@@ -1,0 +1,203 @@
+/*
+ * libtlswrap.so, the library that tlswrap preloads: what its files share.
+ *
+ * The shim is a guest in someone else's process. It starts no thread, keeps no
+ * descriptor open, takes no lock, allocates nothing of its own, never prints,
+ * and leaves errno alone when a call succeeds. It has no DT_NEEDED entry, so
+ * that one file loads into glibc and musl programs: whatever it takes from libc
+ * is a weak reference, and everything else is a system call.
+ *
+ * Functions here return 0 or more, or -errno, as the kernel does. Only the hooks
+ * themselves speak libc's convention.
+ */
+#ifndef TLSWRAP_SHIM_H
+#define TLSWRAP_SHIM_H
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "sys.h"
+#include "wire.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define WEAK __attribute__((weak, visibility("default")))
+#define ALIAS(name) __attribute__((alias(#name), visibility("default")))
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
+/* ---- libc.c: what is asked of libc ---- */
+
+/* Every function that a hook passes calls on to. */
+#define NEXT_FUNCTIONS(X)                                                                         \
+	X(connect) X(sendto) X(sendmsg) X(sendmmsg) X(recv) X(getpeername) X(getsockname)         \
+	X(getsockopt) X(setsockopt) X(epoll_ctl) X(getaddrinfo) X(freeaddrinfo) X(getnameinfo)    \
+	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
+	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
+	X(posix_spawn) X(posix_spawnp)
+
+enum next_function {
+#define X(name) NEXT_##name,
+	NEXT_FUNCTIONS(X)
+#undef X
+	NEXT_COUNT
+};
+
+/*
+ * The definition of a function that comes after ours in the program's search
+ * order, or NULL where there is none. Safe from any thread; safe in a signal
+ * handler once the constructor has run.
+ */
+void *next_function(enum next_function which);
+#define NEXT(name) ((__typeof__(&(name)))next_function(NEXT_##name))
+
+/* The calling thread's errno. */
+int get_errno(void);
+void set_errno(int value);
+
+/* Turns a result of ours into libc's: -1 and errno for a negative one. */
+static inline int finish(long result)
+{
+	if (result < 0) {
+		set_errno((int)-result);
+		return -1;
+	}
+	return (int)result;
+}
+
+/* ---- control.c: the worker ---- */
+
+/*
+ * Remembers TLSWRAP_CONTROL from env, which the program may wipe later. Does
+ * nothing once it has been found.
+ */
+void control_remember(char **env);
+
+/* "TLSWRAP_CONTROL=…" as the program was started with it, or NULL. Static storage. */
+const char *control_setting(void);
+
+/* Blocks every signal and keeps the old mask in *old; undoes that. */
+void signals_block(uint64_t *old);
+void signals_restore(const uint64_t *old);
+
+/*
+ * A connection to the worker. control_open returns it, or -EMFILE, -ENFILE, or
+ * -ENETDOWN for every other failure: no worker, a stranger in its place, a lost
+ * environment. The caller closes it. Call with signals blocked.
+ */
+long control_open(void);
+
+/* Fills in what every request has. */
+void request_init(struct tw_request *request, enum tw_op op);
+
+/* Sends a request, with a descriptor where fd is not negative: 0 or -ENETDOWN. */
+long control_send(int control, const struct tw_request *request, int fd);
+
+/*
+ * Receives a reply, within 10 s. Where got is not NULL it is set to the descriptor
+ * that came along, close-on-exec and the caller's to close, or to -1; one that
+ * does not fit into the program's table is -EMFILE.
+ */
+long control_receive(int control, struct tw_reply *reply, int *got);
+
+/* One request and its reply on a connection of its own. */
+long control_ask(const struct tw_request *request, int fd, struct tw_reply *reply, int *got);
+
+/* Tells the worker that this process lives. */
+void control_hello(void);
+
+/* ---- address.c: socket addresses ---- */
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+	struct sockaddr_un un;
+	struct sockaddr_storage storage;
+};
+
+/* Whether an Internet address can be read out of len bytes at addr; if so, reads it. */
+bool address_read(const struct sockaddr *addr, socklen_t len, struct tw_addr *out);
+
+/* Writes an address; returns its length. */
+socklen_t address_write(const struct tw_addr *addr, union address *out);
+
+/* Whether ip stands for a name (198.18.0.0/15 and 2001:2::/48, also IPv4-mapped). */
+bool address_synthetic(const struct tw_addr *addr);
+
+/*
+ * Replaces a synthetic address by what it stands for: -EHOSTUNREACH where that is
+ * nothing. Where name is not NULL it gets the name, TW_NAME_SIZE bytes.
+ */
+long address_resolve(struct tw_addr *addr, char *name);
+
+/* Copies an address out as getsockname does: cut to *len, which gets the true length. */
+void address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
+                  socklen_t *len);
+
+/* ---- channel.c: descriptors that are channels ---- */
+
+struct channel {
+	uint64_t id;
+	struct tw_addr peer; /* where the program connected to */
+};
+
+#define SOCKET_CHANNEL (-1000) /* no address family */
+
+/*
+ * What fd is: its address family, or SOCKET_CHANNEL with *channel filled in, or
+ * -errno. Nothing is remembered: the descriptor's own name tells.
+ */
+long socket_kind(int fd, struct channel *channel);
+
+/*
+ * Puts the socket stand_in in the place of fd, with fd's flags, timeouts and epoll
+ * registrations, and closes stand_in. On failure fd is as before.
+ */
+long socket_replace(int fd, int stand_in);
+
+/* Whether fd is in non-blocking mode. */
+bool socket_nonblocking(int fd);
+
+/* poll(2) for one descriptor, without waiting: the events, or -errno. */
+long socket_poll(int fd, short events);
+
+/* Asks the worker for a descriptor of this channel (TW_RESTART, TW_UPSTREAM). */
+long channel_borrow(const struct channel *channel, enum tw_op op);
+
+/* ---- epoll.c ---- */
+
+/* The epoll sets that fd is in, to be carried over to what takes its place. */
+#define MAX_EPOLLS 8
+struct epoll_places {
+	int count;
+	struct {
+		int epfd;
+		uint32_t events;
+		uint64_t data;
+	} at[MAX_EPOLLS];
+};
+
+/* Takes fd out of every epoll set that it was seen to enter, into *places. */
+long epoll_leave(int fd, struct epoll_places *places);
+void epoll_enter(int fd, const struct epoll_places *places);
+
+/* ---- connect.c ---- */
+
+#define CALL_NATIVE 1
+
+/*
+ * connect(2) as the rules have it: 0, -errno, or CALL_NATIVE, and then the caller
+ * makes the native call with native and *native_len in place of what it was given.
+ */
+long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union address *native,
+                   socklen_t *native_len);
+
+#endif

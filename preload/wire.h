@@ -1,0 +1,113 @@
+/*
+ * The control protocol: what the shim and the worker say to each other.
+ *
+ * One connection to the worker's SOCK_SEQPACKET socket carries one request and
+ * its reply, and is closed again. A connect goes on for two more messages:
+ * TW_TAKEN from the shim when the channel stands in the socket's place, and,
+ * for a blocking connect, the verdict from the worker.
+ *
+ * Both ends run on one machine, so numbers are in its byte order. The layout is
+ * the same for 32-bit and 64-bit programs; proxy/wire.go mirrors it and
+ * proxy/wire_test.go compares the two.
+ */
+#ifndef TLSWRAP_WIRE_H
+#define TLSWRAP_WIRE_H
+
+#include <stdint.h>
+
+/* "TLW" and the version of the protocol. A worker refuses any other. */
+#define TW_MAGIC 0x544c5701u
+
+#define TW_TOKEN_SIZE 16
+#define TW_NAME_SIZE 256 /* a host name (RFC 1035: 253) or a path, with its NUL */
+#define TW_MAX_ADDRS 32
+
+enum tw_op {
+	TW_HELLO = 1,    /* a process has begun; no reply */
+	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket */
+	TW_TAKEN = 3,    /* the channel is in place: go; no reply unless TW_WAIT */
+	TW_VERDICT = 4,  /* how did this channel's setup end? */
+	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
+	TW_UPSTREAM = 6, /* lend the upstream for one call */
+	TW_NAMES = 7,    /* name was looked up and has addrs; which to show? */
+	TW_ADDRESS = 8,  /* what does the synthetic addrs[0] stand for? */
+	TW_EXEC = 9,     /* can this file be preloaded into? with the file */
+};
+
+enum tw_flag {
+	TW_WAIT = 1 << 0,       /* TAKEN, VERDICT: answer when setup has ended */
+	TW_CONSUME = 1 << 1,    /* VERDICT: connect() asks; see TW_ANSWER_ISCONN */
+	TW_NO_NEW_PRIVS = 1 << 2, /* EXEC: set-user-ID bits will be ignored */
+	TW_STDERR = 1 << 3,     /* HELLO: the descriptor sent is for sentences */
+	TW_VERBOSE = 1 << 4,    /* HELLO: a line for every connection */
+	TW_QUIET = 1 << 5,      /* HELLO: no sentences */
+	TW_DATAGRAM = 1 << 6,   /* NAMES: looked up for UDP; remember, change nothing */
+};
+
+enum tw_answer {
+	TW_ANSWER_PASS = 1,    /* make the native call, with addrs[0] */
+	TW_ANSWER_CHANNEL = 2, /* put the descriptor sent in the socket's place */
+	TW_ANSWER_ERROR = 3,   /* fail with error */
+	TW_ANSWER_PENDING = 4, /* setup goes on */
+	TW_ANSWER_GOOD = 5,    /* connected and verified */
+	TW_ANSWER_ISCONN = 6,  /* the same, and connect() has said so before */
+	TW_ANSWER_FD = 7,      /* the descriptor asked for */
+	TW_ANSWER_ADDRS = 8,   /* addrs, in the order asked, and name */
+	TW_ANSWER_EXEC = 9,    /* can be preloaded into, with the library name */
+	TW_ANSWER_SCRIPT = 10, /* a script: name is its interpreter; ask for that */
+	TW_ANSWER_GONE = 11,   /* no such channel, or not any more */
+};
+
+/* An Internet address. ip holds 4 or 16 bytes in network order; port is in host order. */
+struct tw_addr {
+	uint16_t family; /* AF_INET or AF_INET6 */
+	uint16_t port;
+	uint32_t scope; /* sin6_scope_id */
+	uint8_t ip[16];
+};
+
+/*
+ * Requests and replies end after addrs[count]: a message is
+ * offsetof(addrs) + count * sizeof(struct tw_addr) bytes long, exactly.
+ */
+struct tw_request {
+	uint32_t magic;
+	uint16_t op;
+	uint16_t flags;
+	uint8_t token[TW_TOKEN_SIZE]; /* names the session; see TLSWRAP_CONTROL */
+	uint64_t channel;
+	uint32_t count;
+	uint32_t reserved; /* 0 */
+	char name[TW_NAME_SIZE];
+	struct tw_addr addrs[TW_MAX_ADDRS];
+};
+
+struct tw_reply {
+	uint32_t magic;
+	uint16_t answer;
+	uint16_t reserved;
+	int32_t error; /* errno, positive */
+	uint32_t count;
+	char name[TW_NAME_SIZE];
+	struct tw_addr addrs[TW_MAX_ADDRS];
+};
+
+/*
+ * The worker binds the program's end of a channel to the abstract address
+ *
+ *   \0tlswrap/CHANNEL/PEER/text
+ *
+ * CHANNEL is 16 hexadecimal digits. PEER is the address that the program
+ * connected to: '4' or '6', the port in 4 digits, the scope in 8, the address in
+ * 8 or 32. The text is for people (ss -x) and cut to fit.
+ */
+#define TW_NAME_PREFIX "tlswrap/"
+
+/*
+ * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS tells the shim where its worker is: the
+ * worker's user, the session's token in hexadecimal, and the control socket,
+ * @name for an abstract one or an absolute path.
+ */
+#define TW_ENV "TLSWRAP_CONTROL"
+
+#endif
