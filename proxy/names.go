@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -33,6 +34,8 @@ type names struct {
 	last4     netip.Addr
 	last6     netip.Addr
 	shown     map[netip.Addr][]string // names whose real address was shown
+
+	shownCount int
 }
 
 var errNoSynthetic = errors.New("this run has used up its 131,071 synthetic IPv4 addresses")
@@ -76,26 +79,26 @@ func (n *names) lookup(ip netip.Addr) (identity, bool) {
 	return id, ok
 }
 
-// maxShown bounds the names remembered for one address, and maxShownAddrs the
-// addresses: a program that looks up more is not told apart by what it forgot.
-const (
-	maxShown      = 64
-	maxShownAddrs = 65536
-)
+// maxShown bounds the real addresses that are remembered. Past it a look-up fails:
+// one that was forgotten could not be told from an address without a rule.
+const maxShown = 1 << 17
+
+var errShownFull = errors.New("this run has looked up too many real addresses")
 
 // show remembers that a program was shown the real address of name.
-func (n *names) show(ip netip.Addr, name string) {
+func (n *names) show(ip netip.Addr, name string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	known := n.shown[ip]
-	for _, k := range known {
-		if k == name {
-			return
-		}
+	if slices.Contains(known, name) {
+		return nil
 	}
-	if len(known) < maxShown && (len(known) > 0 || len(n.shown) < maxShownAddrs) {
-		n.shown[ip] = append(known[:len(known):len(known)], name)
+	if n.shownCount == maxShown {
+		return errShownFull
 	}
+	n.shownCount++
+	n.shown[ip] = append(known[:len(known):len(known)], name)
+	return nil
 }
 
 // shownAs returns the names whose real address ip was shown.

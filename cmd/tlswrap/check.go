@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"tlswrap/rules"
+)
+
+// runCheck is tlswrap check [--builtin] [FILE].
+func runCheck(args []string, io stdio) int {
+	var o options
+	var builtin bool
+	f := newFlags("tlswrap check")
+	f.BoolVar(&builtin, "builtin", false, "")
+	f.StringVar(&o.rules, "rules", "", "")
+	if status, done := parseFlags(f, args, io); done {
+		return status
+	}
+	if builtin {
+		fmt.Fprint(io.out, rules.BuiltinText())
+		return 0
+	}
+	if f.NArg() > 1 || (f.NArg() == 1 && o.rules != "") {
+		return complain(io, exitOurs, "usage: tlswrap check [--builtin] [FILE]")
+	}
+	if f.NArg() == 1 {
+		o.rules = f.Arg(0)
+	}
+	file := o.findRules()
+	if file == "" {
+		fmt.Fprintln(io.out, "no rules file: the built-in profile counts (tlswrap check --builtin prints it)")
+		return 0
+	}
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	policy, err := rules.Load(file)
+	if err != nil {
+		fmt.Fprintln(io.out, err)
+		return exitBad
+	}
+	if warnings := policy.Lint(); len(warnings) > 0 {
+		for _, w := range warnings {
+			fmt.Fprintln(io.out, w)
+		}
+		return exitBad
+	}
+	fmt.Fprintf(io.out, "%s: %d rules, nothing wrong\n", file, len(policy.Rules))
+	return 0
+}

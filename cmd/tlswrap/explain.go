@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy"
+	"tlswrap/rules"
+)
+
+// Exit statuses of check and explain beside 0.
+const exitBad = 1 // something is wrong with what was asked about
+
+// runExplain is tlswrap explain HOST:PORT.
+func runExplain(args []string, io stdio) int {
+	var o options
+	f := newFlags("tlswrap explain")
+	o.policyFlags(f)
+	args, hostport := splitTarget(args)
+	if status, done := parseFlags(f, args, io); done {
+		return status
+	}
+	if hostport == "" {
+		hostport = f.Arg(0)
+	}
+	host, port, err := splitHostPort(hostport)
+	if err != nil || f.NArg() > 1 {
+		return complain(io, exitOurs, "usage: tlswrap explain [--rules FILE] [--ca FILE] [--tls HOST:PORT] HOST:PORT")
+	}
+	if err := o.resolve(); err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	policy, err := o.loader()()
+	if err != nil {
+		return complainLines(io, exitBad, err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	return explain(ctx, io, &o, policy, host, port)
+}
+
+// splitTarget lets HOST:PORT come first, before the flags.
+func splitTarget(args []string) ([]string, string) {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		return args[1:], args[0]
+	}
+	return args, ""
+}
+
+func splitHostPort(s string) (string, uint16, error) {
+	host, service, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil || port == 0 || host == "" {
+		return "", 0, fmt.Errorf("%q is no HOST:PORT", s)
+	}
+	return host, uint16(port), nil
+}
+
+// page prints a page of named lines.
+type page struct{ io stdio }
+
+func (p page) line(name, format string, args ...any) {
+	fmt.Fprintf(p.io.out, "  %-9s "+format+"\n", append([]any{name}, args...)...)
+}
+
+func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, host string, port uint16) int {
+	p := page{io}
+	fmt.Fprintln(io.out, net.JoinHostPort(host, strconv.Itoa(int(port))))
+	t := rules.Target{Port: port}
+	ips := []netip.Addr{}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ips = append(ips, ip.Unmap())
+	} else {
+		if t.Name, err = rules.NormalizeName(host); err != nil {
+			return complain(io, exitOurs, "%v", err)
+		}
+		if ips, err = proxy.LookUp(ctx, t.Name); err != nil {
+			p.line("rule", "%s", policy.Why(t))
+			p.line("verdict", "failed: %v", err)
+			return exitBad
+		}
+	}
+	t.Addr = ips[0]
+	p.line("rule", "%s", policy.Why(t))
+	p.line("address", "%s", joinAddrs(ips))
+	d := policy.Decide(t)
+	switch d.Action {
+	case rules.Pass:
+		p.line("verdict", "passed: tlswrap does not touch this connection")
+		return 0
+	case rules.Deny:
+		p.line("verdict", "refused: EACCES, %v", unix.EACCES)
+		return exitBad
+	}
+	probe, err := proxy.Explain(ctx, policy, o.ca, d.Rule, t.Name, t.Addr, port)
+	if err != nil {
+		return complainLines(io, exitBad, err)
+	}
+	return p.probe(probe, d.Rule)
+}
+
+func joinAddrs(ips []netip.Addr) string {
+	s := make([]string, len(ips))
+	for i, ip := range ips {
+		s[i] = ip.String()
+	}
+	return strings.Join(s, ", ")
+}
+
+func (p page) probe(probe *proxy.Probe, rule *rules.Rule) int {
+	p.line("upstream", "%s", probe.Upstream)
+	if st := probe.State; st != nil {
+		p.line("handshake", "%s, %s, %s, in %v", tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite),
+			st.CurveID, probe.Took.Round(100*time.Microsecond))
+		if st.NegotiatedProtocol != "" {
+			p.line("alpn", "%s", st.NegotiatedProtocol)
+		}
+	}
+	for i, c := range probe.Chain {
+		name := "chain"
+		if i > 0 {
+			name = ""
+		}
+		p.line(name, "%d %s", i, show(c.Subject.String()))
+		p.line("", "  issued by %s", show(c.Issuer.String()))
+		p.line("", "  %s, valid %s to %s", keyKind(c), c.NotBefore.UTC().Format(time.DateOnly), c.NotAfter.UTC().Format(time.DateOnly))
+		if i == 0 {
+			p.line("", "  for %s", show(names(c)))
+			pin := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+			p.line("", "  pin sha256/%s", base64.StdEncoding.EncodeToString(pin[:]))
+		}
+	}
+	if f := probe.Failure; f != nil {
+		p.line("verdict", "refused: %s (%s, %q)", f.Reason, unix.ErrnoName(f.Errno), f.Errno.Error())
+		return exitBad
+	}
+	what := "chain and name"
+	if len(rule.Pins) > 0 {
+		what = "chain, name and pin"
+	}
+	if rule.VerifyNone {
+		p.line("verdict", "connected, NOT verified: the rule says verify = \"none\"")
+		return 0
+	}
+	p.line("verdict", "verified: %s, for %s", what, probe.Name)
+	return 0
+}
+
+// show makes what a certificate says safe for a terminal.
+func show(s string) string {
+	if s == "" {
+		return "(no name)"
+	}
+	q := strconv.Quote(s)
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+}
+
+func names(c *x509.Certificate) string {
+	all := append([]string{}, c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		all = append(all, ip.String())
+	}
+	if len(all) == 0 {
+		return "no host"
+	}
+	return strings.Join(all, ", ")
+}
+
+func keyKind(c *x509.Certificate) string {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return c.PublicKeyAlgorithm.String()
+}

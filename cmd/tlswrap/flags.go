@@ -1,0 +1,197 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"tlswrap/rules"
+)
+
+// options are what the command line says about rules, trust and words.
+type options struct {
+	rules   string
+	ca      list
+	tls     list
+	log     string
+	worker  string
+	verbose bool
+	quiet   bool
+}
+
+// list is a flag that may be given again.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, ",") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+// policyFlags are those that say what is trusted; a running worker has its own.
+func (o *options) policyFlags(f *flag.FlagSet) {
+	f.StringVar(&o.rules, "rules", "", "`FILE` with the rules")
+	f.Var(&o.ca, "ca", "trust the roots in `FILE` for every rule (repeatable)")
+	f.Var(&o.tls, "tls", "put a rule for `HOST:PORT` in front (repeatable)")
+}
+
+// usage is the whole of --help.
+const usage = `usage: tlswrap [flags] program [args...]
+       tlswrap check [--builtin] [FILE]
+       tlswrap explain [flags] HOST:PORT
+       tlswrap worker --socket PATH [flags]
+       tlswrap version
+
+Runs the program and turns the connections that the rules name into verified TLS.
+
+  --rules FILE      the rules; else $TLSWRAP_RULES, then the first that exists of
+                    $XDG_CONFIG_HOME/tlswrap/rules.toml and /etc/tlswrap/rules.toml,
+                    then the built-in profile (tlswrap check --builtin prints it)
+  --tls HOST:PORT   put a rule for HOST:PORT in front; repeatable
+  --ca FILE         trust the roots in FILE for every rule; repeatable
+  --worker SOCKET   use the running worker at SOCKET
+  --log FILE        write what happens to FILE, one JSON object a line
+  -v                say a line for every connection
+  -q                say nothing, also not why a connection failed
+
+The exit status is the program's; 125 if tlswrap fails, 126 if the program cannot be
+started, 127 if it is not found.
+See tlswrap(1) and tlswrap.rules(5).
+`
+
+// newFlags makes a flag set that says nothing by itself.
+func newFlags(name string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	return f
+}
+
+// parseFlags parses; done is set where the command ends here, with status.
+func parseFlags(f *flag.FlagSet, args []string, io stdio) (status int, done bool) {
+	err := f.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return runHelp(nil, io), true
+	case err != nil:
+		return complain(io, exitOurs, "%v; see tlswrap --help", err), true
+	}
+	return 0, false
+}
+
+// complain prints one sentence and returns status.
+func complain(io stdio, status int, format string, args ...any) int {
+	fmt.Fprintf(io.err, "tlswrap: "+format+"\n", args...)
+	return status
+}
+
+// complainLines prints an error that may be several: one line each.
+func complainLines(io stdio, status int, err error) int {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(io.err, "tlswrap: %s\n", strings.TrimRight(line, "\n"))
+	}
+	return status
+}
+
+func runHelp(_ []string, io stdio) int {
+	fmt.Fprint(io.out, usage)
+	return 0
+}
+
+// version is set by the linker.
+var version = "development"
+
+func runVersion(_ []string, io stdio) int {
+	goVersion := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		goVersion = info.GoVersion
+	}
+	fmt.Fprintf(io.out, "tlswrap %s (%s)\n", version, goVersion)
+	return 0
+}
+
+// findRules returns the rules file that counts, or "" for the built-in profile.
+func (o *options) findRules() string {
+	if o.rules != "" {
+		return o.rules
+	}
+	if env := os.Getenv("TLSWRAP_RULES"); env != "" {
+		return env
+	}
+	if dir, err := os.UserConfigDir(); err == nil {
+		if file := filepath.Join(dir, "tlswrap", "rules.toml"); exists(file) {
+			return file
+		}
+	}
+	if file := "/etc/tlswrap/rules.toml"; exists(file) {
+		return file
+	}
+	return ""
+}
+
+func exists(file string) bool {
+	_, err := os.Lstat(file)
+	return err == nil
+}
+
+// resolve makes the paths absolute: the worker has another working folder.
+func (o *options) resolve() error {
+	o.rules = o.findRules()
+	paths := []*string{&o.rules, &o.log}
+	for i := range o.ca {
+		paths = append(paths, &o.ca[i])
+	}
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return err
+		}
+		*p = abs
+	}
+	return nil
+}
+
+// loader returns a function that reads the rules as the options say.
+func (o *options) loader() func() (*rules.Policy, error) {
+	return func() (*rules.Policy, error) {
+		p := rules.Builtin()
+		if o.rules != "" {
+			var err error
+			if p, err = rules.Load(o.rules); err != nil {
+				return nil, err
+			}
+		}
+		var front []*rules.Rule
+		for _, hostport := range o.tls {
+			r, err := rules.FromFlag(hostport)
+			if err != nil {
+				return nil, err
+			}
+			front = append(front, r)
+		}
+		p.Prepend(front...)
+		return p, nil
+	}
+}
+
+// args writes the policy flags out again, for the worker.
+func (o *options) args() []string {
+	var a []string
+	if o.rules != "" {
+		a = append(a, "--rules", o.rules)
+	}
+	for _, f := range o.ca {
+		a = append(a, "--ca", f)
+	}
+	for _, t := range o.tls {
+		a = append(a, "--tls", t)
+	}
+	if o.log != "" {
+		a = append(a, "--log", o.log)
+	}
+	return a
+}

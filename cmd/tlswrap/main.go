@@ -1,0 +1,48 @@
+// Command tlswrap runs an unmodified program and turns the connections that its rules
+// name into verified TLS.
+package main
+
+import (
+	"io"
+	"os"
+)
+
+func main() {
+	os.Exit(run(os.Args, stdio{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// stdio is where a command reads and writes.
+type stdio struct {
+	in       io.Reader
+	out, err *os.File
+}
+
+// Exit statuses of our own, as env(1) and timeout(1) have them.
+const (
+	exitOurs       = 125 // tlswrap itself failed
+	exitCannotExec = 126 // the program was found and cannot be started
+	exitNotFound   = 127
+)
+
+// verbs are the commands for people. One counts only as the very first word.
+var verbs = map[string]func(args []string, io stdio) int{
+	"check":   runCheck,
+	"explain": runExplain,
+	"worker":  runWorker,
+	"version": runVersion,
+	"help":    runHelp,
+}
+
+// run does what the command line says. Where a program is wrapped it returns only if
+// that failed: the program has taken this process.
+func run(args []string, io stdio) int {
+	if stage, ok := stages[args[0]]; ok {
+		return stage(args[1:], io)
+	}
+	if len(args) > 1 {
+		if verb, ok := verbs[args[1]]; ok {
+			return verb(args[2:], io)
+		}
+	}
+	return runProgram(args[1:], io)
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy"
+)
+
+// runProgram wraps: tlswrap [flags] program [args...].
+func runProgram(args []string, io stdio) int {
+	var o options
+	f := newFlags("tlswrap")
+	o.policyFlags(f)
+	f.StringVar(&o.worker, "worker", "", "use the running worker at `SOCKET`")
+	f.StringVar(&o.log, "log", "", "write JSON lines to `FILE`")
+	f.BoolVar(&o.verbose, "v", false, "")
+	f.BoolVar(&o.quiet, "q", false, "")
+	if status, done := parseFlags(f, args, io); done {
+		return status
+	}
+	if f.NArg() == 0 {
+		return complain(io, exitOurs, "no program given; see tlswrap --help")
+	}
+	if o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "") {
+		return complain(io, exitOurs, "--rules, --ca, --tls and --log are the running worker's to say, and do not go with --worker")
+	}
+	library, err := findLibrary()
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	program := f.Args()
+	path, status, err := findProgram(program[0])
+	if err != nil {
+		return complain(io, status, "%v", err)
+	}
+	library, err = inspectProgram(path, library)
+	if err != nil {
+		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", program[0], err)
+	}
+	control, err := o.reachWorker(io)
+	if err != nil {
+		return complainLines(io, exitOurs, err)
+	}
+	env := preloadEnv(os.Environ(), library, control)
+	restoreIgnoredSignals()
+	err = syscall.Exec(path, program, env)
+	if errors.Is(err, unix.ENOEXEC) {
+		// A text without "#!" is the shell's, as for execvp(3).
+		err = syscall.Exec("/bin/sh", append([]string{"sh", path}, program[1:]...), env)
+	}
+	return complain(io, exitCannotExec, "%s: %v", program[0], err)
+}
+
+// findLibrary finds the shim beside this program, in the build folder or as installed.
+func findLibrary() (string, error) {
+	own, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("finding libtlswrap.so: %w", err)
+	}
+	dir := filepath.Dir(own)
+	for _, path := range []string{
+		filepath.Join(dir, "libtlswrap.so"),
+		filepath.Join(dir, "..", "lib", "tlswrap", "libtlswrap.so"),
+	} {
+		if !exists(path) {
+			continue
+		}
+		if strings.ContainsAny(path, " \t\n:$") {
+			return "", fmt.Errorf("%q cannot be preloaded: ld.so takes no path with a blank, a colon or a $", path)
+		}
+		return path, nil
+	}
+	return "", fmt.Errorf("libtlswrap.so is neither beside %s nor in ../lib/tlswrap", own)
+}
+
+// findProgram finds the file that execvp(3) would start.
+func findProgram(name string) (path string, status int, err error) {
+	path, err = exec.LookPath(name)
+	switch {
+	case err == nil, errors.Is(err, exec.ErrDot):
+		return path, 0, nil
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
+		return "", exitNotFound, fmt.Errorf("%s: program not found", name)
+	}
+	return "", exitCannotExec, fmt.Errorf("%s: %w", name, errors.Unwrap(err))
+}
+
+// inspectProgram follows scripts to the program that runs them, and returns the
+// library to preload into it.
+func inspectProgram(path, library string) (string, error) {
+	noNewPrivs, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	by := proxy.Executor{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), NoNewPrivs: noNewPrivs == 1}
+	const mostInterpreters = 5
+	for range mostInterpreters {
+		file, err := os.Open(path)
+		if err != nil {
+			return "", errors.Unwrap(err)
+		}
+		got, err := proxy.Inspect(file, library, by)
+		file.Close()
+		if err != nil {
+			return "", err
+		}
+		if got.Interpreter == "" {
+			return got.Library, nil
+		}
+		path = got.Interpreter
+	}
+	return "", unix.ELOOP
+}
+
+// reachWorker begins a session with a worker, its own or the one that runs at
+// --worker, and returns what goes into TLSWRAP_CONTROL.
+func (o *options) reachWorker(io stdio) (string, error) {
+	var token proxy.Token
+	rand.Read(token[:])
+	address := o.worker
+	var started *startedWorker
+	if address == "" {
+		if err := o.resolve(); err != nil {
+			return "", err
+		}
+		var err error
+		if started, err = o.startWorker(); err != nil {
+			return "", err
+		}
+		defer started.close()
+		address = started.address
+	} else {
+		abs, err := filepath.Abs(address)
+		if err != nil {
+			return "", err
+		}
+		address = abs
+	}
+	uid, err := proxy.Greet(address, token, io.err, o.verbose, o.quiet)
+	if err != nil && started != nil {
+		return "", started.explain(err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("no worker at %s: %w", address, err)
+	}
+	return fmt.Sprintf("1:%d:%s:%s", uid, hex.EncodeToString(token[:]), address), nil
+}
+
+// startedWorker is a worker that was just started.
+type startedWorker struct {
+	address string
+	status  *os.File // what it says if it cannot go on
+}
+
+func (s *startedWorker) close() { s.status.Close() }
+
+// explain prefers the worker's own words to those of a connection that it dropped.
+func (s *startedWorker) explain(err error) error {
+	if words, _ := io.ReadAll(s.status); len(words) > 0 {
+		return errors.New(strings.TrimSpace(string(words)))
+	}
+	return fmt.Errorf("the worker did not start: %w", err)
+}
+
+// startWorker starts a worker of our own, which is nobody's child when this returns:
+// a program may wait for all of its children, and this process becomes the program.
+func (o *options) startWorker() (*startedWorker, error) {
+	var id [8]byte
+	rand.Read(id[:])
+	address := "@tlswrap-" + hex.EncodeToString(id[:])
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: address, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("making the control socket: %w", err)
+	}
+	defer l.Close()
+	listener, err := l.File()
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	status, said, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer said.Close()
+	cmd := &exec.Cmd{
+		Path:       "/proc/self/exe",
+		Args:       append([]string{stageLaunch}, o.args()...),
+		ExtraFiles: []*os.File{listener, said},
+	}
+	if err := cmd.Run(); err != nil {
+		status.Close()
+		return nil, fmt.Errorf("starting the worker: %w", err)
+	}
+	return &startedWorker{address: address, status: status}, nil
+}
+
+// preloadEnv is env with the shim first in LD_PRELOAD.
+func preloadEnv(env []string, library, control string) []string {
+	out := make([]string, 0, len(env)+2)
+	preload := library
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		switch name {
+		case "TLSWRAP_CONTROL":
+		case "LD_PRELOAD":
+			if value != library && !strings.HasPrefix(value, library+":") {
+				preload = strings.TrimSuffix(library+":"+value, ":")
+			} else {
+				preload = value
+			}
+		default:
+			out = append(out, e)
+		}
+	}
+	return append(out, "LD_PRELOAD="+preload, "TLSWRAP_CONTROL="+control)
+}
+
+// restoreIgnoredSignals ignores again what was ignored when this process began: Go's
+// runtime has put handlers in their place, and exec would make those the default.
+func restoreIgnoredSignals() {
+	for sig := syscall.Signal(1); sig < 64; sig++ {
+		if ignoredAtStart&(1<<(sig-1)) != 0 {
+			signal.Ignore(sig)
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy"
+)
+
+// A worker of a single run is started in two stages, so that it ends up as nobody's
+// child. The stages are told by argv[0], which no command line of a person's has.
+const (
+	stageLaunch = "goressl-launch" // starts the worker and exits
+	stageWorker = proxy.Name       // is the worker
+)
+
+var stages = map[string]func(args []string, io stdio) int{
+	stageLaunch: runLaunch,
+	stageWorker: runOwnWorker,
+}
+
+// Descriptors that the stages inherit.
+const (
+	listenerFD = 3
+	statusFD   = 4
+)
+
+// runLaunch starts the worker in a session of its own.
+func runLaunch(args []string, io stdio) int {
+	cmd := &exec.Cmd{
+		Path:        "/proc/self/exe",
+		Args:        append([]string{stageWorker}, args...),
+		Dir:         "/",
+		ExtraFiles:  []*os.File{os.NewFile(listenerFD, "listener"), os.NewFile(statusFD, "status")},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		return complain(io, exitOurs, "starting the worker: %v", err)
+	}
+	return 0
+}
+
+// runOwnWorker is the worker of a single run. It ends with its last session.
+func runOwnWorker(args []string, _ stdio) int {
+	status := os.NewFile(statusFD, "status")
+	unix.CloseOnExec(statusFD)
+	fail := func(err error) int {
+		fmt.Fprintln(status, err)
+		return exitOurs
+	}
+	var o options
+	f := newFlags(stageWorker)
+	o.policyFlags(f)
+	f.StringVar(&o.log, "log", "", "")
+	if err := f.Parse(args); err != nil {
+		return fail(err)
+	}
+	if err := proxy.Harden(); err != nil {
+		return fail(err)
+	}
+	listener := os.NewFile(listenerFD, "listener")
+	l, err := net.FileListener(listener)
+	listener.Close()
+	if err != nil {
+		return fail(err)
+	}
+	log, err := openLog(o.log, nil)
+	if err != nil {
+		return fail(err)
+	}
+	w, err := newWorker(&o, log, nil, true)
+	if err != nil {
+		return fail(err)
+	}
+	// The terminal's signals are the program's.
+	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
+	status.Close()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, w, l.(*net.UnixListener), log); err != nil {
+		return exitOurs
+	}
+	return 0
+}
+
+func newWorker(o *options, log *slog.Logger, allow []uint32, single bool) (*proxy.Worker, error) {
+	library, err := findLibrary()
+	if err != nil {
+		return nil, err
+	}
+	return proxy.New(proxy.Config{
+		Load: o.loader(), CAFiles: o.ca, Library: library, Log: log,
+		AllowUIDs: allow, EndWithSessions: single,
+	})
+}
+
+// openLog opens file for JSON lines; without one events go to otherwise, which may be
+// nil.
+func openLog(file string, otherwise slog.Handler) (*slog.Logger, error) {
+	if file == "" {
+		if otherwise == nil {
+			return slog.New(slog.DiscardHandler), nil
+		}
+		return slog.New(otherwise), nil
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the log: %w", err)
+	}
+	return slog.New(slog.NewJSONHandler(f, nil)), nil
+}
+
+// serve runs a worker that reloads its rules on SIGHUP and when a file changes.
+func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *slog.Logger) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	go w.Watch(ctx, hup)
+	err := w.Serve(ctx, l)
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// runWorker is tlswrap worker: a long-lived worker for many programs.
+func runWorker(args []string, io stdio) int {
+	var o options
+	var socket string
+	var allow list
+	f := newFlags("tlswrap worker")
+	o.policyFlags(f)
+	f.StringVar(&o.log, "log", "", "")
+	f.StringVar(&socket, "socket", "", "")
+	f.Var(&allow, "allow", "")
+	if status, done := parseFlags(f, args, io); done {
+		return status
+	}
+	if socket == "" || f.NArg() > 0 {
+		return complain(io, exitOurs, "usage: tlswrap worker --socket PATH [--allow USER] [--rules FILE] [--ca FILE] [--tls HOST:PORT] [--log FILE]")
+	}
+	uids, err := userIDs(allow)
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	if err := o.resolve(); err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	log, err := openLog(o.log, slog.NewTextHandler(io.err, nil))
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	w, err := newWorker(&o, log, uids, false)
+	if err != nil {
+		return complainLines(io, exitOurs, err)
+	}
+	l, err := listen(socket, len(uids) > 0)
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	defer l.Close()
+	if err := proxy.Harden(); err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	fmt.Fprintf(io.err, "tlswrap: worker %d serves %s\n", os.Getpid(), socket)
+	if err := serve(ctx, w, l, log); err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	return 0
+}
+
+// userIDs looks up the users of --allow, given by name or number.
+func userIDs(names []string) ([]uint32, error) {
+	var ids []uint32
+	for _, name := range names {
+		id := name
+		if u, err := user.Lookup(name); err == nil {
+			id = u.Uid
+		}
+		n, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("--allow: there is no user %q", name)
+		}
+		ids = append(ids, uint32(n))
+	}
+	return ids, nil
+}
+
+// listen makes the control socket at path: for our own user in a folder that only it
+// can enter, or for others too, who are told apart by SO_PEERCRED.
+func listen(path string, others bool) (*net.UnixListener, error) {
+	dirMode, mode := os.FileMode(0o700), os.FileMode(0o600)
+	if others {
+		dirMode, mode = 0o711, 0o666
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return nil, fmt.Errorf("making the control socket's folder: %w", err)
+	}
+	if fi, err := os.Stat(dir); err != nil {
+		return nil, err
+	} else if fi.Mode().Perm()&0o022 != 0 {
+		return nil, fmt.Errorf("%s: others can write to this folder, and put a socket of theirs in place of the worker's", dir)
+	}
+	if conn, err := net.Dial("unixpacket", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s: another worker serves this socket", path)
+	} else if fi, e := os.Lstat(path); e == nil {
+		if fi.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("%s: exists, and is no socket", path)
+		}
+		os.Remove(path) // of a worker that died
+	}
+	// Nobody may connect between bind and chmod.
+	old := unix.Umask(0o777)
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	unix.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}

@@ -1,0 +1,388 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// channel is one connection of a program: the pair that the program talks to, the
+// upstream, and the verdict on its setup.
+type channel struct {
+	id      uint64
+	worker  *Worker
+	session *session
+	target  target
+	trust   *trust
+	pid     int32
+	pair    *pair
+	up      *upstream
+	tls     *tls.Conn
+	auth    *clientAuth
+	taken   chan struct{} // closed when up is set, or never will be
+	done    chan struct{} // closed when setup has ended
+
+	mu      sync.Mutex
+	state   state
+	failure *Failure
+	told    bool // connect or SO_ERROR has reported how setup ended
+}
+
+type state int
+
+const (
+	pending state = iota
+	good
+	failed
+)
+
+// keepFailed is how long a failed channel's verdict and socket are kept for a program
+// that asks, or connects again.
+const keepFailed = 30 * time.Second
+
+// run sets the connection up and has its bytes carried.
+func (ch *channel) run() {
+	if err := ch.guard(ch.setup); err != nil {
+		ch.fail(err)
+		ch.session.channelClosed()
+		return
+	}
+	// On a stack of its own: the handshake's is large, and the connection may idle.
+	go func() {
+		defer ch.session.channelClosed()
+		defer ch.worker.forget(ch.id)
+		defer ch.up.Close()
+		defer ch.pair.close()
+		if err := ch.guard(ch.carry); err != nil {
+			ch.report("broken", err)
+		}
+	}()
+}
+
+// guard turns a panic into the end of this one connection.
+func (ch *channel) guard(step func() *Failure) (failure *Failure) {
+	defer func() {
+		if r := recover(); r != nil {
+			ch.worker.log.Error("panic", "target", ch.target.String(), "panic", r)
+			failure = failf(unix.EPROTO, "internal error: %v", r)
+		}
+	}()
+	return step()
+}
+
+// past is a deadline that ends whatever waits.
+var past = time.Unix(1, 0)
+
+// setup connects, shakes hands and verifies, within the rule's timeout. It stops when
+// the program closes its end.
+func (ch *channel) setup() *Failure {
+	rule := ch.target.decision.Rule
+	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	ch.up.SetDeadline(deadline)
+
+	// Until setup has ended nothing else reads W.
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		ch.pair.gone()
+		if ch.pair.hungUp() {
+			cancel()
+			ch.up.SetDeadline(past)
+		}
+	}()
+	failure := ch.dial(ctx)
+	if failure == nil {
+		failure, _ = ch.handshake()
+	}
+	ch.pair.w.SetReadDeadline(past)
+	<-watched
+	if failure != nil {
+		return failure
+	}
+	ch.pair.w.SetReadDeadline(time.Time{})
+	ch.up.SetDeadline(time.Time{})
+	return ch.accept()
+}
+
+func (ch *channel) accept() *Failure {
+	ch.mu.Lock()
+	ch.state = good
+	ch.mu.Unlock()
+	err := ch.pair.accept()
+	close(ch.done)
+	if err != nil {
+		// Only the program can have done that, and it knows.
+		ch.worker.log.Debug("closed", "target", ch.target.String(), "error", err)
+		return nil
+	}
+	ch.reportGood()
+	return nil
+}
+
+// dial connects the upstream, to the address that the program meant or to the rule's.
+func (ch *channel) dial(ctx context.Context) *Failure {
+	rule := ch.target.decision.Rule
+	addrs, failure := ch.upstreamAddrs(ctx, rule)
+	for i, a := range addrs {
+		if i > 0 {
+			ch.up.disconnect()
+		}
+		err := ch.up.connect(a)
+		if err == nil {
+			return nil
+		}
+		failure = dialFailure(err, netip.AddrPortFrom(a.real(), a.port), rule.Timeout)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+	}
+	return failure
+}
+
+func (ch *channel) upstreamAddrs(ctx context.Context, rule *rules.Rule) ([]sockAddr, *Failure) {
+	to := ch.target.addr
+	if rule.Upstream.Port != 0 {
+		to.port = rule.Upstream.Port
+	}
+	host := rule.Upstream.Host
+	if host == "" {
+		return []sockAddr{to}, nil
+	}
+	ips := make([]netip.Addr, 0, 4)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ips = append(ips, ip)
+	} else if ips, err = ch.worker.resolver.lookup(ctx, "ip", host); err != nil {
+		return nil, dialFailure(err, netip.AddrPort{}, rule.Timeout)
+	}
+	var addrs []sockAddr
+	for _, ip := range ips {
+		ip = ip.Unmap()
+		switch {
+		case to.ip.Is4() && ip.Is6():
+			continue // the program's socket cannot go there
+		case to.ip.Is6() && ip.Is4():
+			ip = netip.AddrFrom16(ip.As16())
+		}
+		addrs = append(addrs, sockAddr{ip: ip, port: to.port})
+	}
+	if len(addrs) == 0 {
+		return nil, failf(unix.EHOSTUNREACH, "%s has no address of the family that the program's socket is of", host)
+	}
+	return addrs, nil
+}
+
+// verifiedName is what the server's certificate has to be for.
+func (ch *channel) verifiedName() string {
+	if name := ch.target.decision.Rule.ServerName; name != "" {
+		return name
+	}
+	return ch.target.host()
+}
+
+// handshake shakes hands and verifies. Where verification failed it also returns the
+// chain that it failed on.
+func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
+	rule := ch.target.decision.Rule
+	name := ch.verifiedName()
+	config, auth, err := ch.trust.tlsConfig(rule, name)
+	if err != nil {
+		return failf(unix.EKEYREJECTED, "%v", err), nil
+	}
+	ch.tls, ch.auth = tls.Client(ch.up, config), auth
+	err = ch.tls.Handshake()
+	if err == nil {
+		return nil, nil
+	}
+	a := attempt{
+		name: name, head: ch.up.head, timeout: rule.Timeout, min: rule.MinVersion,
+		asked: auth.asked, hasCert: auth.cert != nil, now: time.Now(),
+	}
+	return a.explain(err), sentChain(err)
+}
+
+// fail ends a setup: the sentence first, then the program's errno.
+func (ch *channel) fail(f *Failure) {
+	gone := ch.pair.hungUp()
+	if !gone {
+		ch.report("failed", f)
+	}
+	ch.mu.Lock()
+	ch.state, ch.failure = failed, f
+	ch.mu.Unlock()
+	ch.up.shutdown()
+	ch.pair.close()
+	close(ch.done)
+	if gone {
+		ch.up.Close()
+		ch.worker.forget(ch.id)
+		return
+	}
+	time.AfterFunc(keepFailed, func() {
+		ch.up.Close()
+		ch.worker.forget(ch.id)
+	})
+}
+
+// verdict answers a program that asks how setup ended. consume is set for connect,
+// which reports the end once.
+func (ch *channel) verdict(consume bool) reply {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	told := ch.told
+	switch ch.state {
+	case good:
+		if !consume {
+			return reply{answer: answerGood}
+		}
+		ch.told = true
+		if told {
+			return reply{answer: answerIsConn}
+		}
+		return reply{answer: answerGood}
+	case failed:
+		ch.told = true
+		if consume && told {
+			return reply{answer: answerGone}
+		}
+		return reply{answer: answerError, errno: ch.failure.Errno}
+	}
+	return reply{answer: answerPending}
+}
+
+// drainTime is how long the server may take to end its side once the program has
+// closed. Closing a socket with bytes unread resets it (RFC 2525, section 2.17), and
+// session tickets may be under way: without this the reset could overtake what the
+// program wrote last.
+const drainTime = 5 * time.Second
+
+// carry moves the bytes: one goroutine a direction. It returns when the program has
+// closed its end, or the connection broke.
+func (ch *channel) carry() *Failure {
+	down := make(chan *Failure, 1)
+	go func() {
+		f := ch.guard(ch.download)
+		if f != nil {
+			ch.pair.close() // ends the other direction too
+		}
+		down <- f
+	}()
+	var sending *upstreamError
+	if err := ch.upload(); errors.As(err, &sending) {
+		// What the server said before it stopped listening still arrives.
+		if f := <-down; f != nil {
+			return f
+		}
+		return brokenUpstream(sending.err)
+	}
+	// The program has closed, and all that it wrote has been sent.
+	ch.tls.CloseWrite()
+	ch.up.closeWrite()
+	ch.up.SetReadDeadline(time.Now().Add(drainTime))
+	<-down
+	return nil
+}
+
+// upload carries what the program writes. nil: the program closed.
+func (ch *channel) upload() error {
+	for {
+		buf, n, err := ch.pair.read()
+		if err == io.EOF {
+			ch.tls.CloseWrite()
+			ch.pair.gone()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		out := getBuffer()
+		ch.up.gather(*out)
+		_, err = ch.tls.Write((*buf)[:n])
+		if e := ch.up.flush(); err == nil {
+			err = e
+		}
+		putBuffer(out)
+		putBuffer(buf)
+		if err != nil {
+			return &upstreamError{err}
+		}
+	}
+}
+
+// upstreamError tells a failure to send from one to read what the program writes.
+type upstreamError struct{ err error }
+
+func (e *upstreamError) Error() string { return e.err.Error() }
+
+// download carries what the server sends, as many whole records at a time as are here.
+func (ch *channel) download() *Failure {
+	for {
+		if err := ch.up.await(); err != nil {
+			return ch.downloadEnd(err)
+		}
+		buf := getBuffer()
+		n, err := ch.tls.Read(*buf)
+		for err == nil && len(*buf)-n > maxPlaintext && ch.up.whole() {
+			var m int
+			m, err = ch.tls.Read((*buf)[n:])
+			n += m
+		}
+		var gone error
+		if n > 0 {
+			gone = ch.pair.write((*buf)[:n])
+		}
+		putBuffer(buf)
+		if gone != nil {
+			return nil // the program does not read any more
+		}
+		if err != nil {
+			return ch.downloadEnd(err)
+		}
+	}
+}
+
+// maxPlaintext is what one record carries (RFC 8446, section 5.1).
+const maxPlaintext = 16 << 10
+
+// downloadEnd sorts the ends of what the server sends. nil: an end that the program
+// was told of as one.
+func (ch *channel) downloadEnd(err error) *Failure {
+	var alert tls.AlertError
+	switch {
+	case ch.up.ended:
+		// crypto/tls takes a FIN between two records for a close_notify.
+		if !ch.target.decision.Rule.AllowTruncation {
+			return failf(unix.ECONNRESET, "the server ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)")
+		}
+		ch.pair.finish()
+		return nil
+	case err == io.EOF: // close_notify
+		ch.pair.finish()
+		return nil
+	case errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	case errors.As(err, &alert):
+		a := attempt{name: ch.target.host(), asked: ch.auth.asked, hasCert: ch.auth.cert != nil}
+		return failf(unix.ECONNRESET, "%s", a.explainAlert(alert).Reason)
+	}
+	return brokenUpstream(err)
+}
+
+func brokenUpstream(err error) *Failure {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return failf(errno, "the connection broke: %v", errno)
+	}
+	return failf(unix.ECONNRESET, "the connection broke: %v", err)
+}

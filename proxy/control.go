@@ -1,0 +1,388 @@
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// requestTime is how long a peer may take over each message.
+const requestTime = 10 * time.Second
+
+// caller is one connection to the control socket.
+type caller struct {
+	worker *Worker
+	conn   *net.UnixConn
+	cred   *unix.Ucred
+	pidfd  int // of the peer, or -1
+}
+
+// serve answers one connection.
+func (w *Worker) serve(conn *net.UnixConn) {
+	defer conn.Close()
+	c := &caller{worker: w, conn: conn, pidfd: -1}
+	defer func() {
+		if c.pidfd >= 0 {
+			unix.Close(c.pidfd)
+		}
+		if r := recover(); r != nil {
+			w.log.Error("panic", "panic", r)
+		}
+	}()
+	if err := c.identify(); err != nil {
+		w.log.Warn("refused", "error", err.Error())
+		return
+	}
+	req, fd, err := c.receive()
+	if err != nil {
+		w.log.Warn("refused", "pid", c.cred.Pid, "uid", c.cred.Uid, "error", err.Error())
+		return
+	}
+	s := w.session(req.token)
+	if s == nil {
+		if s, err = c.open(req, fd); err != nil {
+			w.log.Warn("refused", "pid", c.cred.Pid, "uid", c.cred.Uid, "error", err.Error())
+			return
+		}
+		fd = -1
+	}
+	if !s.has(c.cred.Pid) && c.pidfd >= 0 {
+		s.enter(c.cred.Pid, c.pidfd)
+		c.pidfd = -1
+	}
+	c.answer(s, req, fd)
+}
+
+// identify learns who the peer is.
+func (c *caller) identify() error {
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	e := raw.Control(func(fd uintptr) {
+		if c.cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
+			return
+		}
+		// SO_PEERPIDFD cannot meet a process id that was used again, but is new
+		// (Linux 6.5).
+		if c.pidfd, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err != nil {
+			c.pidfd, err = unix.PidfdOpen(int(c.cred.Pid), 0)
+		}
+		if err == nil {
+			unix.SetNonblock(c.pidfd, true)
+		} else {
+			// Of another pid namespace, or gone already: not waited for.
+			c.pidfd, err = -1, nil
+		}
+	})
+	if e != nil {
+		return e
+	}
+	return os.NewSyscallError("getsockopt", err)
+}
+
+// receive reads one request, with the descriptor that came along, or -1.
+func (c *caller) receive() (request, int, error) {
+	var (
+		data [requestMax + 1]byte
+		oob  [64]byte
+	)
+	c.conn.SetReadDeadline(time.Now().Add(requestTime))
+	n, oobn, flags, _, err := c.conn.ReadMsgUnix(data[:], oob[:])
+	if err != nil {
+		return request{}, -1, fmt.Errorf("reading a control request: %w", err)
+	}
+	fds, err := descriptors(oob[:oobn])
+	req, perr := parseRequest(data[:n])
+	switch {
+	case err != nil:
+	case perr != nil:
+		err = perr
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > 1:
+		err = fmt.Errorf("control request with too much in it")
+	}
+	if err != nil {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		return request{}, -1, err
+	}
+	if len(fds) == 0 {
+		return req, -1, nil
+	}
+	return req, fds[0], nil
+}
+
+// descriptors takes the descriptors out of a control message; the caller owns them,
+// also those that come with an error.
+func descriptors(oob []byte) ([]int, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var fds []int
+	for _, m := range messages {
+		got, e := unix.ParseUnixRights(&m)
+		if e != nil {
+			err = e
+			continue
+		}
+		fds = append(fds, got...)
+	}
+	for _, fd := range fds {
+		unix.CloseOnExec(fd)
+	}
+	return fds, err
+}
+
+// send answers, with a descriptor where fd is not negative. A peer that is gone is not
+// an error of ours.
+func (c *caller) send(r reply, fd int) error {
+	var oob []byte
+	if fd >= 0 {
+		oob = unix.UnixRights(fd)
+	}
+	c.conn.SetWriteDeadline(time.Now().Add(requestTime))
+	_, _, err := c.conn.WriteMsgUnix(r.marshal(), oob, nil)
+	return err
+}
+
+// open begins a session: tlswrap says hello with its standard error before it becomes
+// the program.
+func (c *caller) open(req request, fd int) (*session, error) {
+	var stderr *os.File
+	if fd >= 0 {
+		stderr = os.NewFile(uintptr(fd), "stderr")
+	}
+	if req.op != opHello || req.flags&flagStderr == 0 {
+		if stderr != nil {
+			stderr.Close()
+		}
+		return nil, fmt.Errorf("control request for no session of this worker")
+	}
+	if !c.worker.allowed(c.cred.Uid) {
+		if stderr != nil {
+			stderr.Close()
+		}
+		return nil, fmt.Errorf("user %d may not use this worker", c.cred.Uid)
+	}
+	return c.worker.newSession(req.token, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0)), nil
+}
+
+// answer does what a request asks. It owns fd.
+func (c *caller) answer(s *session, req request, fd int) {
+	if req.op == opConnect {
+		c.connect(s, req, fd)
+		return
+	}
+	if fd >= 0 {
+		defer unix.Close(fd)
+	}
+	switch req.op {
+	case opHello:
+		if req.flags&flagStderr != 0 {
+			c.send(reply{answer: answerGood}, -1) // tlswrap waits for it
+		}
+	case opVerdict:
+		c.verdict(req)
+	case opUpstream, opRestart:
+		c.lend(req)
+	case opNames:
+		c.send(c.worker.resolveNames(s, req), -1)
+	case opAddress:
+		c.send(addressReply(s, req), -1)
+	case opExec:
+		c.send(c.inspect(s, req, fd), -1)
+	default:
+		c.worker.log.Warn("refused", "pid", c.cred.Pid, "error", fmt.Sprintf("control request of unknown kind %d", req.op))
+	}
+}
+
+// connect decides about one connection, and begins it.
+func (c *caller) connect(s *session, req request, fd int) {
+	if fd < 0 || len(req.addrs) != 1 {
+		c.worker.log.Warn("refused", "pid", c.cred.Pid, "error", "connect request without a socket or an address")
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		return
+	}
+	w := c.worker
+	w.warmRoots()
+	p := w.policy.Load()
+	t, failure := w.identify(s, p, req.addrs[0])
+	if failure == nil && t.decision.Action == rules.Deny {
+		failure = failf(unix.EACCES, "refused: a rule denies it")
+		if t.decision.Rule == nil {
+			failure = failf(unix.EACCES, "refused: no rule allows it")
+		}
+	}
+	if failure != nil {
+		unix.Close(fd)
+		w.report(s, "failed", t, c.cred.Pid, failure)
+		c.send(reply{answer: answerError, errno: failure.Errno}, -1)
+		return
+	}
+	// A socket that is connected or listening cannot begin anything: the native call
+	// says so.
+	if t.decision.Action == rules.Pass || !unconnected(fd) {
+		unix.Close(fd)
+		w.reportPass(s, t, c.cred.Pid)
+		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, -1)
+		return
+	}
+	ch, end, err := w.newChannel(s, p, t, req.addrs[0], c.cred.Pid)
+	if err != nil {
+		unix.Close(fd)
+		failure := failf(unix.ENETDOWN, "no channel: %v", err)
+		w.report(s, "failed", t, c.cred.Pid, failure)
+		c.send(reply{answer: answerError, errno: failure.Errno}, -1)
+		return
+	}
+	c.begin(ch, end, fd)
+}
+
+// begin hands the program's end over, and starts the connection once it is in place.
+func (c *caller) begin(ch *channel, end, fd int) {
+	err := c.send(reply{answer: answerChannel}, end)
+	unix.Close(end)
+	var taken request
+	if err == nil {
+		var stray int
+		if taken, stray, err = c.receive(); stray >= 0 {
+			unix.Close(stray)
+		}
+	}
+	if err != nil || taken.op != opTaken {
+		// The program could not put it in place: its socket was not touched.
+		unix.Close(fd)
+		ch.abandon()
+		return
+	}
+	if ch.up, err = newUpstream(fd); err != nil {
+		ch.abandon()
+		return
+	}
+	close(ch.taken)
+	go ch.run()
+	if taken.flags&flagWait != 0 {
+		<-ch.done
+		c.send(ch.verdict(true), -1)
+	}
+}
+
+func (c *caller) verdict(req request) {
+	ch := c.worker.channel(req.channel)
+	if ch == nil {
+		c.send(reply{answer: answerGone}, -1)
+		return
+	}
+	if req.flags&flagWait != 0 {
+		<-ch.done
+	}
+	r := ch.verdict(req.flags&flagConsume != 0)
+	c.send(r, -1)
+	if r.answer != answerPending || req.flags&flagConsume == 0 {
+		return
+	}
+	// A blocking connect asks again, to wait.
+	again, stray, err := c.receive()
+	if stray >= 0 {
+		unix.Close(stray)
+	}
+	if err == nil && again.op == opVerdict && again.channel == req.channel {
+		<-ch.done
+		c.send(ch.verdict(true), -1)
+	}
+}
+
+// lend passes the upstream: for one call, or for good and disconnected.
+func (c *caller) lend(req request) {
+	ch := c.worker.channel(req.channel)
+	if ch == nil {
+		c.send(reply{answer: answerGone}, -1)
+		return
+	}
+	<-ch.taken
+	if ch.up == nil {
+		c.send(reply{answer: answerGone}, -1)
+		return
+	}
+	if req.op == opRestart {
+		ch.pair.close()
+		<-ch.done
+		if ch.up.disconnect() != nil {
+			c.send(reply{answer: answerGone}, -1)
+			return
+		}
+		defer ch.up.Close()
+		defer c.worker.forget(ch.id)
+	}
+	sent := false
+	ch.up.raw.Control(func(fd uintptr) {
+		sent = true
+		c.send(reply{answer: answerFD}, int(fd))
+	})
+	if !sent {
+		c.send(reply{answer: answerGone}, -1)
+	}
+}
+
+// unconnected reports whether a TCP socket is neither connected nor listening.
+func unconnected(fd int) bool {
+	const tcpClose = 7 // include/net/tcp_states.h
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || info.State == tcpClose
+}
+
+// resolveNames says which addresses a program is to see for a name.
+func (w *Worker) resolveNames(s *session, req request) reply {
+	r := reply{answer: answerAddrs, addrs: req.addrs}
+	name, err := rules.NormalizeName(req.name)
+	if err != nil || rules.IsNumericHost(req.name) {
+		return r
+	}
+	w.warmRoots()
+	p := w.policy.Load().rules
+	for i, a := range req.addrs {
+		ip := a.real()
+		covered := p.MayCover(name, ip)
+		if !covered && !w.resolver.collides(ip, p.AllExactNames()) {
+			continue
+		}
+		if req.flags&flagDatagram != 0 || (covered && p.WantsRealAddresses(name, ip)) {
+			if covered {
+				err = s.names.show(ip, name)
+			}
+		} else {
+			if ip, err = s.names.forIdentity(identity{name, ip, a.scope}); err == nil {
+				r.addrs[i] = a.with(ip, 0)
+			}
+		}
+		if err != nil {
+			w.say(s, fmt.Sprintf("%s: %v", name, err))
+			return reply{answer: answerError, errno: unix.EADDRNOTAVAIL}
+		}
+	}
+	return r
+}
+
+// addressReply says what a synthetic address stands for.
+func addressReply(s *session, req request) reply {
+	if len(req.addrs) != 1 {
+		return reply{answer: answerGone}
+	}
+	id, ok := s.names.lookup(req.addrs[0].real())
+	if !ok {
+		return reply{answer: answerGone}
+	}
+	return reply{answer: answerAddrs, name: id.name, addrs: []sockAddr{req.addrs[0].with(id.ip, id.scope)}}
+}

@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// Probe is what came of one connection that a worker would have made.
+type Probe struct {
+	Upstream netip.AddrPort
+	Name     string               // that was to be verified
+	Chain    []*x509.Certificate  // as the server sent it, verified or not
+	State    *tls.ConnectionState // nil where the handshake did not finish
+	Failure  *Failure             // nil where all was verified
+	Took     time.Duration
+}
+
+// Explain makes the connection that a program would get that connects to name (or, if
+// name is empty, to ip itself) under rule, and ends it after the handshake.
+func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules.Rule, name string, ip netip.Addr, port uint16) (*Probe, error) {
+	p, err := newPolicy(r, caFiles, nil)
+	if err != nil {
+		return nil, err
+	}
+	ch := &channel{
+		worker: &Worker{resolver: newResolver()},
+		target: target{name: name, addr: sockAddr{ip: ip, port: port}, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
+		trust:  p.trust[rule],
+	}
+	family := unix.AF_INET6
+	if ip.Is4() {
+		family = unix.AF_INET
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if ch.up, err = newUpstream(fd); err != nil {
+		return nil, err
+	}
+	defer ch.up.Close()
+	ctx, cancel := context.WithTimeout(ctx, rule.Timeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	ch.up.SetDeadline(deadline)
+
+	start := time.Now()
+	probe := &Probe{Name: ch.verifiedName()}
+	if probe.Failure = ch.dial(ctx); probe.Failure == nil {
+		probe.Failure, probe.Chain = ch.handshake()
+	}
+	probe.Upstream = ch.up.peer
+	probe.Took = time.Since(start)
+	if ch.tls != nil {
+		if st := ch.tls.ConnectionState(); st.HandshakeComplete {
+			probe.State, probe.Chain = &st, st.PeerCertificates
+			ch.tls.Close()
+		}
+	}
+	return probe, nil
+}
+
+// sentChain is the chain that a failed verification was about.
+func sentChain(err error) []*x509.Certificate {
+	var v *tls.CertificateVerificationError
+	if errors.As(err, &v) {
+		return v.UnverifiedCertificates
+	}
+	return nil
+}
+
+// LookUp resolves a host for Explain as a worker does.
+func LookUp(ctx context.Context, host string) ([]netip.Addr, error) {
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, errors.New(lookupError(err))
+	}
+	for i := range ips {
+		ips[i] = ips[i].Unmap()
+	}
+	return ips, nil
+}

@@ -1,0 +1,220 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// target is where a program wants to go, as the worker understands it.
+type target struct {
+	name     string   // the host name, or "" where only the address is known
+	addr     sockAddr // the real address
+	decision rules.Decision
+}
+
+// host is what the certificate has to be for, unless the rule says otherwise.
+func (t target) host() string {
+	if t.name != "" {
+		return t.name
+	}
+	return t.addr.real().String()
+}
+
+func (t target) String() string {
+	return net.JoinHostPort(t.host(), strconv.Itoa(int(t.addr.port)))
+}
+
+// identify finds out whom a program means by addr. A synthetic address stands for a
+// name. With a real one, the program resolved for itself, or was shown it: then the
+// names that it was shown and the host names of the rules for that port, resolved
+// here, are candidates.
+func (w *Worker) identify(s *session, p *policy, addr sockAddr) (target, *Failure) {
+	t := target{addr: addr}
+	ip := addr.real()
+	if isSynthetic(ip) {
+		id, ok := s.names.lookup(ip)
+		if !ok {
+			return t, failf(unix.EHOSTUNREACH, "%s is a synthetic address that this run did not give out", ip)
+		}
+		t.name, t.addr = id.name, addr.with(id.ip, id.scope)
+		t.decision = p.rules.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.port})
+		return t, nil
+	}
+	candidates := slices.Clone(s.names.shownAs(ip))
+	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.port))
+	if failure != nil {
+		return t, failure
+	}
+	candidates = append(candidates, own...)
+	slices.Sort(candidates)
+	candidates = slices.Compact(candidates)
+
+	t.decision = p.rules.Decide(rules.Target{Addr: ip, Port: addr.port})
+	var covered []string
+	for _, name := range candidates {
+		d := p.rules.Decide(rules.Target{Name: name, Addr: ip, Port: addr.port})
+		if d.Action == rules.Pass {
+			continue
+		}
+		covered = append(covered, name)
+		t.name, t.decision = name, d
+	}
+	if len(covered) > 1 {
+		t.name = ""
+		return t, failf(unix.EACCES, "the address belongs to %s, and the program did not say which it means; set addresses = \"synthetic\" or give them addresses of their own",
+			strings.Join(covered, " and "))
+	}
+	return t, nil
+}
+
+// resolver looks up the host names of rules, and remembers the answers for a while.
+type resolver struct {
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+	mu    sync.Mutex
+	known map[string]*lookup
+}
+
+type lookup struct {
+	done  chan struct{} // closed when addrs and err are set
+	since time.Time
+	addrs []netip.Addr
+	err   error
+}
+
+const (
+	lookupTime = 5 * time.Second  // for one look-up
+	lookupKeep = 60 * time.Second // before it is made anew
+)
+
+func newResolver() *resolver {
+	return &resolver{lookup: net.DefaultResolver.LookupNetIP, known: make(map[string]*lookup)}
+}
+
+// start returns the look-up of name that is under way or still good, or begins one.
+func (r *resolver) start(name string) *lookup {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.known[name]; l != nil && time.Since(l.since) < lookupKeep {
+		return l
+	}
+	l := &lookup{done: make(chan struct{}), since: time.Now()}
+	r.known[name] = l
+	go r.run(name, l)
+	return l
+}
+
+func (r *resolver) run(name string, l *lookup) {
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
+	defer cancel()
+	l.addrs, l.err = r.lookup(ctx, "ip", name)
+	for i, a := range l.addrs {
+		l.addrs[i] = a.Unmap()
+	}
+	var dns *net.DNSError
+	if errors.As(l.err, &dns) && dns.IsNotFound {
+		l.err = nil // it has no addresses
+	}
+	close(l.done)
+}
+
+// addrs returns the addresses of name; none for a name that does not exist. One that
+// could not be looked up before is tried again.
+func (r *resolver) addrs(name string) ([]netip.Addr, error) {
+	l := r.start(name)
+	select {
+	case <-l.done:
+		if l.err == nil {
+			return l.addrs, nil
+		}
+		r.mu.Lock()
+		if r.known[name] == l {
+			delete(r.known, name)
+		}
+		r.mu.Unlock()
+		l = r.start(name)
+	default:
+	}
+	<-l.done
+	return l.addrs, l.err
+}
+
+// namesAt returns those of names that have the address ip. Where it cannot tell, a
+// rule might cover the connection, and it fails.
+func (r *resolver) namesAt(ip netip.Addr, names []string) ([]string, *Failure) {
+	type result struct {
+		addrs []netip.Addr
+		err   error
+	}
+	results := make([]result, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() { results[i].addrs, results[i].err = r.addrs(name) })
+	}
+	wg.Wait()
+	var at []string
+	for i, res := range results {
+		if res.err != nil {
+			return nil, failf(unix.EHOSTUNREACH, "cannot tell whether this address is %s, which a rule covers: %v", names[i], lookupError(res.err))
+		}
+		if owns(names[i], res.addrs, ip) {
+			at = append(at, names[i])
+		}
+	}
+	return at, nil
+}
+
+// owns reports whether ip is among the addresses of name. Every loopback address is
+// localhost's (RFC 6761, section 6.3): some programs do not look that name up.
+func owns(name string, addrs []netip.Addr, ip netip.Addr) bool {
+	local := name == "localhost" || strings.HasSuffix(name, ".localhost")
+	return slices.Contains(addrs, ip) || (local && ip.IsLoopback())
+}
+
+func lookupError(err error) string {
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return fmt.Sprintf("looking up %s: %s", dns.Name, dns.Err)
+	}
+	return err.Error()
+}
+
+// collideTime is how long a look-up waits for those of the rules' own names.
+const collideTime = time.Second
+
+// collides reports whether ip is also the address of a rule's host name: then a name
+// without a rule gets a synthetic address too, so that the two are never confused.
+func (r *resolver) collides(ip netip.Addr, names []string) bool {
+	if len(names) == 0 {
+		return false
+	}
+	looked := make([]*lookup, len(names))
+	for i, name := range names {
+		looked[i] = r.start(name)
+	}
+	limit := time.NewTimer(collideTime)
+	defer limit.Stop()
+	for i, l := range looked {
+		select {
+		case <-l.done:
+			if owns(names[i], l.addrs, ip) {
+				return true
+			}
+		case <-limit.C:
+			return false
+		}
+	}
+	return false
+}

@@ -1,0 +1,253 @@
+package proxy
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// pair is the worker's end of a channel, W, and until it is handed over the
+// program's, P.
+//
+// P behaves as a connecting TCP socket does. While setup goes on its send buffer is
+// full of junk, so that poll does not report it writable (unix_poll and unix_writable
+// in net/unix/af_unix.c). accept takes the junk away, but for one byte. From then on
+// one byte that has been passed on already, the reset byte, always lies unread in W's
+// queue: unix_release_sock gives the peer of a socket that is closed with data unread
+// ECONNRESET. So a channel that ends in any way but finish, the death of the worker
+// included, is a reset to the program, and never looks like the end of the data.
+type pair struct {
+	w    *os.File
+	raw  syscall.RawConn
+	junk int // bytes of junk in W's queue; 0 once accepted
+}
+
+// spareSend is how much of P's send buffer the last junk is put in with: small
+// pieces, so that the one that stays behind holds little of it. unix_writable wants
+// three quarters free.
+const (
+	junkPiece = 64 << 10
+	junkSpare = 4 << 10
+)
+
+// junkFile holds junkPiece zero bytes for sendfile(2): the pages are shared by all
+// pending channels instead of being copied into each.
+var junkFile = sync.OnceValues(func() (int, error) {
+	fd, err := unix.MemfdCreate("tlswrap-junk", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	return fd, unix.Ftruncate(fd, junkPiece)
+})
+
+// newPair makes a channel whose program end is bound to the abstract address name
+// (without its leading NUL). The caller owns p, a descriptor in blocking mode.
+func newPair(name string) (pr *pair, p int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, -1, os.NewSyscallError("socketpair", err)
+	}
+	pr = &pair{}
+	if err := unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name}); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, -1, os.NewSyscallError("bind", err)
+	}
+	if pr.junk, err = fill(fds[0]); err == nil {
+		err = unix.SetNonblock(fds[0], false)
+	}
+	pr.w = os.NewFile(uintptr(fds[1]), "channel")
+	if err == nil {
+		pr.raw, err = pr.w.SyscallConn()
+	}
+	if err != nil {
+		unix.Close(fds[0])
+		pr.w.Close()
+		return nil, -1, err
+	}
+	return pr, fds[0], nil
+}
+
+// fill writes junk until the socket takes no more.
+func fill(p int) (int, error) {
+	junk, err := junkFile()
+	if err != nil {
+		return 0, err
+	}
+	size, err := unix.GetsockoptInt(p, unix.SOL_SOCKET, unix.SO_SNDBUF)
+	if err != nil {
+		return 0, os.NewSyscallError("getsockopt", err)
+	}
+	total := 0
+	for piece := junkPiece; ; {
+		if total+piece+junkSpare > size {
+			piece = junkSpare
+		}
+		var offset int64
+		n, err := unix.Sendfile(p, junk, &offset, piece)
+		if err == unix.EAGAIN {
+			return total, nil
+		}
+		if err != nil {
+			return total, os.NewSyscallError("sendfile", err)
+		}
+		total += n
+	}
+}
+
+// accept makes P writable: setup has ended well.
+func (pr *pair) accept() error {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	for pr.junk > 1 {
+		n, err := pr.recv((*buf)[:min(len(*buf), pr.junk-1)], 0)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		pr.junk -= n
+	}
+	var err error
+	if e := pr.raw.Control(func(fd uintptr) {
+		// From here MSG_PEEK reads from behind the reset byte, and the kernel moves
+		// the offset along (socket(7), SO_PEEK_OFF).
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF, 1)
+	}); e != nil {
+		return e
+	}
+	return os.NewSyscallError("setsockopt", err)
+}
+
+func (pr *pair) recv(b []byte, flags int) (n int, err error) {
+	e := pr.raw.Control(func(fd uintptr) {
+		n, _, err = unix.Recvfrom(int(fd), b, flags|unix.MSG_DONTWAIT)
+	})
+	if e != nil {
+		return 0, e
+	}
+	return n, err
+}
+
+// read waits for bytes from the program and returns them in a buffer of the pool,
+// which the caller puts back. io.EOF is the program's half-close or close.
+//
+// Reading without taking what is read leaves the reset byte where it is. Then all
+// but the last byte is taken out.
+func (pr *pair) read() (*[]byte, int, error) {
+	var (
+		buf *[]byte
+		n   int
+		err error
+	)
+	e := pr.raw.Read(func(fd uintptr) bool {
+		buf = getBuffer()
+		n, _, err = unix.Recvfrom(int(fd), *buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if err == unix.EAGAIN || err == unix.EINTR {
+			putBuffer(buf)
+			buf = nil
+			return false
+		}
+		if n > 0 {
+			err = discard(int(fd), n)
+		}
+		return true
+	})
+	if err == nil {
+		err = e
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil && buf != nil {
+		putBuffer(buf)
+		buf = nil
+	}
+	return buf, n, err
+}
+
+// discard takes n bytes out of the front of the queue: the reset byte and all but the
+// last of those that were just read, which becomes the new one.
+func discard(fd, n int) error {
+	scratch := getBuffer()
+	defer putBuffer(scratch)
+	for n > 0 {
+		m, _, err := unix.Recvfrom(fd, (*scratch)[:n], unix.MSG_DONTWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("recvfrom", err)
+		}
+		n -= m
+	}
+	return nil
+}
+
+// write hands b to the program.
+func (pr *pair) write(b []byte) error {
+	_, err := pr.w.Write(b)
+	return err
+}
+
+// finish ends the direction to the program: it reads the end of the data and can
+// still write.
+func (pr *pair) finish() {
+	pr.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_WR) })
+}
+
+// gone waits until the program has closed every copy of its descriptor.
+func (pr *pair) gone() {
+	pr.raw.Read(func(fd uintptr) bool { return hungUp(int(fd)) })
+}
+
+// hungUp reports whether the program has closed every copy of its descriptor.
+func (pr *pair) hungUp() bool {
+	gone := true
+	pr.raw.Control(func(fd uintptr) { gone = hungUp(int(fd)) })
+	return gone
+}
+
+// hungUp tells a program that closed from one that only shut its sending side.
+func hungUp(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	for {
+		_, err := unix.Poll(p, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		return err != nil || p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+	}
+}
+
+// close resets P. It is safe to call it again, and from any goroutine.
+func (pr *pair) close() { pr.w.Close() }
+
+// channelName is the abstract address of a channel: see preload/wire.h.
+func channelName(id uint64, peer sockAddr, text string) string {
+	family := '6'
+	if peer.ip.Is4() {
+		family = '4'
+	}
+	name := fmt.Sprintf("tlswrap/%016x/%c%04x%08x%s/%s", id, family, peer.port, peer.scope,
+		hex.EncodeToString(peer.ip.AsSlice()), text)
+	// sun_path has 108 bytes, one of them the leading NUL.
+	return name[:min(len(name), 107)]
+}
+
+// bufferSize is one read from the program and one write to it: four TLS records.
+const bufferSize = 64 << 10
+
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, bufferSize)
+	return &b
+}}
+
+func getBuffer() *[]byte  { return buffers.Get().(*[]byte) }
+func putBuffer(b *[]byte) { buffers.Put(b) }

@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"tlswrap/rules"
+)
+
+// policy is what the worker goes by: the rules, and for each the credentials and
+// roots that it names. It is immutable; a reload makes a new one.
+type policy struct {
+	rules *rules.Policy
+	trust map[*rules.Rule]*trust
+	files []string // that it was made from
+}
+
+// trust is what one rule trusts and presents.
+type trust struct {
+	caFiles  []string
+	extra    [][]byte // DER certificates beside the system's
+	client   *tls.Certificate
+	sessions tls.ClientSessionCache
+	identity [sha256.Size]byte // of everything that a session's validity rests on
+
+	once  sync.Once
+	roots *x509.CertPool
+	err   error
+}
+
+// sessionsPerRule bounds a rule's session cache: one entry a server name.
+const sessionsPerRule = 1024
+
+// newPolicy reads the files that the rules name. old, which may be nil, lends its
+// session caches to the rules that did not change.
+func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error) {
+	p := &policy{rules: r, trust: make(map[*rules.Rule]*trust)}
+	if r.Path != "" {
+		p.files = append(p.files, r.Path)
+	}
+	var failed []error
+	for _, rule := range r.Rules {
+		if rule.Action != rules.TLS {
+			continue
+		}
+		t, err := newTrust(rule, append(slices.Clone(extraCAs), r.CAFile))
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", rule, err))
+			continue
+		}
+		for _, f := range append(t.caFiles, rule.CertFile, rule.KeyFile) {
+			if f != "" && !slices.Contains(p.files, f) {
+				p.files = append(p.files, f)
+			}
+		}
+		p.trust[rule] = t
+	}
+	if len(failed) > 0 {
+		return nil, errors.Join(failed...)
+	}
+	p.adoptSessions(old)
+	return p, nil
+}
+
+func (p *policy) adoptSessions(old *policy) {
+	caches := make(map[[sha256.Size]byte]tls.ClientSessionCache)
+	if old != nil {
+		for _, t := range old.trust {
+			caches[t.identity] = t.sessions
+		}
+	}
+	for _, t := range p.trust {
+		if t.sessions = caches[t.identity]; t.sessions == nil {
+			t.sessions = tls.NewLRUClientSessionCache(sessionsPerRule)
+			caches[t.identity] = t.sessions
+		}
+	}
+}
+
+func newTrust(rule *rules.Rule, caFiles []string) (*trust, error) {
+	t := &trust{}
+	for _, f := range append(caFiles, rule.CAFile) {
+		if f == "" || slices.Contains(t.caFiles, f) {
+			continue
+		}
+		certs, err := readCertificates(f)
+		if err != nil {
+			return nil, err
+		}
+		t.caFiles = append(t.caFiles, f)
+		t.extra = append(t.extra, certs...)
+	}
+	if rule.CertFile != "" {
+		c, err := tls.LoadX509KeyPair(rule.CertFile, rule.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("loading the client certificate %s with the key %s: %w",
+				rule.CertFile, rule.KeyFile, err)
+		}
+		t.client = &c
+	}
+	// A session is good only for the same verification and the same credentials.
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %x %d %q %t %x", rule.ServerName, rule.Pins, rule.MinVersion, rule.ALPN,
+		rule.VerifyNone, t.extra)
+	if t.client != nil {
+		fmt.Fprintf(h, " %x", t.client.Certificate)
+	}
+	h.Sum(t.identity[:0])
+	return t, nil
+}
+
+// readCertificates returns the certificates of a PEM file.
+func readCertificates(file string) ([][]byte, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading CA certificates: %w", err)
+	}
+	var certs [][]byte
+	for len(data) > 0 {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return nil, fmt.Errorf("reading CA certificates: %s: %w", file, err)
+		}
+		certs = append(certs, bytes.Clone(block.Bytes))
+	}
+	if len(certs) == 0 {
+		return nil, fmt.Errorf("reading CA certificates: %s has none in PEM form", file)
+	}
+	return certs, nil
+}
+
+// pool returns the roots that the rule trusts: the system's and its own.
+func (t *trust) pool() (*x509.CertPool, error) {
+	t.once.Do(func() {
+		system, err := x509.SystemCertPool()
+		if err != nil {
+			system = x509.NewCertPool()
+			if len(t.extra) == 0 {
+				t.err = fmt.Errorf("reading the system's root certificates: %w", err)
+				return
+			}
+		}
+		for _, der := range t.extra {
+			c, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.err = err
+				return
+			}
+			system.AddCert(c)
+		}
+		t.roots = system
+	})
+	return t.roots, t.err
+}
+
+// warmRoots begins to read the system's roots when the first program shows that it is
+// about to connect: that takes longer than everything else at a start.
+func (w *Worker) warmRoots() {
+	w.warm.Do(func() { go x509.SystemCertPool() })
+}

@@ -1,0 +1,32 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"fmt"
+)
+
+func (ch *channel) report(event string, f *Failure) {
+	ch.worker.report(ch.session, event, ch.target, ch.pid, f)
+}
+
+// reportGood tells of a connection that was set up: in the log, to who asked for a
+// line each, and to everybody where nothing was verified.
+func (ch *channel) reportGood() {
+	st := ch.tls.ConnectionState()
+	rule := ch.target.decision.Rule
+	ch.worker.log.Info("connected", append(ch.worker.attrs(ch.target, ch.pid),
+		"upstream", ch.up.peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
+		"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
+	v := ch.session.voice
+	switch {
+	case rule.VerifyNone && !v.quiet:
+		v.say(fmt.Sprintf("%s: warning: NOT verified, as the rule says verify = \"none\" (%s)", ch.target, rule))
+	case v.verbose:
+		resumed := ""
+		if st.DidResume {
+			resumed = ", resumed"
+		}
+		v.say(fmt.Sprintf("%s: verified, %s, %s%s, by way of %s (%s)", ch.target, tls.VersionName(st.Version),
+			tls.CipherSuiteName(st.CipherSuite), resumed, ch.up.peer, rule))
+	}
+}

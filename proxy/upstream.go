@@ -1,0 +1,246 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// upstream is the real TCP socket, the program's own, as a net.Conn for crypto/tls.
+//
+// It reads ahead as much as there is, but never hands crypto/tls bytes past the
+// current record, so that the worker always knows whether a whole record is at hand.
+// It holds buffers only while bytes are in them.
+type upstream struct {
+	file *os.File
+	raw  syscall.RawConn
+
+	in         *[]byte // what was read ahead is (*in)[start:end]; nil where nothing was
+	start, end int
+	header     [recordHeaderLen]byte // of the current record, as far as it was read
+	headerLen  int
+	record     int // bytes of the current record that are still to come
+
+	head  []byte // the first bytes that the peer sent, for people
+	peer  netip.AddrPort
+	ended bool // the peer's FIN was seen
+
+	mu   sync.Mutex
+	hold bool // writes are gathered, until flush
+	out  []byte
+}
+
+// newUpstream takes over a connected or connecting socket. It puts it into
+// non-blocking mode, and closes it in Close.
+func newUpstream(fd int) (*upstream, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	u := &upstream{file: os.NewFile(uintptr(fd), "upstream"), head: make([]byte, 0, headLen)}
+	raw, err := u.file.SyscallConn()
+	if err != nil {
+		u.file.Close()
+		return nil, err
+	}
+	u.raw = raw
+	return u, nil
+}
+
+// connect connects to one address, under the deadline that was set. The error is the
+// network's own, a unix.Errno, or os.ErrDeadlineExceeded.
+func (u *upstream) connect(to sockAddr) error {
+	u.peer = netip.AddrPortFrom(to.real(), to.port)
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: to.ip.As16(), Port: int(to.port), ZoneId: to.scope}
+	if to.ip.Is4() {
+		sa = &unix.SockaddrInet4{Addr: to.ip.As4(), Port: int(to.port)}
+	}
+	var err error
+	if e := u.raw.Control(func(fd uintptr) { err = unix.Connect(int(fd), sa) }); e != nil {
+		return e
+	}
+	if err != unix.EINPROGRESS && err != unix.EINTR {
+		return err
+	}
+	e := u.raw.Write(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		if n, _ := unix.Poll(p, 0); n == 0 {
+			return false
+		}
+		var errno int
+		errno, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && errno != 0 {
+			err = unix.Errno(errno)
+		}
+		return true
+	})
+	if e != nil {
+		return e
+	}
+	return err
+}
+
+// disconnect undoes a connect that failed, so that another can follow (connect(2),
+// AF_UNSPEC).
+func (u *upstream) disconnect() error {
+	var errno syscall.Errno
+	e := u.raw.Control(func(fd uintptr) {
+		var sa unix.RawSockaddr // family 0 is AF_UNSPEC
+		_, _, errno = unix.Syscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+	})
+	if e != nil {
+		return e
+	}
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// await waits, holding no buffer, until ciphertext is there.
+func (u *upstream) await() error {
+	if u.in != nil {
+		return nil
+	}
+	return u.readAhead()
+}
+
+func (u *upstream) readAhead() error {
+	var err error
+	e := u.raw.Read(func(fd uintptr) bool {
+		buf := getBuffer()
+		var n int
+		n, err = unix.Read(int(fd), *buf)
+		if n > 0 {
+			u.in, u.start, u.end = buf, 0, n
+			return true
+		}
+		putBuffer(buf)
+		if err == unix.EAGAIN || err == unix.EINTR {
+			return false
+		}
+		u.ended = err == nil
+		return true
+	})
+	if e != nil {
+		return e
+	}
+	return err
+}
+
+// Read gives at most the rest of the current record, or of its header.
+func (u *upstream) Read(b []byte) (int, error) {
+	if u.in == nil {
+		if err := u.readAhead(); err != nil {
+			return 0, err
+		}
+		if u.in == nil {
+			return 0, io.EOF
+		}
+	}
+	have := (*u.in)[u.start:u.end]
+	if room := cap(u.head) - len(u.head); room > 0 {
+		u.head = append(u.head, have[:min(len(have), room)]...)
+	}
+	if u.headerLen < recordHeaderLen {
+		n := copy(b, have[:min(len(have), recordHeaderLen-u.headerLen)])
+		copy(u.header[u.headerLen:], b[:n])
+		u.headerLen += n
+		if u.headerLen == recordHeaderLen {
+			u.record = recordLen(u.header[:])
+		}
+		u.consume(n)
+		return n, nil
+	}
+	n := copy(b, have[:min(len(have), u.record)])
+	u.record -= n
+	if u.record == 0 {
+		u.headerLen = 0
+	}
+	u.consume(n)
+	return n, nil
+}
+
+func (u *upstream) consume(n int) {
+	if u.start += n; u.start == u.end {
+		putBuffer(u.in)
+		u.in = nil
+	}
+}
+
+// whole reports whether the next record is here entirely, so that reading it does
+// not wait.
+func (u *upstream) whole() bool {
+	if u.in == nil || u.headerLen != 0 {
+		return false
+	}
+	have := (*u.in)[u.start:u.end]
+	return len(have) >= recordHeaderLen && len(have) >= recordHeaderLen+recordLen(have)
+}
+
+const recordHeaderLen = 5
+
+// headLen is how much of a peer's first words a sentence may quote.
+const headLen = 64
+
+// recordLen reads a record's length (RFC 8446, section 5.1).
+func recordLen(header []byte) int { return int(binary.BigEndian.Uint16(header[3:])) }
+
+// Write sends b, or gathers it while hold is on.
+func (u *upstream) Write(b []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.hold {
+		u.out = append(u.out, b...)
+		return len(b), nil
+	}
+	return u.file.Write(b)
+}
+
+// gather makes writes wait for flush, in buf.
+func (u *upstream) gather(buf []byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.hold, u.out = true, buf[:0]
+}
+
+// flush sends what was gathered, in one call where the socket takes it.
+func (u *upstream) flush() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	out := u.out
+	u.hold, u.out = false, nil
+	if len(out) == 0 {
+		return nil
+	}
+	_, err := u.file.Write(out)
+	return err
+}
+
+// closeWrite sends a FIN after what was written.
+func (u *upstream) closeWrite() {
+	u.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_WR) })
+}
+
+// shutdown ends the connection and keeps the socket.
+func (u *upstream) shutdown() {
+	u.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+}
+
+// Close closes the socket. Safe to call again and from any goroutine; a Read or Write
+// that waits returns os.ErrClosed.
+func (u *upstream) Close() error { return u.file.Close() }
+
+func (u *upstream) LocalAddr() net.Addr                { return net.TCPAddrFromAddrPort(netip.AddrPort{}) }
+func (u *upstream) RemoteAddr() net.Addr               { return net.TCPAddrFromAddrPort(u.peer) }
+func (u *upstream) SetDeadline(t time.Time) error      { return u.file.SetDeadline(t) }
+func (u *upstream) SetReadDeadline(t time.Time) error  { return u.file.SetReadDeadline(t) }
+func (u *upstream) SetWriteDeadline(t time.Time) error { return u.file.SetWriteDeadline(t) }

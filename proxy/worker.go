@@ -1,0 +1,238 @@
+// Package proxy is the worker: the process beside the program that owns the real
+// sockets, the keys and the policy. It decides about connections, speaks TLS on them,
+// and carries their bytes to the program over channels.
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// Config is what a worker is made from.
+type Config struct {
+	// Load reads the rules. It is called at the start and at every reload.
+	Load func() (*rules.Policy, error)
+	// CAFiles are trusted for every rule, beside the system's roots.
+	CAFiles []string
+	// Library is the absolute path of libtlswrap.so; copies for other kinds of
+	// machine stand in folders named after them beside it.
+	Library string
+	// Log gets what happens, as events; nil drops them.
+	Log *slog.Logger
+	// AllowUIDs are the users that may begin sessions beside the worker's own.
+	AllowUIDs []uint32
+	// EndWithSessions makes Run return when the last session has ended.
+	EndWithSessions bool
+}
+
+// Worker serves the control socket. Its methods may be called from any goroutine.
+type Worker struct {
+	config   Config
+	log      *slog.Logger
+	policy   atomic.Pointer[policy]
+	resolver *resolver
+	loading  sync.Mutex
+	warm     sync.Once
+
+	mu       sync.Mutex
+	sessions map[Token]*session
+	channels map[uint64]*channel
+	ended    chan struct{} // closed with the last session
+}
+
+// New reads the rules and the files that they name. The error says all that is wrong
+// with them.
+func New(config Config) (*Worker, error) {
+	w := &Worker{
+		config: config, log: config.Log, resolver: newResolver(),
+		sessions: make(map[Token]*session), channels: make(map[uint64]*channel),
+		ended: make(chan struct{}),
+	}
+	if w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
+	}
+	if err := w.Reload(); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// Reload reads the rules and their files anew. New connections go by them; where
+// something is wrong the old rules stay, and the error says what.
+func (w *Worker) Reload() error {
+	w.loading.Lock()
+	defer w.loading.Unlock()
+	r, err := w.config.Load()
+	if err != nil {
+		return err
+	}
+	p, err := newPolicy(r, w.config.CAFiles, w.policy.Load())
+	if err != nil {
+		return err
+	}
+	w.policy.Store(p)
+	return nil
+}
+
+// Files are those that the rules now in force were read from.
+func (w *Worker) Files() []string { return slices.Clone(w.policy.Load().files) }
+
+// Serve answers on the control socket l, a SOCK_SEQPACKET listener that it closes,
+// until ctx is done or, with EndWithSessions, the last session has ended.
+func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	if w.config.EndWithSessions {
+		go func() {
+			<-w.ended
+			l.Close()
+		}()
+	}
+	for {
+		conn, err := l.AcceptUnix()
+		switch {
+		case err == nil:
+			go w.serve(conn)
+		case errors.Is(err, net.ErrClosed):
+			return ctx.Err()
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+			// The next one that closes makes room. Callers wait in the backlog.
+			w.log.Error("accept", "error", err.Error())
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryAccept):
+			}
+		default:
+			w.log.Error("accept", "error", err.Error())
+		}
+	}
+}
+
+// retryAccept is the pause after the worker ran out of descriptors or memory.
+const retryAccept = 20 * time.Millisecond
+
+// allowed reports whether a user may begin sessions.
+func (w *Worker) allowed(uid uint32) bool {
+	return uid == uint32(os.Geteuid()) || slices.Contains(w.config.AllowUIDs, uid)
+}
+
+func (w *Worker) session(t Token) *session {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sessions[t]
+}
+
+func (w *Worker) newSession(t Token, v *voice) *session {
+	s := &session{worker: w, token: t, names: newNames(), voice: v, processes: make(map[int32]struct{})}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sessions[t] = s
+	return s
+}
+
+func (w *Worker) sessionEnded(s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.sessions, s.token)
+	if len(w.sessions) == 0 && w.config.EndWithSessions {
+		select {
+		case <-w.ended:
+		default:
+			close(w.ended)
+		}
+	}
+}
+
+// newChannel makes the channel for a connection to t, which the program calls peer.
+// end is the program's side; the caller closes it once it is handed over, gives the
+// channel its upstream, and runs or abandons it.
+func (w *Worker) newChannel(s *session, p *policy, t target, peer sockAddr, pid int32) (ch *channel, end int, err error) {
+	ch = &channel{worker: w, session: s, target: t, trust: p.trust[t.decision.Rule], pid: pid,
+		taken: make(chan struct{}), done: make(chan struct{})}
+	var id [8]byte
+	rand.Read(id[:])
+	ch.id = binary.NativeEndian.Uint64(id[:])
+	if ch.pair, end, err = newPair(channelName(ch.id, peer, t.String())); err != nil {
+		return nil, -1, err
+	}
+	w.mu.Lock()
+	w.channels[ch.id] = ch
+	w.mu.Unlock()
+	s.channelOpened()
+	return ch, end, nil
+}
+
+func (w *Worker) channel(id uint64) *channel {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.channels[id]
+}
+
+func (w *Worker) forget(id uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.channels, id)
+}
+
+// abandon drops a channel that was never put in place.
+func (ch *channel) abandon() {
+	close(ch.taken)
+	ch.pair.close()
+	ch.worker.forget(ch.id)
+	ch.session.channelClosed()
+}
+
+// say tells the session's person something, and the log.
+func (w *Worker) say(s *session, line string) {
+	w.log.Info("message", "text", line)
+	if !s.voice.quiet {
+		s.voice.say(line)
+	}
+}
+
+func (w *Worker) attrs(t target, pid int32) []any {
+	a := []any{"target", t.String(), "address", net.JoinHostPort(t.addr.real().String(), strconv.Itoa(int(t.addr.port))), "pid", pid}
+	if t.decision.Rule != nil {
+		a = append(a, "rule", t.decision.Rule.String())
+	}
+	return a
+}
+
+// report tells of a failure, in one sentence.
+func (w *Worker) report(s *session, event string, t target, pid int32, f *Failure) {
+	w.log.Error(event, append(w.attrs(t, pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
+	if s.voice.quiet {
+		return
+	}
+	where := ""
+	if t.decision.Rule != nil {
+		where = fmt.Sprintf(" (%s)", t.decision.Rule)
+	}
+	s.voice.say(t.String() + ": " + f.Reason + where)
+}
+
+func (w *Worker) reportPass(s *session, t target, pid int32) {
+	w.log.Info("passed", w.attrs(t, pid)...)
+	if s.voice.verbose {
+		why := "no rule"
+		if t.decision.Rule != nil {
+			why = t.decision.Rule.String()
+		}
+		s.voice.say(fmt.Sprintf("%s: passed, not TLS of ours (%s)", t, why))
+	}
+}
