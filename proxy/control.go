@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"fmt"
-	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,76 +14,119 @@ import (
 // requestTime is how long a peer may take over each message.
 const requestTime = 10 * time.Second
 
+// Acceptors wait in accept4(2) itself, each on a thread of its own: a request is
+// answered without a turn through the network poller, which would double its time.
+// One that has accepted serves, and sees to it that another waits.
+const idleAcceptors = 2
+
+type acceptors struct {
+	worker   *Worker
+	listener int
+	idle     atomic.Int32
+	stopped  chan error // gets the error that ended accepting
+}
+
+func (a *acceptors) run() {
+	for {
+		fd, _, err := unix.Accept4(a.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		switch err {
+		case nil:
+			if a.idle.Add(-1) == 0 {
+				a.idle.Add(1)
+				go a.run()
+			}
+			a.worker.serve(fd)
+			if a.idle.Add(1) > idleAcceptors {
+				a.idle.Add(-1)
+				return
+			}
+		case unix.EINTR, unix.ECONNABORTED:
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			// The next connection that closes makes room. Callers wait in the backlog.
+			a.worker.log.Error("accept", "error", err.Error())
+			time.Sleep(retryAccept)
+		default:
+			select {
+			case a.stopped <- err:
+			default:
+			}
+			return
+		}
+	}
+}
+
+// retryAccept is the pause after the worker ran out of descriptors or memory.
+const retryAccept = 20 * time.Millisecond
+
 // caller is one connection to the control socket.
 type caller struct {
 	worker *Worker
-	conn   *net.UnixConn
+	fd     int
+	file   *os.File // fd's owner, once it had to be waited for
 	cred   *unix.Ucred
-	pidfd  int // of the peer, or -1
 }
 
-// serve answers one connection.
-func (w *Worker) serve(conn *net.UnixConn) {
-	defer conn.Close()
-	c := &caller{worker: w, conn: conn, pidfd: -1}
+func (c *caller) close() {
+	if c.file != nil {
+		c.file.Close()
+	} else {
+		unix.Close(c.fd)
+	}
+}
+
+// serve answers one connection, and closes it.
+func (w *Worker) serve(fd int) {
+	c := &caller{worker: w, fd: fd}
+	defer c.close()
 	defer func() {
-		if c.pidfd >= 0 {
-			unix.Close(c.pidfd)
-		}
 		if r := recover(); r != nil {
 			w.log.Error("panic", "panic", r)
 		}
 	}()
-	if err := c.identify(); err != nil {
+	var err error
+	if c.cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
 		w.log.Warn("refused", "error", err.Error())
 		return
 	}
-	req, fd, err := c.receive()
+	req, sent, err := c.receive()
 	if err != nil {
-		w.log.Warn("refused", "pid", c.cred.Pid, "uid", c.cred.Uid, "error", err.Error())
+		c.refuse(err)
 		return
 	}
 	s := w.session(req.token)
 	if s == nil {
-		if s, err = c.open(req, fd); err != nil {
-			w.log.Warn("refused", "pid", c.cred.Pid, "uid", c.cred.Uid, "error", err.Error())
+		if s, err = c.open(req, sent); err != nil {
+			c.refuse(err)
 			return
 		}
-		fd = -1
+		sent = -1
 	}
-	if !s.has(c.cred.Pid) && c.pidfd >= 0 {
-		s.enter(c.cred.Pid, c.pidfd)
-		c.pidfd = -1
+	if !s.has(c.cred.Pid) {
+		if pidfd := c.pidfd(); pidfd >= 0 {
+			s.enter(c.cred.Pid, pidfd)
+		}
 	}
-	c.answer(s, req, fd)
+	c.answer(s, req, sent)
 }
 
-// identify learns who the peer is.
-func (c *caller) identify() error {
-	raw, err := c.conn.SyscallConn()
+// refuse notes a peer that is not served.
+func (c *caller) refuse(err error) {
+	c.worker.log.Warn("refused", "pid", c.cred.Pid, "uid", c.cred.Uid, "error", err.Error())
+}
+
+// pidfd returns a descriptor for the peer's process, or -1 where it is gone already, or
+// of another pid namespace: such a process is not waited for.
+func (c *caller) pidfd() int {
+	// SO_PEERPIDFD cannot meet a process id that was used again, but is new (Linux 6.5).
+	fd, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if err != nil {
-		return err
+		fd, err = unix.PidfdOpen(int(c.cred.Pid), 0)
 	}
-	e := raw.Control(func(fd uintptr) {
-		if c.cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
-			return
-		}
-		// SO_PEERPIDFD cannot meet a process id that was used again, but is new
-		// (Linux 6.5).
-		if c.pidfd, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err != nil {
-			c.pidfd, err = unix.PidfdOpen(int(c.cred.Pid), 0)
-		}
-		if err == nil {
-			unix.SetNonblock(c.pidfd, true)
-		} else {
-			// Of another pid namespace, or gone already: not waited for.
-			c.pidfd, err = -1, nil
-		}
-	})
-	if e != nil {
-		return e
+	if err != nil {
+		return -1
 	}
-	return os.NewSyscallError("getsockopt", err)
+	unix.SetNonblock(fd, true)
+	return fd
 }
 
 // receive reads one request, with the descriptor that came along, or -1.
@@ -92,8 +135,7 @@ func (c *caller) receive() (request, int, error) {
 		data [requestMax + 1]byte
 		oob  [64]byte
 	)
-	c.conn.SetReadDeadline(time.Now().Add(requestTime))
-	n, oobn, flags, _, err := c.conn.ReadMsgUnix(data[:], oob[:])
+	n, oobn, flags, err := c.read(data[:], oob[:])
 	if err != nil {
 		return request{}, -1, fmt.Errorf("reading a control request: %w", err)
 	}
@@ -104,7 +146,7 @@ func (c *caller) receive() (request, int, error) {
 	case perr != nil:
 		err = perr
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > 1:
-		err = fmt.Errorf("control request with too much in it")
+		err = fmt.Errorf("control request with too much in it, or no room for its descriptor")
 	}
 	if err != nil {
 		for _, fd := range fds {
@@ -116,6 +158,31 @@ func (c *caller) receive() (request, int, error) {
 		return req, -1, nil
 	}
 	return req, fds[0], nil
+}
+
+// read receives one message. It is there already, as a rule.
+func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
+	const how = unix.MSG_DONTWAIT | unix.MSG_CMSG_CLOEXEC
+	n, oobn, flags, _, err = unix.Recvmsg(c.fd, data, oob, how)
+	if err != unix.EAGAIN && err != unix.EINTR {
+		return n, oobn, flags, err
+	}
+	if c.file == nil {
+		c.file = os.NewFile(uintptr(c.fd), "control")
+	}
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	c.file.SetReadDeadline(time.Now().Add(requestTime))
+	e := raw.Read(func(fd uintptr) bool {
+		n, oobn, flags, _, err = unix.Recvmsg(int(fd), data, oob, how)
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	if e != nil {
+		err = e
+	}
+	return n, oobn, flags, err
 }
 
 // descriptors takes the descriptors out of a control message; the caller owns them,
@@ -137,22 +204,17 @@ func descriptors(oob []byte) ([]int, error) {
 		}
 		fds = append(fds, got...)
 	}
-	for _, fd := range fds {
-		unix.CloseOnExec(fd)
-	}
 	return fds, err
 }
 
-// send answers, with a descriptor where fd is not negative. A peer that is gone is not
-// an error of ours.
+// send answers, with a descriptor where fd is not negative. The peer's queue is empty,
+// so it is not waited for; one that is gone is no error of ours.
 func (c *caller) send(r reply, fd int) error {
 	var oob []byte
 	if fd >= 0 {
 		oob = unix.UnixRights(fd)
 	}
-	c.conn.SetWriteDeadline(time.Now().Add(requestTime))
-	_, _, err := c.conn.WriteMsgUnix(r.marshal(), oob, nil)
-	return err
+	return unix.Sendmsg(c.fd, r.marshal(), oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 // open begins a session: tlswrap says hello with its standard error before it becomes

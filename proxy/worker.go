@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,7 +15,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -95,36 +93,29 @@ func (w *Worker) Files() []string { return slices.Clone(w.policy.Load().files) }
 // Serve answers on the control socket l, a SOCK_SEQPACKET listener that it closes,
 // until ctx is done or, with EndWithSessions, the last session has ended.
 func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	if w.config.EndWithSessions {
-		go func() {
-			<-w.ended
-			l.Close()
-		}()
+	defer l.Close()
+	f, err := l.File()
+	if err != nil {
+		return err
 	}
-	for {
-		conn, err := l.AcceptUnix()
-		switch {
-		case err == nil:
-			go w.serve(conn)
-		case errors.Is(err, net.ErrClosed):
-			return ctx.Err()
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
-			// The next one that closes makes room. Callers wait in the backlog.
-			w.log.Error("accept", "error", err.Error())
-			select {
-			case <-ctx.Done():
-			case <-time.After(retryAccept):
-			}
-		default:
-			w.log.Error("accept", "error", err.Error())
-		}
+	defer f.Close()
+	a := &acceptors{worker: w, listener: int(f.Fd()), stopped: make(chan error, 1)}
+	if err := unix.SetNonblock(a.listener, false); err != nil {
+		return os.NewSyscallError("fcntl", err)
 	}
+	a.idle.Store(1)
+	go a.run()
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-w.ended:
+	case err = <-a.stopped:
+		return os.NewSyscallError("accept4", err)
+	}
+	// Wakes the threads that wait in accept4.
+	unix.Shutdown(a.listener, unix.SHUT_RDWR)
+	return err
 }
-
-// retryAccept is the pause after the worker ran out of descriptors or memory.
-const retryAccept = 20 * time.Millisecond
 
 // allowed reports whether a user may begin sessions.
 func (w *Worker) allowed(uid uint32) bool {

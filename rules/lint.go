@@ -1,0 +1,77 @@
+package rules
+
+import (
+	"bytes"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// Lint finds what is legal but surely not meant, in the order of the rules. It reads
+// the files that the rules name.
+func (p *Policy) Lint() []*Error {
+	l := &linter{}
+	if p.CAFile != "" {
+		l.pem(Pos{p.Path, 1, 1}, "ca_file", p.CAFile, "CERTIFICATE")
+	}
+	for i, r := range p.Rules {
+		for _, earlier := range p.Rules[:i] {
+			if earlier.Host.covers(r.Host) && earlier.coversPorts(r) {
+				l.warnf(r.Pos, "rule %d never matches: rule %d (line %d) matches all that it does", r.Index, earlier.Index, earlier.Pos.Line)
+				break
+			}
+		}
+		if r.CAFile != "" {
+			l.pem(r.Pos, "ca_file", r.CAFile, "CERTIFICATE")
+		}
+		if r.CertFile != "" {
+			l.pem(r.Pos, "cert_file", r.CertFile, "CERTIFICATE")
+			l.pem(r.Pos, "key_file", r.KeyFile, "PRIVATE KEY")
+			l.private(r.Pos, r.KeyFile)
+		}
+		if r.VerifyNone {
+			l.warnf(r.Pos, `verify = "none": anybody on the way can read and change this connection`)
+		}
+		if r.Action == TLS && r.MinVersion < tls12 {
+			l.warnf(r.Pos, "min_version is below 1.2: TLS 1.0 and 1.1 are broken (RFC 8996)")
+		}
+		if r.Action != Pass && r.Host.Suffix != "" && p.Default == Pass {
+			l.warnf(r.Pos, `%s covers only programs that look names up through libc: others connect to an address that no rule names (default = "deny" closes that)`, r.Host)
+		}
+	}
+	return l.found
+}
+
+type linter struct{ found []*Error }
+
+func (l *linter) warnf(pos Pos, format string, args ...any) {
+	l.found = append(l.found, &Error{pos, fmt.Sprintf(format, args...)})
+}
+
+// pem checks that a file can be read and holds a block of a kind.
+func (l *linter) pem(pos Pos, key, file, kind string) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		l.warnf(pos, "%s cannot be read: %v", key, err)
+		return
+	}
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			l.warnf(pos, "%s %s has no %s in PEM form", key, file, kind)
+			return
+		}
+		if bytes.HasSuffix([]byte(block.Type), []byte(kind)) {
+			return
+		}
+	}
+}
+
+// private checks that nobody else can read a key.
+func (l *linter) private(pos Pos, file string) {
+	const others fs.FileMode = 0o077
+	if fi, err := os.Stat(file); err == nil && fi.Mode().Perm()&others != 0 {
+		l.warnf(pos, "key_file %s can be read by others (mode %04o, expected 0600)", file, fi.Mode().Perm())
+	}
+}

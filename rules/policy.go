@@ -1,0 +1,144 @@
+package rules
+
+import (
+	_ "embed"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Policy is a whole rules file.
+type Policy struct {
+	Path    string // "" for the built-in profile
+	Default Action // for what no rule matches: Pass or Deny
+	CAFile  string // roots to trust for every rule, beside the system's
+	Rules   []*Rule
+}
+
+//go:embed builtin.toml
+var builtinText string
+
+// BuiltinText is the built-in profile as a rules file to start from.
+func BuiltinText() string { return builtinText }
+
+// Builtin is the profile that counts where there is no rules file. The caller may
+// change what it gets.
+func Builtin() *Policy {
+	p := *builtin()
+	p.Rules = slices.Clone(p.Rules)
+	return &p
+}
+
+var builtin = sync.OnceValue(func() *Policy {
+	p, err := parse("builtin.toml", []byte(builtinText), builtinOrigin)
+	if err != nil {
+		panic(err) // a test keeps it right
+	}
+	p.Path = ""
+	return p
+})
+
+// Prepend puts rules in front of the others.
+func (p *Policy) Prepend(rules ...*Rule) { p.Rules = append(rules, p.Rules...) }
+
+// Target is where a program wants to go. Name is normalised, or "" where only the
+// address is known; Addr is the zero Addr where only the name is.
+type Target struct {
+	Name string
+	Addr netip.Addr
+	Port uint16
+}
+
+// Decision is what becomes of a target. Rule is nil where the default decided.
+type Decision struct {
+	Action Action
+	Rule   *Rule
+}
+
+// Decide finds the first rule whose host matches the target's name or address, and
+// whose ports its port.
+func (p *Policy) Decide(t Target) Decision {
+	for _, r := range p.Rules {
+		if r.Host.Matches(t.Name, t.Addr) && r.matchesPort(t.Port) {
+			return Decision{r.Action, r}
+		}
+	}
+	return Decision{Action: p.Default}
+}
+
+// Why says for people what Decide found, and which rules before it came close.
+func (p *Policy) Why(t Target) string {
+	var close []string
+	for _, r := range p.Rules {
+		if !r.Host.Matches(t.Name, t.Addr) {
+			continue
+		}
+		if !r.matchesPort(t.Port) {
+			close = append(close, fmt.Sprintf("%s, matches the host but is for %s", r, r.portsString()))
+			continue
+		}
+		s := fmt.Sprintf("%s: action %q, for host %q, %s", r, r.Action, r.Host, r.portsString())
+		if r.Upstream.Port != 0 {
+			s += fmt.Sprintf(", goes to %s", r.Upstream)
+		}
+		return s
+	}
+	s := fmt.Sprintf("none matches, so the default %q counts", p.Default)
+	const most = 3
+	if n := len(close); n > most {
+		close = append(close[:most], fmt.Sprintf("%d more", n-most))
+	}
+	if len(close) > 0 {
+		s += " (" + strings.Join(close, "; ") + ")"
+	}
+	return s
+}
+
+// MayCover reports whether some port of a host leads to another action than Pass. It
+// decides whether a program that looks the name up is shown a synthetic address.
+func (p *Policy) MayCover(name string, addr netip.Addr) bool {
+	for _, r := range p.Rules {
+		switch {
+		case !r.Host.Matches(name, addr):
+		case r.Action != Pass:
+			return true
+		case r.Ports == nil:
+			return false
+		}
+	}
+	return p.Default == Deny
+}
+
+// WantsRealAddresses reports whether the first rule that covers the host keeps its real
+// addresses.
+func (p *Policy) WantsRealAddresses(name string, addr netip.Addr) bool {
+	for _, r := range p.Rules {
+		if r.Host.Matches(name, addr) && r.Action != Pass {
+			return r.RealAddresses
+		}
+	}
+	return false
+}
+
+// ExactNames returns the host names, not the wildcards, of the rules for a port that do
+// more than pass: whoever connects to an address of theirs may mean them.
+func (p *Policy) ExactNames(port uint16) []string {
+	return p.exactNames(func(r *Rule) bool { return r.matchesPort(port) })
+}
+
+// AllExactNames is ExactNames for any port.
+func (p *Policy) AllExactNames() []string {
+	return p.exactNames(func(*Rule) bool { return true })
+}
+
+func (p *Policy) exactNames(want func(*Rule) bool) []string {
+	var names []string
+	for _, r := range p.Rules {
+		if r.Host.Name != "" && r.Action != Pass && want(r) && !slices.Contains(names, r.Host.Name) {
+			names = append(names, r.Host.Name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,288 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// Pos is a place in a rules file. File is "" for the built-in profile and for rules of
+// the command line.
+type Pos struct {
+	File      string
+	Line, Col int
+}
+
+func (p Pos) String() string { return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col) }
+
+// Error is one mistake in a rules file.
+type Error struct {
+	Pos Pos
+	Msg string
+}
+
+func (e *Error) Error() string { return e.Pos.String() + ": " + e.Msg }
+
+// Errors are all mistakes in a rules file, one line each, in the order of the file.
+type Errors []*Error
+
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, err := range e {
+		lines[i] = err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// table is one table of the file, as written: what the keys mean comes later.
+type table struct {
+	pos  Pos
+	keys map[string]value
+}
+
+// value is a scalar or a list, with its place.
+type value struct {
+	pos  Pos
+	kind unstable.Kind
+	text string
+	list []value
+}
+
+// document reads TOML into the top-level table and the [[rule]] tables. Everything
+// else that TOML allows is a mistake here.
+type document struct {
+	file   string
+	parser unstable.Parser
+	top    table
+	rules  []*table
+	errs   Errors
+}
+
+func (d *document) errorf(pos Pos, format string, args ...any) {
+	d.errs = append(d.errs, &Error{pos, fmt.Sprintf(format, args...)})
+}
+
+func (d *document) read(data []byte) {
+	d.top = table{pos: Pos{d.file, 1, 1}, keys: make(map[string]value)}
+	current := &d.top
+	d.parser.Reset(data)
+	for d.parser.NextExpression() {
+		node := d.parser.Expression()
+		switch node.Kind {
+		case unstable.KeyValue:
+			if current != nil {
+				d.keyValue(current, node)
+			}
+		case unstable.ArrayTable:
+			current = d.ruleTable(node)
+		case unstable.Table:
+			pos, name := d.key(node.Key())
+			d.errorf(pos, "unexpected table [%s], expected [[rule]]", name)
+			current = nil // its keys are not mistakes of their own
+		}
+	}
+	if err := d.parser.Error(); err != nil {
+		d.syntax(data, err)
+	}
+}
+
+func (d *document) syntax(data []byte, err error) {
+	pos := Pos{d.file, 1, 1}
+	msg := err.Error()
+	var pe *unstable.ParserError
+	if errors.As(err, &pe) {
+		msg = pe.Message
+		if len(pe.Highlight) > 0 || cap(pe.Highlight) > 0 {
+			pos = d.at(int(d.parser.Range(pe.Highlight).Offset))
+		} else {
+			pos = d.at(len(data))
+		}
+	}
+	d.errorf(pos, "not TOML: %s", strings.TrimPrefix(msg, "toml: "))
+}
+
+// at turns an offset into a place. Columns count bytes, from 1.
+func (d *document) at(offset int) Pos {
+	before := string(d.parser.Data()[:min(offset, len(d.parser.Data()))])
+	return Pos{d.file, 1 + strings.Count(before, "\n"), offset - strings.LastIndexByte(before, '\n')}
+}
+
+// key joins a dotted key, and tells where it begins.
+func (d *document) key(it unstable.Iterator) (Pos, string) {
+	var parts []string
+	pos := Pos{File: d.file}
+	for it.Next() {
+		if len(parts) == 0 {
+			pos = d.at(int(it.Node().Raw.Offset))
+		}
+		parts = append(parts, string(it.Node().Data))
+	}
+	return pos, strings.Join(parts, ".")
+}
+
+func (d *document) ruleTable(node *unstable.Node) *table {
+	pos, name := d.key(node.Key())
+	if name != "rule" {
+		d.errorf(pos, "unexpected table [[%s]]%s, expected [[rule]]", name, didYouMean(name, []string{"rule"}))
+		return nil
+	}
+	t := &table{pos: pos, keys: make(map[string]value)}
+	d.rules = append(d.rules, t)
+	return t
+}
+
+func (d *document) keyValue(t *table, node *unstable.Node) {
+	pos, name := d.key(node.Key())
+	if _, twice := t.keys[name]; twice {
+		d.errorf(pos, "key %q is given twice", name)
+		return
+	}
+	v := d.value(node.Value(), pos)
+	v.pos = pos
+	t.keys[name] = v
+}
+
+// value copies a node. fallback is its place where the parser does not tell.
+func (d *document) value(node *unstable.Node, fallback Pos) value {
+	v := value{pos: fallback, kind: node.Kind, text: string(node.Data)}
+	if node.Raw.Length > 0 {
+		v.pos = d.at(int(node.Raw.Offset))
+	}
+	if node.Kind == unstable.Array {
+		for it := node.Children(); it.Next(); {
+			if it.Node().Kind != unstable.Comment {
+				v.list = append(v.list, d.value(it.Node(), fallback))
+			}
+		}
+	}
+	return v
+}
+
+// describe names a value's type as a person writing the file thinks of it.
+func (v value) describe() string {
+	switch v.kind {
+	case unstable.String:
+		return fmt.Sprintf("the string %q", v.text)
+	case unstable.Bool, unstable.Integer, unstable.Float:
+		return v.text
+	case unstable.Array:
+		return "a list"
+	case unstable.InlineTable:
+		return "a table"
+	}
+	return "a date or time"
+}
+
+// fields takes typed values out of a table, and notes which keys nobody asked for.
+type fields struct {
+	doc   *document
+	table *table
+	known []string
+}
+
+func (f *fields) take(name string) (value, bool) {
+	f.known = append(f.known, name)
+	v, ok := f.table.keys[name]
+	return v, ok
+}
+
+func (f *fields) str(name string) (string, value, bool) {
+	v, ok := f.take(name)
+	if ok && v.kind != unstable.String {
+		f.doc.errorf(v.pos, "%s is %s, expected a string", name, v.describe())
+		ok = false
+	}
+	return v.text, v, ok
+}
+
+func (f *fields) boolean(name string) bool {
+	v, ok := f.take(name)
+	if ok && v.kind != unstable.Bool {
+		f.doc.errorf(v.pos, "%s is %s, expected true or false", name, v.describe())
+		return false
+	}
+	return ok && v.text == "true"
+}
+
+// strings takes a list of strings.
+func (f *fields) strings(name string) []value {
+	v, ok := f.take(name)
+	if !ok {
+		return nil
+	}
+	if v.kind != unstable.Array || slices.ContainsFunc(v.list, func(e value) bool { return e.kind != unstable.String }) {
+		f.doc.errorf(v.pos, "%s is %s, expected a list of strings", name, v.describe())
+		return nil
+	}
+	return v.list
+}
+
+// choice takes one of a few words; the first is the default.
+func (f *fields) choice(name string, words ...string) string {
+	s, v, ok := f.str(name)
+	if !ok {
+		return words[0]
+	}
+	if !slices.Contains(words, s) {
+		f.doc.errorf(v.pos, "%s is %q, expected %s", name, s, orList(words))
+		return words[0]
+	}
+	return s
+}
+
+// unknown reports the keys that nobody took.
+func (f *fields) unknown() {
+	for name, v := range f.table.keys {
+		if !slices.Contains(f.known, name) {
+			f.doc.errorf(v.pos, "unknown key %q%s", name, didYouMean(name, f.known))
+		}
+	}
+}
+
+func orList(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = strconv.Quote(w)
+	}
+	if len(quoted) == 1 {
+		return quoted[0]
+	}
+	last := len(quoted) - 1
+	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
+}
+
+// didYouMean suggests the known word that differs only a little.
+func didYouMean(word string, known []string) string {
+	plain := func(s string) string { return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s)) }
+	for _, k := range known {
+		if distance(plain(word), plain(k)) <= 2 {
+			return fmt.Sprintf("; did you mean %q?", k)
+		}
+	}
+	return ""
+}
+
+// distance is the number of bytes to insert, delete or replace.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
