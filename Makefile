@@ -5,29 +5,101 @@ CC      ?= cc
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 
-GOFLAGS_BUILD = -trimpath -ldflags "-s -w -E entry -X main.version=$(VERSION)"
-SHIM_SRC  = $(wildcard preload/*.c)
-SHIM_DEPS = $(SHIM_SRC) $(wildcard preload/*.h) build/exports.map
+GO_SRC   = $(shell find cmd proxy rules -name '*.go' -o -name '*.s' -o -name '*.toml') go.mod go.sum
+SHIM_SRC = $(wildcard preload/*.c)
+SHIM_DEP = $(SHIM_SRC) $(wildcard preload/*.h) build/exports.map
+WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Werror
+
 # One file for glibc and musl: nothing is linked in, nothing is needed, and what libc
 # has is a weak reference (preload/shim.h).
-SHIM_CFLAGS  = -std=gnu17 -O2 -g -fPIC -fvisibility=hidden -fno-stack-protector -U_FORTIFY_SOURCE \
-               -Wall -Wextra -Wshadow -Wconversion -Werror
+SHIM_CFLAGS  = -std=gnu17 -O2 -g -fPIC -fvisibility=hidden -fno-stack-protector -U_FORTIFY_SOURCE $(WARNINGS)
 SHIM_LDFLAGS = -shared -nostdlib -Wl,-z,defs,-z,now,-z,relro,-Bsymbolic,--version-script=build/exports.map
+SHIM_BUILD   = $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
 
 all: build/tlswrap build/libtlswrap.so
 
-build/tlswrap: $(shell find cmd proxy rules -name '*.go' -o -name '*.s' -o -name '*.toml' 2>/dev/null) go.mod go.sum
-	@mkdir -p build
-	CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o $@ ./cmd/tlswrap
+# entry_*.s is the entry point: it looks at the ignored signals before Go's runtime does.
+build/tlswrap: $(GO_SRC)
+	@mkdir -p $(@D)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -E entry -X main.version=$(VERSION)' -o $@ ./cmd/tlswrap
 
 build/exports.map: preload/exports.list
-	@mkdir -p build
+	@mkdir -p $(@D)
 	(echo '{ global:'; sed 's/$$/;/' $<; echo 'local: *; };') > $@
 
-build/libtlswrap.so: $(SHIM_DEPS)
-	$(CC) $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
+build/libtlswrap.so: $(SHIM_DEP)
+	$(CC) $(SHIM_BUILD)
+
+# The shim for other kinds of program, in folders named as debug/elf names machines.
+cross: build/EM_AARCH64/libtlswrap.so build/EM_386/libtlswrap.so
+
+build/EM_AARCH64/libtlswrap.so: $(SHIM_DEP)
+	@mkdir -p $(@D)
+	aarch64-linux-gnu-gcc -mno-outline-atomics $(SHIM_BUILD)
+
+build/EM_386/libtlswrap.so: $(SHIM_DEP)
+	@mkdir -p $(@D)
+	i686-linux-gnu-gcc $(SHIM_BUILD)
+
+# UBSan traps, so that it needs no runtime in the program.
+build/ubsan/libtlswrap.so: $(SHIM_DEP)
+	@mkdir -p $(@D)
+	$(CC) -fsanitize=undefined -fsanitize-undefined-trap-on-error $(SHIM_BUILD)
+
+# ASan's runtime has to come first in LD_PRELOAD: see tests/calls.
+build/asan/libtlswrap.so: $(SHIM_DEP)
+	@mkdir -p $(@D)
+	$(CC) -fsanitize=address $(filter-out -nostdlib -Wl$(,)-z$(,)defs,$(SHIM_CFLAGS)) -shared -Wl,--version-script=build/exports.map -o $@ $(SHIM_SRC)
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/tlswrap $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 755 build/tlswrap $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 build/libtlswrap.so $(DESTDIR)$(PREFIX)/lib/tlswrap/
+	for m in EM_386 EM_AARCH64; do \
+		if [ -f build/$$m/libtlswrap.so ]; then \
+			install -D -m 644 build/$$m/libtlswrap.so $(DESTDIR)$(PREFIX)/lib/tlswrap/$$m/libtlswrap.so; \
+		fi; \
+	done
+	install -m 644 man/tlswrap.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 man/tlswrap.rules.5 $(DESTDIR)$(PREFIX)/share/man/man5/
+
+# ---- what a person sees, and what shows that it works ----
+
+demo:
+	@scripts/need curl
+	@$(MAKE) -s all
+	@$(GO) run ./tests/demo
+
+test:
+	@scripts/need $$(cat tests/*/packages.txt)
+	@$(MAKE) -s all cross build/ubsan/libtlswrap.so build/asan/libtlswrap.so
+	$(GO) test -race -timeout 18m ./...
+
+bench:
+	@scripts/need $$(cat tests/bench/packages.txt)
+	@$(MAKE) -s all
+	$(GO) run ./tests/bench
+
+lint:
+	@scripts/need clang cppcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l . ; echo 'lint: the files above are not formatted (gofmt -w)'; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@$(MAKE) -s build/exports.map
+	for cc in gcc clang; do $$cc $(SHIM_CFLAGS) -fsyntax-only $(SHIM_SRC) || exit 1; done
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+		--suppress=missingIncludeSystem --error-exitcode=1 preload
+
+# Every fuzz target for a while; go test runs their seeds.
+FUZZTIME ?= 30s
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
 
 clean:
 	rm -rf build
 
-.PHONY: all clean
+.PHONY: all cross install demo test bench lint fuzz clean

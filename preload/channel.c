@@ -101,24 +101,34 @@ static void copy_status(int from, int to)
 	SYS(SYS_fcntl, to, F_SETFL, (now & ~which) | (flags & which));
 }
 
-long socket_replace(int fd, int stand_in)
+static long replace_one(int fd, int stand_in)
 {
 	struct epoll_places places;
 	long flags = SYS(SYS_fcntl, fd, F_GETFD);
-	long r = flags < 0 ? flags : 0;
-	if (r == 0) {
-		copy_options(fd, stand_in);
-		copy_status(fd, stand_in);
-		r = epoll_leave(fd, &places);
-	}
-	if (r == 0) {
-		do
-			r = SYS(SYS_dup3, stand_in, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
-		while (r == -EBUSY || r == -EINTR);
-		epoll_enter(fd, &places); /* or back into them */
-	}
-	SYS(SYS_close, stand_in);
+	if (flags < 0)
+		return flags;
+	long r = epoll_leave(fd, &places);
+	if (r < 0)
+		return r;
+	do
+		r = SYS(SYS_dup3, stand_in, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+	while (r == -EBUSY || r == -EINTR);
+	epoll_enter(fd, &places); /* or back into them */
 	return r < 0 ? r : 0;
+}
+
+long socket_replace(int fd, int stand_in)
+{
+	copy_options(fd, stand_in);
+	copy_status(fd, stand_in);
+	long r = 0;
+	for (int other = next_duplicate(fd, -1); other >= 0 && r == 0;
+	     other = next_duplicate(fd, other))
+		r = replace_one(other, stand_in);
+	if (r == 0)
+		r = replace_one(fd, stand_in);
+	SYS(SYS_close, stand_in);
+	return r;
 }
 
 long channel_borrow(const struct channel *channel, enum tw_op op)

@@ -13,24 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-/* Descriptors from here on count as marked. */
-#define MARKED_FDS 65536
-#define WORD_BITS (8 * sizeof(unsigned long))
-
-typedef unsigned long marks[MARKED_FDS / WORD_BITS];
-static marks registered, epolls;
-
-static void mark(unsigned long *set, int fd)
-{
-	if (fd >= 0 && fd < MARKED_FDS)
-		__atomic_or_fetch(&set[(size_t)fd / WORD_BITS], 1ul << (size_t)fd % WORD_BITS,
-		                  __ATOMIC_RELAXED);
-}
-
-static bool marked(const unsigned long *set, int fd)
-{
-	return fd >= MARKED_FDS || (set[(size_t)fd / WORD_BITS] >> (size_t)fd % WORD_BITS & 1);
-}
+static fd_marks registered, epolls;
 
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
@@ -161,10 +144,10 @@ long epoll_leave(int fd, struct epoll_places *places)
 	places->count = 0;
 	if (!marked(registered, fd))
 		return 0;
-	for (size_t w = 0; w < MARKED_FDS / WORD_BITS; w++) {
+	for (size_t w = 0; w < MARKED_FDS / MARK_BITS; w++) {
 		unsigned long word = __atomic_load_n(&epolls[w], __ATOMIC_RELAXED);
 		for (size_t b = 0; word; b++, word >>= 1) {
-			long r = word & 1 ? leave_one((int)(w * WORD_BITS + b), fd, places) : 0;
+			long r = word & 1 ? leave_one((int)(w * MARK_BITS + b), fd, places) : 0;
 			if (r < 0) {
 				epoll_enter(fd, places);
 				return r;

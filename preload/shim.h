@@ -41,7 +41,7 @@
 	X(getsockopt) X(setsockopt) X(epoll_ctl) X(getaddrinfo) X(freeaddrinfo) X(getnameinfo)    \
 	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
-	X(posix_spawn) X(posix_spawnp)
+	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl)
 
 enum next_function {
 #define X(name) NEXT_##name,
@@ -158,8 +158,9 @@ struct channel {
 long socket_kind(int fd, struct channel *channel);
 
 /*
- * Puts the socket stand_in in the place of fd, with fd's flags, timeouts and epoll
- * registrations, and closes stand_in. On failure fd is as before.
+ * Puts the socket stand_in in the place of fd and of its duplicates in this process,
+ * with fd's flags, timeouts and epoll registrations, and closes stand_in. On failure fd
+ * itself is as before.
  */
 long socket_replace(int fd, int stand_in);
 
@@ -171,6 +172,29 @@ long socket_poll(int fd, short events);
 
 /* Asks the worker for a descriptor of this channel (TW_RESTART, TW_UPSTREAM). */
 long channel_borrow(const struct channel *channel, enum tw_op op);
+
+/* ---- marks on descriptors: hints, set by hooks and never taken back ---- */
+
+#define MARKED_FDS 65536 /* descriptors from here on count as marked */
+#define MARK_BITS (8 * sizeof(unsigned long))
+typedef unsigned long fd_marks[MARKED_FDS / MARK_BITS];
+
+static inline void mark(unsigned long *marks, int fd)
+{
+	if (fd >= 0 && fd < MARKED_FDS)
+		__atomic_or_fetch(&marks[(size_t)fd / MARK_BITS], 1ul << (size_t)fd % MARK_BITS,
+		                  __ATOMIC_RELAXED);
+}
+
+static inline bool marked(const unsigned long *marks, int fd)
+{
+	return fd >= MARKED_FDS || (marks[(size_t)fd / MARK_BITS] >> (size_t)fd % MARK_BITS & 1);
+}
+
+/* ---- dup.c ---- */
+
+/* The next descriptor of the same socket as fd with a number above after, or -1. */
+int next_duplicate(int fd, int after);
 
 /* ---- epoll.c ---- */
 

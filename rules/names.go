@@ -169,6 +169,3 @@ func (h HostPattern) String() string {
 	}
 	return h.Prefix.String()
 }
-
-// isName reports whether the pattern is about names, not addresses.
-func (h HostPattern) isName() bool { return h.Name != "" || h.Suffix != "" }

@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// layout prints what C makes of wire.h.
+const layout = `
+#include <stdio.h>
+#include <stddef.h>
+#include <string.h>
+#include "wire.h"
+int main(void)
+{
+	printf("%u %d %d %d\n", TW_MAGIC, TW_TOKEN_SIZE, TW_NAME_SIZE, TW_MAX_ADDRS);
+	printf("%zu %zu %zu\n", offsetof(struct tw_request, addrs), offsetof(struct tw_reply, addrs), sizeof(struct tw_addr));
+	printf("%d %d %d\n", TW_HELLO, TW_EXEC, TW_CONNECT);
+	printf("%d %d %d %d\n", TW_WAIT, TW_CONSUME, TW_STDERR, TW_DATAGRAM);
+	printf("%d %d %d %d\n", TW_ANSWER_PASS, TW_ANSWER_CHANNEL, TW_ANSWER_ADDRS, TW_ANSWER_GONE);
+	struct tw_request r;
+	memset(&r, 0, sizeof r);
+	r.magic = TW_MAGIC; r.op = TW_NAMES; r.flags = TW_DATAGRAM; r.channel = 0x1122334455667788; r.count = 1;
+	memset(r.token, 0xab, sizeof r.token);
+	strcpy(r.name, "db.example.com");
+	r.addrs[0] = (struct tw_addr){ .family = 2, .port = 5432, .scope = 7, .ip = {10, 0, 0, 1} };
+	fwrite(&r, 1, offsetof(struct tw_request, addrs[1]), stdout);
+	return 0;
+}
+`
+
+// The shim is built for programs of 64 and of 32 bits; the worker speaks with both.
+func TestWireMatchesTheShims(t *testing.T) {
+	for _, cc := range []string{"cc", "i686-linux-gnu-gcc"} {
+		t.Run(cc, func(t *testing.T) {
+			dir := t.TempDir()
+			source := filepath.Join(dir, "layout.c")
+			if err := os.WriteFile(source, []byte(layout), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			program := filepath.Join(dir, "layout")
+			if out, err := exec.Command(cc, "-static", "-I../preload", "-o", program, source).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			out, err := exec.Command(program).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d %d %d\n%d %d %d %d\n%d %d %d %d\n",
+				wireMagic, wireTokenLen, wireNameLen, wireMaxAddrs, requestHeader, replyHeader, addrLen,
+				opHello, opExec, opConnect, flagWait, flagConsume, flagStderr, flagDatagram,
+				answerPass, answerChannel, answerAddrs, answerGone)
+			message, ok := bytes.CutPrefix(out, []byte(want))
+			if !ok {
+				t.Fatalf("got\n%.200s\nwant\n%s", out, want)
+			}
+			got, err := parseRequest(message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantRequest := request{
+				op: opNames, flags: flagDatagram, channel: 0x1122334455667788, name: "db.example.com",
+				token: Token(bytes.Repeat([]byte{0xab}, wireTokenLen)),
+				addrs: []sockAddr{{ip: netip.MustParseAddr("10.0.0.1"), port: 5432, scope: 7}},
+			}
+			if !reflect.DeepEqual(got, wantRequest) {
+				t.Errorf("got  %+v\nwant %+v", got, wantRequest)
+			}
+		})
+	}
+}
+
+func TestRequestsThatDoNotFitAreRefused(t *testing.T) {
+	good := request{op: opNames, name: "a", addrs: []sockAddr{{ip: netip.MustParseAddr("::1")}}}.marshal()
+	tests := map[string]func(b []byte) []byte{
+		"empty":        func([]byte) []byte { return nil },
+		"short":        func(b []byte) []byte { return b[:requestHeader-1] },
+		"long":         func(b []byte) []byte { return append(b, 0) },
+		"magic":        func(b []byte) []byte { b[0]++; return b },
+		"count":        func(b []byte) []byte { b[32] = 2; return b },
+		"many":         func(b []byte) []byte { b[35] = 0xff; return b },
+		"reserved":     func(b []byte) []byte { b[36] = 1; return b },
+		"endless name": func(b []byte) []byte { copy(b[40:], strings.Repeat("x", wireNameLen)); return b },
+		"family":       func(b []byte) []byte { b[requestHeader] = unix.AF_UNIX; return b },
+	}
+	for name, spoil := range tests {
+		t.Run(name, func(t *testing.T) {
+			if r, err := parseRequest(spoil(bytes.Clone(good))); err == nil {
+				t.Errorf("got %+v", r)
+			}
+		})
+	}
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add(request{op: opNames, name: "a", addrs: []sockAddr{{ip: netip.MustParseAddr("::1")}}}.marshal())
+	f.Add(request{op: opConnect, addrs: []sockAddr{{ip: netip.MustParseAddr("10.0.0.1"), port: 1}}}.marshal())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := parseRequest(b)
+		if err != nil {
+			return
+		}
+		again, err := parseRequest(r.marshal())
+		if err != nil || !reflect.DeepEqual(r, again) {
+			t.Errorf("%+v became %+v, %v", r, again, err)
+		}
+	})
+}
