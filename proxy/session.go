@@ -47,15 +47,24 @@ func (s *session) enter(pid int32, pidfd int) {
 		if raw, err := f.SyscallConn(); err == nil {
 			raw.Read(func(fd uintptr) bool { return readable(int(fd)) })
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.processes, pid)
-		if len(s.processes) == 0 {
-			// Whoever reads our program's standard error is not kept waiting.
-			s.voice.hush()
-		}
-		s.stir()
+		s.leave(pid)
 	}()
+}
+
+// leave notes that a process is gone.
+func (s *session) leave(pid int32) {
+	s.mu.Lock()
+	delete(s.processes, pid)
+	last := len(s.processes) == 0
+	if last {
+		// Whoever reads the program's standard error is not kept waiting.
+		s.voice.hush()
+	}
+	s.stir()
+	s.mu.Unlock()
+	if last {
+		s.worker.hurryOrphans(s)
+	}
 }
 
 // has reports whether pid is known to belong to the session.

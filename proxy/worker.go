@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,6 +52,7 @@ type Worker struct {
 	sessions map[Token]*session
 	channels map[uint64]*channel
 	ended    chan struct{} // closed with the last session
+	used     bool          // there was a session
 }
 
 // New reads the rules and the files that they name. The error says all that is wrong
@@ -105,6 +107,10 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 	a.idle.Store(1)
 	go a.run()
+	if w.config.EndWithSessions {
+		// Who started the worker may have died before it said hello.
+		defer time.AfterFunc(requestTime, w.endUnused).Stop()
+	}
 	select {
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -133,6 +139,7 @@ func (w *Worker) newSession(t Token, v *voice) *session {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sessions[t] = s
+	w.used = true
 	return s
 }
 
@@ -145,6 +152,38 @@ func (w *Worker) sessionEnded(s *session) {
 		case <-w.ended:
 		default:
 			close(w.ended)
+		}
+	}
+}
+
+// endUnused ends a worker that never had a session.
+func (w *Worker) endUnused() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.used {
+		close(w.ended)
+	}
+}
+
+// orphanTime is how long what a program wrote may take to be sent once it has closed
+// its end and no process of its session is left: as long as the kernel gives a TCP
+// socket that nobody holds (tcp(7), tcp_orphan_retries).
+const orphanTime = time.Minute
+
+// hurryOrphans sees to it that a server which does not read keeps no worker alive.
+func (w *Worker) hurryOrphans(s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ch := range w.channels {
+		if ch.session != s {
+			continue
+		}
+		select {
+		case <-ch.done:
+			if ch.pair.hungUp() {
+				ch.up.SetWriteDeadline(time.Now().Add(orphanTime))
+			}
+		default: // setup has a deadline
 		}
 	}
 }

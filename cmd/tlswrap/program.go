@@ -198,11 +198,13 @@ func (o *options) startWorker() (*startedWorker, error) {
 		Args:       append([]string{stageLaunch}, o.args()...),
 		ExtraFiles: []*os.File{listener, said},
 	}
+	started := &startedWorker{address: address, status: status}
 	if err := cmd.Run(); err != nil {
-		status.Close()
-		return nil, fmt.Errorf("starting the worker: %w", err)
+		said.Close()
+		defer status.Close()
+		return nil, started.explain(err)
 	}
-	return &startedWorker{address: address, status: status}, nil
+	return started, nil
 }
 
 // preloadEnv is env with the shim first in LD_PRELOAD.

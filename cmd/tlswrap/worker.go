@@ -38,16 +38,18 @@ const (
 )
 
 // runLaunch starts the worker in a session of its own.
-func runLaunch(args []string, io stdio) int {
+func runLaunch(args []string, _ stdio) int {
+	status := os.NewFile(statusFD, "status")
 	cmd := &exec.Cmd{
 		Path:        "/proc/self/exe",
 		Args:        append([]string{stageWorker}, args...),
 		Dir:         "/",
-		ExtraFiles:  []*os.File{os.NewFile(listenerFD, "listener"), os.NewFile(statusFD, "status")},
+		ExtraFiles:  []*os.File{os.NewFile(listenerFD, "listener"), status},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {
-		return complain(io, exitOurs, "starting the worker: %v", err)
+		fmt.Fprintf(status, "starting the worker: %v\n", err)
+		return exitOurs
 	}
 	return 0
 }
