@@ -62,14 +62,14 @@ const retryAccept = 20 * time.Millisecond
 type caller struct {
 	worker *Worker
 	fd     int
-	file   *os.File // fd's owner, once it had to be waited for
+	socket *socket // fd's owner, once it had to be waited for
 	cred   *unix.Ucred
 }
 
 func (c *caller) close() {
-	if c.file != nil {
-		c.file.Close()
-	} else {
+	if c.socket != nil {
+		c.socket.Close()
+	} else if c.fd >= 0 {
 		unix.Close(c.fd)
 	}
 }
@@ -125,7 +125,6 @@ func (c *caller) pidfd() int {
 	if err != nil {
 		return -1
 	}
-	unix.SetNonblock(fd, true)
 	return fd
 }
 
@@ -167,16 +166,15 @@ func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
 	if err != unix.EAGAIN && err != unix.EINTR {
 		return n, oobn, flags, err
 	}
-	if c.file == nil {
-		c.file = os.NewFile(uintptr(c.fd), "control")
+	if c.socket == nil {
+		if c.socket, err = newSocket(c.fd, "control"); err != nil {
+			c.fd = -1
+			return 0, 0, 0, err
+		}
 	}
-	raw, err := c.file.SyscallConn()
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	c.file.SetReadDeadline(time.Now().Add(requestTime))
-	e := raw.Read(func(fd uintptr) bool {
-		n, oobn, flags, _, err = unix.Recvmsg(int(fd), data, oob, how)
+	c.socket.SetReadDeadline(time.Now().Add(requestTime))
+	e := c.socket.whenReadable(func(fd int) bool {
+		n, oobn, flags, _, err = unix.Recvmsg(fd, data, oob, how)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
 	if e != nil {
@@ -389,9 +387,9 @@ func (c *caller) lend(req request) {
 		defer c.worker.forget(ch.id)
 	}
 	sent := false
-	ch.up.raw.Control(func(fd uintptr) {
+	ch.up.control(func(fd int) {
 		sent = true
-		c.send(reply{answer: answerFD}, int(fd))
+		c.send(reply{answer: answerFD}, fd)
 	})
 	if !sent {
 		c.send(reply{answer: answerGone}, -1)

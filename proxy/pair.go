@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,14 +21,13 @@ import (
 // ECONNRESET. So a channel that ends in any way but finish, the death of the worker
 // included, is a reset to the program, and never looks like the end of the data.
 type pair struct {
-	w    *os.File
-	raw  syscall.RawConn
+	w    *socket
 	junk int // bytes of junk in W's queue; 0 once accepted
 }
 
-// spareSend is how much of P's send buffer the last junk is put in with: small
-// pieces, so that the one that stays behind holds little of it. unix_writable wants
-// three quarters free.
+// The junk goes in by large pieces, and small ones at the end: the last stays behind
+// whole in the accounts until its last byte is read, and unix_writable wants three
+// quarters of the buffer free.
 const (
 	junkPiece = 64 << 10
 	junkSpare = 4 << 10
@@ -53,21 +51,19 @@ func newPair(name string) (pr *pair, p int, err error) {
 		return nil, -1, os.NewSyscallError("socketpair", err)
 	}
 	pr = &pair{}
-	if err := unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name}); err != nil {
+	if pr.w, err = newSocket(fds[1], "channel"); err != nil {
 		unix.Close(fds[0])
-		unix.Close(fds[1])
-		return nil, -1, os.NewSyscallError("bind", err)
+		return nil, -1, err
 	}
-	if pr.junk, err = fill(fds[0]); err == nil {
-		err = unix.SetNonblock(fds[0], false)
+	if err = os.NewSyscallError("bind", unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name})); err == nil {
+		pr.junk, err = fill(fds[0])
 	}
-	pr.w = os.NewFile(uintptr(fds[1]), "channel")
 	if err == nil {
-		pr.raw, err = pr.w.SyscallConn()
+		err = os.NewSyscallError("fcntl", unix.SetNonblock(fds[0], false))
 	}
 	if err != nil {
 		unix.Close(fds[0])
-		pr.w.Close()
+		pr.close()
 		return nil, -1, err
 	}
 	return pr, fds[0], nil
@@ -115,10 +111,10 @@ func (pr *pair) accept() error {
 		pr.junk -= n
 	}
 	var err error
-	if e := pr.raw.Control(func(fd uintptr) {
+	if e := pr.w.control(func(fd int) {
 		// From here MSG_PEEK reads from behind the reset byte, and the kernel moves
 		// the offset along (socket(7), SO_PEEK_OFF).
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF, 1)
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 1)
 	}); e != nil {
 		return e
 	}
@@ -126,8 +122,8 @@ func (pr *pair) accept() error {
 }
 
 func (pr *pair) recv(b []byte, flags int) (n int, err error) {
-	e := pr.raw.Control(func(fd uintptr) {
-		n, _, err = unix.Recvfrom(int(fd), b, flags|unix.MSG_DONTWAIT)
+	e := pr.w.control(func(fd int) {
+		n, _, err = unix.Recvfrom(fd, b, flags|unix.MSG_DONTWAIT)
 	})
 	if e != nil {
 		return 0, e
@@ -146,16 +142,16 @@ func (pr *pair) read() (*[]byte, int, error) {
 		n   int
 		err error
 	)
-	e := pr.raw.Read(func(fd uintptr) bool {
+	e := pr.w.whenReadable(func(fd int) bool {
 		buf = getBuffer()
-		n, _, err = unix.Recvfrom(int(fd), *buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		n, _, err = unix.Recvfrom(fd, *buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		if err == unix.EAGAIN || err == unix.EINTR {
 			putBuffer(buf)
 			buf = nil
 			return false
 		}
 		if n > 0 {
-			err = discard(int(fd), n)
+			err = discard(fd, n)
 		}
 		return true
 	})
@@ -199,18 +195,18 @@ func (pr *pair) write(b []byte) error {
 // finish ends the direction to the program: it reads the end of the data and can
 // still write.
 func (pr *pair) finish() {
-	pr.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_WR) })
+	pr.w.control(func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
 }
 
 // gone waits until the program has closed every copy of its descriptor.
 func (pr *pair) gone() {
-	pr.raw.Read(func(fd uintptr) bool { return hungUp(int(fd)) })
+	pr.w.whenReadable(hungUp)
 }
 
 // hungUp reports whether the program has closed every copy of its descriptor.
 func (pr *pair) hungUp() bool {
 	gone := true
-	pr.raw.Control(func(fd uintptr) { gone = hungUp(int(fd)) })
+	pr.w.control(func(fd int) { gone = hungUp(fd) })
 	return gone
 }
 

@@ -42,10 +42,9 @@ func (s *session) enter(pid int32, pidfd int) {
 		return
 	}
 	go func() {
-		f := os.NewFile(uintptr(pidfd), "pidfd")
-		defer f.Close()
-		if raw, err := f.SyscallConn(); err == nil {
-			raw.Read(func(fd uintptr) bool { return readable(int(fd)) })
+		if f, err := newSocket(pidfd, "pidfd"); err == nil {
+			f.whenReadable(readable)
+			f.Close()
 		}
 		s.leave(pid)
 	}()

@@ -5,10 +5,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +18,7 @@ import (
 // current record, so that the worker always knows whether a whole record is at hand.
 // It holds buffers only while bytes are in them.
 type upstream struct {
-	file *os.File
-	raw  syscall.RawConn
+	*socket
 
 	in         *[]byte // what was read ahead is (*in)[start:end]; nil where nothing was
 	start, end int
@@ -41,18 +38,11 @@ type upstream struct {
 // newUpstream takes over a connected or connecting socket. It puts it into
 // non-blocking mode, and closes it in Close.
 func newUpstream(fd int) (*upstream, error) {
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	u := &upstream{file: os.NewFile(uintptr(fd), "upstream"), head: make([]byte, 0, headLen)}
-	raw, err := u.file.SyscallConn()
+	s, err := newSocket(fd, "upstream")
 	if err != nil {
-		u.file.Close()
 		return nil, err
 	}
-	u.raw = raw
-	return u, nil
+	return &upstream{socket: s, head: make([]byte, 0, headLen)}, nil
 }
 
 // connect connects to one address, under the deadline that was set. The error is the
@@ -64,19 +54,19 @@ func (u *upstream) connect(to sockAddr) error {
 		sa = &unix.SockaddrInet4{Addr: to.ip.As4(), Port: int(to.port)}
 	}
 	var err error
-	if e := u.raw.Control(func(fd uintptr) { err = unix.Connect(int(fd), sa) }); e != nil {
+	if e := u.control(func(fd int) { err = unix.Connect(fd, sa) }); e != nil {
 		return e
 	}
 	if err != unix.EINPROGRESS && err != unix.EINTR {
 		return err
 	}
-	e := u.raw.Write(func(fd uintptr) bool {
+	e := u.whenWritable(func(fd int) bool {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 		if n, _ := unix.Poll(p, 0); n == 0 {
 			return false
 		}
 		var errno int
-		errno, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		errno, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 		if err == nil && errno != 0 {
 			err = unix.Errno(errno)
 		}
@@ -92,9 +82,9 @@ func (u *upstream) connect(to sockAddr) error {
 // AF_UNSPEC).
 func (u *upstream) disconnect() error {
 	var errno syscall.Errno
-	e := u.raw.Control(func(fd uintptr) {
+	e := u.control(func(fd int) {
 		var sa unix.RawSockaddr // family 0 is AF_UNSPEC
-		_, _, errno = unix.Syscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+		_, _, errno = unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
 	})
 	if e != nil {
 		return e
@@ -115,10 +105,10 @@ func (u *upstream) await() error {
 
 func (u *upstream) readAhead() error {
 	var err error
-	e := u.raw.Read(func(fd uintptr) bool {
+	e := u.whenReadable(func(fd int) bool {
 		buf := getBuffer()
 		var n int
-		n, err = unix.Read(int(fd), *buf)
+		n, err = unix.Read(fd, *buf)
 		if n > 0 {
 			u.in, u.start, u.end = buf, 0, n
 			return true
@@ -202,7 +192,7 @@ func (u *upstream) Write(b []byte) (int, error) {
 		u.out = append(u.out, b...)
 		return len(b), nil
 	}
-	return u.file.Write(b)
+	return u.File.Write(b)
 }
 
 // gather makes writes wait for flush, in buf.
@@ -221,26 +211,22 @@ func (u *upstream) flush() error {
 	if len(out) == 0 {
 		return nil
 	}
-	_, err := u.file.Write(out)
+	_, err := u.File.Write(out)
 	return err
 }
 
 // closeWrite sends a FIN after what was written.
 func (u *upstream) closeWrite() {
-	u.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_WR) })
+	u.control(func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
 }
 
 // shutdown ends the connection and keeps the socket.
 func (u *upstream) shutdown() {
-	u.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	u.control(func(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) })
 }
 
-// Close closes the socket. Safe to call again and from any goroutine; a Read or Write
-// that waits returns os.ErrClosed.
-func (u *upstream) Close() error { return u.file.Close() }
+// LocalAddr is not known, and not needed by crypto/tls.
+func (u *upstream) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.AddrPort{}) }
 
-func (u *upstream) LocalAddr() net.Addr                { return net.TCPAddrFromAddrPort(netip.AddrPort{}) }
-func (u *upstream) RemoteAddr() net.Addr               { return net.TCPAddrFromAddrPort(u.peer) }
-func (u *upstream) SetDeadline(t time.Time) error      { return u.file.SetDeadline(t) }
-func (u *upstream) SetReadDeadline(t time.Time) error  { return u.file.SetReadDeadline(t) }
-func (u *upstream) SetWriteDeadline(t time.Time) error { return u.file.SetWriteDeadline(t) }
+// RemoteAddr is what the socket was last connected to.
+func (u *upstream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(u.peer) }

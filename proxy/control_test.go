@@ -1,0 +1,238 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// startWorker serves rules, given as a file's text, until the test ends.
+func startWorker(t *testing.T, text string) (*Worker, string) {
+	t.Helper()
+	w, err := New(Config{Load: func() (*rules.Policy, error) { return rules.Parse("/rules.toml", []byte(text)) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := filepath.Join(t.TempDir(), "control")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: address, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return w, address
+}
+
+// greet begins a session whose sentences can be read from the pipe.
+func greet(t *testing.T, address string) (Token, *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	defer w.Close()
+	var token Token
+	rand.Read(token[:])
+	uid, err := Greet(address, token, w, false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if uid != uint32(os.Geteuid()) {
+		t.Errorf("the worker's user is %d", uid)
+	}
+	return token, r
+}
+
+// ask sends one message and returns what comes back, nil for a closed connection.
+func ask(t *testing.T, address string, message []byte, fd int) []byte {
+	t.Helper()
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: address, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	var oob []byte
+	if fd >= 0 {
+		oob = unix.UnixRights(fd)
+	}
+	if _, _, err := conn.WriteMsgUnix(message, oob, nil); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 4096)
+	n, err := conn.Read(b)
+	if err != nil && err != io.EOF && !errors.Is(err, unix.ECONNRESET) {
+		t.Fatal(err)
+	}
+	return b[:n]
+}
+
+func TestGarbageIsRefusedAndTheWorkerGoesOn(t *testing.T) {
+	_, address := startWorker(t, "")
+	token, _ := greet(t, address)
+	garbage := map[string][]byte{
+		"one byte":        {1},
+		"noise":           []byte(strings.Repeat("\xff\x00garbage", 200)),
+		"stranger":        request{op: opConnect, token: Token{1}}.marshal(),
+		"unknown request": request{op: 99, token: token}.marshal(),
+		"connect to nothing": request{op: opConnect, token: token,
+			addrs: []sockAddr{{ip: netip.MustParseAddr("127.0.0.1"), port: 1}}}.marshal(),
+	}
+	for name, message := range garbage {
+		t.Run(name, func(t *testing.T) {
+			if got := ask(t, address, message, -1); len(got) != 0 {
+				t.Errorf("got an answer: %q", got)
+			}
+		})
+	}
+	ok := request{op: opNames, token: token, name: "x.example", addrs: []sockAddr{{ip: netip.MustParseAddr("192.0.2.1")}}}
+	if got := ask(t, address, ok.marshal(), -1); len(got) != replyHeader+addrLen {
+		t.Errorf("a good request got %d bytes", len(got))
+	}
+}
+
+func TestNamesThatARuleCoversGetAddressesOfTheirOwn(t *testing.T) {
+	w, address := startWorker(t, "[[rule]]\nhost = \"*.example\"\n[[rule]]\nhost = \"kept.test\"\naddresses = \"real\"\n")
+	token, _ := greet(t, address)
+	real := netip.MustParseAddr("192.0.2.1")
+	ask := func(name string, ip netip.Addr, flags uint16) netip.Addr {
+		r := w.resolveNames(w.session(token), request{name: name, flags: flags, addrs: []sockAddr{{ip: ip}}})
+		if r.answer != answerAddrs {
+			t.Fatalf("%s: got answer %d, %v", name, r.answer, r.errno)
+		}
+		return r.addrs[0].ip
+	}
+	a, b := ask("a.example", real, 0), ask("b.example", real, 0)
+	if a == b || !isSynthetic(a) || !isSynthetic(b) {
+		t.Errorf("two names on one address got %v and %v", a, b)
+	}
+	if again := ask("A.Example.", real, 0); again != a {
+		t.Errorf("the same name got %v, then %v", a, again)
+	}
+	if v6 := ask("a.example", netip.MustParseAddr("2001:db8::1"), 0); !synthetic6.Contains(v6) {
+		t.Errorf("IPv6: got %v", v6)
+	}
+	if mapped := ask("a.example", netip.MustParseAddr("::ffff:192.0.2.1"), 0); mapped != netip.AddrFrom16(a.As16()) {
+		t.Errorf("IPv4-mapped: got %v, want %v mapped", mapped, a)
+	}
+	for name, flags := range map[string]uint16{"other.test": 0, "192.0.2.1": 0, "kept.test": 0, "c.example": flagDatagram} {
+		if got := ask(name, real, flags); got != real {
+			t.Errorf("%s: got %v, want the real address", name, got)
+		}
+	}
+}
+
+// identifyWith decides about addr in a session that was shown names.
+func identifyWith(t *testing.T, w *Worker, s *session, addr string, port uint16) (target, *Failure) {
+	t.Helper()
+	return w.identify(s, w.policy.Load(), sockAddr{ip: netip.MustParseAddr(addr), port: port})
+}
+
+func TestRealAddressesAreMatchedWithTheRulesOwnNames(t *testing.T) {
+	w, address := startWorker(t, `
+[[rule]]
+host = "db.test"
+port = 5432
+[[rule]]
+host = "mail.test"
+port = [5432, 25]
+[[rule]]
+host = "broken.test"
+port = 99
+`)
+	token, _ := greet(t, address)
+	s := w.session(token)
+	w.resolver.lookup = func(_ context.Context, _, host string) ([]netip.Addr, error) {
+		switch host {
+		case "db.test":
+			return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+		case "mail.test":
+			return []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}, nil
+		case "broken.test":
+			return nil, &net.DNSError{Err: "server misbehaving", Name: host}
+		}
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	if got, f := identifyWith(t, w, s, "::ffff:192.0.2.1", 25); f != nil || got.name != "mail.test" || got.decision.Action != rules.TLS {
+		t.Errorf("one candidate: got %+v, %v", got, f)
+	}
+	if _, f := identifyWith(t, w, s, "192.0.2.1", 5432); f == nil || f.Errno != unix.EACCES || !strings.Contains(f.Reason, "db.test and mail.test") {
+		t.Errorf("two candidates: got %v", f)
+	}
+	if got, f := identifyWith(t, w, s, "192.0.2.9", 25); f != nil || got.decision.Action != rules.Pass {
+		t.Errorf("no candidate: got %+v, %v", got, f)
+	}
+	if _, f := identifyWith(t, w, s, "192.0.2.9", 99); f == nil || f.Errno != unix.EHOSTUNREACH || !strings.Contains(f.Reason, "broken.test") {
+		t.Errorf("a name that cannot be looked up might be this one: got %v", f)
+	}
+	if _, f := identifyWith(t, w, s, "198.18.3.4", 25); f == nil || f.Errno != unix.EHOSTUNREACH {
+		t.Errorf("a synthetic address of nobody's: got %v", f)
+	}
+}
+
+func TestLocalhostIsEveryLoopbackAddress(t *testing.T) {
+	w, address := startWorker(t, "[[rule]]\nhost = \"localhost\"\nport = 80\n")
+	token, _ := greet(t, address)
+	w.resolver.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+	}
+	got, f := identifyWith(t, w, w.session(token), "::1", 80)
+	if f != nil || got.name != "localhost" {
+		t.Errorf("::1 got %+v, %v", got, f)
+	}
+}
+
+func TestBrokenRulesLeaveTheOldOnes(t *testing.T) {
+	text := "[[rule]]\nhost = \"a.example\"\naction = \"deny\"\n"
+	w, err := New(Config{Load: func() (*rules.Policy, error) { return rules.Parse("/rules.toml", []byte(text)) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = "[[rule]]\nhost = \"b.example\"\nca_file = \"/nonexistent\"\n"
+	if err := w.Reload(); err == nil || !strings.Contains(err.Error(), "/nonexistent") {
+		t.Errorf("got %v", err)
+	}
+	if d := w.policy.Load().rules.Decide(rules.Target{Name: "a.example", Port: 1}); d.Action != rules.Deny {
+		t.Errorf("the old rule is gone: %v", d)
+	}
+}
+
+func TestUnchangedRulesKeepTheirSessions(t *testing.T) {
+	text := "[[rule]]\nhost = \"a.example\"\n[[rule]]\nhost = \"b.example\"\n"
+	w, err := New(Config{Load: func() (*rules.Policy, error) { return rules.Parse("/rules.toml", []byte(text)) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions := func(i int) any { p := w.policy.Load(); return p.trust[p.rules.Rules[i]].sessions }
+	before := sessions(0)
+	text = strings.Replace(text, "\"b.example\"", "\"b.example\"\nmin_version = \"1.3\"", 1)
+	if err := w.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if sessions(0) != before {
+		t.Error("a rule that did not change lost its sessions")
+	}
+	if sessions(1) == before {
+		t.Error("a rule that changed reuses old sessions")
+	}
+}

@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// newTestPair returns a channel and the program's end of it.
+func newTestPair(t *testing.T, name string) (*pair, *os.File) {
+	t.Helper()
+	pr, p, err := newPair("tlswrap-test/" + t.Name() + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pr.close)
+	unix.SetNonblock(p, true)
+	f := os.NewFile(uintptr(p), "p")
+	t.Cleanup(func() { f.Close() })
+	return pr, f
+}
+
+func events(t *testing.T, f *os.File) int16 {
+	t.Helper()
+	p := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN | unix.POLLOUT}}
+	if _, err := unix.Poll(p, 0); err != nil {
+		t.Fatal(err)
+	}
+	return p[0].Revents
+}
+
+func TestPendingChannelIsNotWritable(t *testing.T) {
+	pr, p := newTestPair(t, "")
+	if e := events(t, p); e != 0 {
+		t.Errorf("pending: events %#x", e)
+	}
+	if _, err := unix.Write(int(p.Fd()), []byte("x")); err != unix.EAGAIN {
+		t.Errorf("pending: write gives %v", err)
+	}
+	if err := pr.accept(); err != nil {
+		t.Fatal(err)
+	}
+	if e := events(t, p); e != unix.POLLOUT {
+		t.Errorf("accepted: events %#x", e)
+	}
+}
+
+func TestEveryEndButFinishIsAReset(t *testing.T) {
+	read := func(t *testing.T, p *os.File) error {
+		_, err := unix.Read(int(p.Fd()), make([]byte, 1))
+		return err
+	}
+	t.Run("while pending", func(t *testing.T) {
+		pr, p := newTestPair(t, "")
+		pr.close()
+		if e := events(t, p); e&(unix.POLLERR|unix.POLLHUP) != unix.POLLERR|unix.POLLHUP {
+			t.Errorf("events %#x", e)
+		}
+		if err := read(t, p); err != unix.ECONNRESET {
+			t.Errorf("read gives %v", err)
+		}
+	})
+	t.Run("after traffic", func(t *testing.T) {
+		pr, p := newTestPair(t, "")
+		if err := pr.accept(); err != nil {
+			t.Fatal(err)
+		}
+		p.WriteString("hello")
+		buf, n, err := pr.read()
+		if err != nil || string((*buf)[:n]) != "hello" {
+			t.Fatalf("got %d bytes, %v", n, err)
+		}
+		putBuffer(buf)
+		pr.close()
+		if err := read(t, p); err != unix.ECONNRESET {
+			t.Errorf("read gives %v", err)
+		}
+	})
+	t.Run("finish", func(t *testing.T) {
+		pr, p := newTestPair(t, "")
+		if err := pr.accept(); err != nil {
+			t.Fatal(err)
+		}
+		pr.finish()
+		if err := read(t, p); err != nil {
+			t.Errorf("read gives %v, expected the end", err)
+		}
+		p.WriteString("still")
+		buf, n, err := pr.read()
+		if err != nil || string((*buf)[:n]) != "still" {
+			t.Fatalf("got %d bytes, %v", n, err)
+		}
+		putBuffer(buf)
+	})
+}
+
+func TestWhatTheProgramWritesArrivesWhole(t *testing.T) {
+	pr, p := newTestPair(t, "")
+	const total = 50 << 20
+	sent := make(chan [sha256.Size]byte, 1)
+	go func() {
+		h := sha256.New()
+		data := make([]byte, 200<<10)
+		for i := range data {
+			data[i] = byte(rand.Uint32())
+		}
+		for left := total; left > 0; {
+			n := min(left, 1+rand.IntN(len(data)))
+			if rand.IntN(4) == 0 {
+				n = min(n, 1+rand.IntN(10))
+			}
+			h.Write(data[:n])
+			if _, err := p.Write(data[:n]); err != nil {
+				break
+			}
+			left -= n
+		}
+		unix.Shutdown(int(p.Fd()), unix.SHUT_WR)
+		sent <- [sha256.Size]byte(h.Sum(nil))
+	}()
+	if err := pr.accept(); err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.New()
+	got := 0
+	for {
+		buf, n, err := pr.read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Write((*buf)[:n])
+		got += n
+		putBuffer(buf)
+	}
+	if want := <-sent; got != total || !bytes.Equal(h.Sum(nil), want[:]) {
+		t.Errorf("%d of %d bytes arrived, or not the right ones", got, total)
+	}
+	if pr.hungUp() {
+		t.Error("a half-close looks like a close")
+	}
+	p.Close()
+	pr.gone()
+	if !pr.hungUp() {
+		t.Error("a close looks like a half-close")
+	}
+}
+
+func TestReadEndsWhenThePairIsClosed(t *testing.T) {
+	pr, _ := newTestPair(t, "")
+	if err := pr.accept(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, _, err := pr.read(); done <- err }()
+	pr.close()
+	if err := <-done; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
