@@ -306,18 +306,28 @@ func (ch *channel) upload() error {
 		if err != nil {
 			return err
 		}
-		out := getBuffer()
-		ch.up.gather(*out)
-		_, err = ch.tls.Write((*buf)[:n])
-		if e := ch.up.flush(); err == nil {
-			err = e
-		}
-		putBuffer(out)
+		err = ch.send((*buf)[:n])
 		putBuffer(buf)
 		if err != nil {
 			return &upstreamError{err}
 		}
 	}
+}
+
+// send writes to the upstream. More than one record is gathered into one system call.
+func (ch *channel) send(b []byte) error {
+	if len(b) <= maxPlaintext {
+		_, err := ch.tls.Write(b)
+		return err
+	}
+	out := getBuffer()
+	defer putBuffer(out)
+	ch.up.gather(*out)
+	_, err := ch.tls.Write(b)
+	if e := ch.up.flush(); err == nil {
+		err = e
+	}
+	return err
 }
 
 // upstreamError tells a failure to send from one to read what the program writes.

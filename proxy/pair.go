@@ -22,7 +22,12 @@ import (
 // included, is a reset to the program, and never looks like the end of the data.
 type pair struct {
 	w    *socket
-	junk int // bytes of junk in W's queue; 0 once accepted
+	junk int // bytes of junk in W's queue before accept
+
+	stale    int // bytes in W's queue that were read already, at least the reset byte
+	messages int // reads that they came from, about
+
+	bulk bool // the last read left something behind, as far as is known
 }
 
 // The junk goes in by large pieces, and small ones at the end: the last stays behind
@@ -118,6 +123,7 @@ func (pr *pair) accept() error {
 	}); e != nil {
 		return e
 	}
+	pr.stale = 1
 	return os.NewSyscallError("setsockopt", err)
 }
 
@@ -134,8 +140,9 @@ func (pr *pair) recv(b []byte, flags int) (n int, err error) {
 // read waits for bytes from the program and returns them in a buffer of the pool,
 // which the caller puts back. io.EOF is the program's half-close or close.
 //
-// Reading without taking what is read leaves the reset byte where it is. Then all
-// but the last byte is taken out.
+// It looks without taking (MSG_PEEK goes on from where the last one ended), which
+// leaves the reset byte where it is; what was read is taken out now and then. Where
+// more is there than fits, it takes at once, and something stays behind all the same.
 func (pr *pair) read() (*[]byte, int, error) {
 	var (
 		buf *[]byte
@@ -144,14 +151,21 @@ func (pr *pair) read() (*[]byte, int, error) {
 	)
 	e := pr.w.whenReadable(func(fd int) bool {
 		buf = getBuffer()
-		n, _, err = unix.Recvfrom(fd, *buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		b := (*buf)[:bulkSize]
+		if pr.bulk {
+			if n, err = pr.take(fd, b); n > 0 || err != nil {
+				return true
+			}
+		}
+		n, _, err = unix.Recvfrom(fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		if err == unix.EAGAIN || err == unix.EINTR {
 			putBuffer(buf)
 			buf = nil
 			return false
 		}
+		pr.bulk = n == len(b)
 		if n > 0 {
-			err = discard(fd, n)
+			err = pr.taken(fd, n)
 		}
 		return true
 	})
@@ -168,21 +182,54 @@ func (pr *pair) read() (*[]byte, int, error) {
 	return buf, n, err
 }
 
-// discard takes n bytes out of the front of the queue: the reset byte and all but the
-// last of those that were just read, which becomes the new one.
-func discard(fd, n int) error {
+// take takes len(b) bytes, with the reset byte before them, where more than that is in
+// the queue; else nothing.
+func (pr *pair) take(fd int, b []byte) (int, error) {
+	there, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+	var stale [1]byte
+	if err != nil || there <= pr.stale+len(b) || pr.stale > len(stale) {
+		return 0, os.NewSyscallError("ioctl", err)
+	}
+	n, err := unix.Readv(fd, [][]byte{stale[:pr.stale], b})
+	if err == unix.EINTR {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, os.NewSyscallError("readv", err)
+	}
+	n -= pr.stale
+	pr.stale, pr.messages = 0, 0
+	return n, nil
+}
+
+// How much may lie in W's queue that was read already. It counts against P's send
+// buffer, and each message with what the kernel allocates for it.
+const (
+	staleBytes    = 16 << 10
+	staleMessages = 8
+)
+
+// taken notes that n bytes were read. When there is enough of them it takes all but the
+// last out of the queue.
+func (pr *pair) taken(fd, n int) error {
+	pr.stale += n
+	pr.messages++
+	if pr.stale < staleBytes && pr.messages < staleMessages {
+		return nil
+	}
 	scratch := getBuffer()
 	defer putBuffer(scratch)
-	for n > 0 {
-		m, _, err := unix.Recvfrom(fd, (*scratch)[:n], unix.MSG_DONTWAIT)
+	for pr.stale > 1 {
+		m, _, err := unix.Recvfrom(fd, (*scratch)[:min(len(*scratch), pr.stale-1)], unix.MSG_DONTWAIT)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
 			return os.NewSyscallError("recvfrom", err)
 		}
-		n -= m
+		pr.stale -= m
 	}
+	pr.messages = 0
 	return nil
 }
 
@@ -237,8 +284,12 @@ func channelName(id uint64, peer sockAddr, text string) string {
 	return name[:min(len(name), 107)]
 }
 
-// bufferSize is one read from the program and one write to it: four TLS records.
-const bufferSize = 64 << 10
+// bulkSize is the most that is read from the program at once, four TLS records, and
+// bufferSize what they become (RFC 8446, section 5.2: at most 256 bytes more each).
+const (
+	bulkSize   = 4 * maxPlaintext
+	bufferSize = 4 * (maxPlaintext + 256)
+)
 
 var buffers = sync.Pool{New: func() any {
 	b := make([]byte, bufferSize)
