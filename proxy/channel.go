@@ -63,8 +63,8 @@ func (ch *channel) run() {
 		defer ch.worker.forget(ch.id)
 		defer ch.up.Close()
 		defer ch.pair.close()
-		if err := ch.guard(ch.carry); err != nil {
-			ch.report("broken", err)
+		if f := ch.guard(ch.carry); f != nil {
+			ch.report("broken", f)
 		}
 	}()
 }
@@ -270,19 +270,21 @@ const drainTime = 5 * time.Second
 // carry moves the bytes: one goroutine a direction. It returns when the program has
 // closed its end, or the connection broke.
 func (ch *channel) carry() *Failure {
-	down := make(chan *Failure, 1)
+	down := make(chan struct{})
 	go func() {
-		f := ch.guard(ch.download)
-		if f != nil {
-			ch.pair.close() // ends the other direction too
+		defer close(down)
+		if f := ch.guard(ch.download); f != nil {
+			// First the sentence, then the reset, after which the program may end.
+			ch.report("broken", f)
+			ch.pair.close()
 		}
-		down <- f
 	}()
 	var sending *upstreamError
 	if err := ch.upload(); errors.As(err, &sending) {
 		// What the server said before it stopped listening still arrives.
-		if f := <-down; f != nil {
-			return f
+		<-down
+		if ch.pair.closed() {
+			return nil
 		}
 		return brokenUpstream(sending.err)
 	}
@@ -300,6 +302,7 @@ func (ch *channel) upload() error {
 		buf, n, err := ch.pair.read()
 		if err == io.EOF {
 			ch.tls.CloseWrite()
+			ch.pair.ended()
 			ch.pair.gone()
 			return nil
 		}
@@ -368,7 +371,10 @@ const maxPlaintext = 16 << 10
 // downloadEnd sorts the ends of what the server sends. nil: an end that the program
 // was told of as one.
 func (ch *channel) downloadEnd(err error) *Failure {
-	var alert tls.AlertError
+	if alert, ok := remoteAlert(err); ok {
+		a := attempt{name: ch.target.host(), asked: ch.auth.asked, hasCert: ch.auth.cert != nil}
+		return failf(unix.ECONNRESET, "%s", a.explainAlert(alert, err).Reason)
+	}
 	switch {
 	case ch.up.ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
@@ -382,9 +388,6 @@ func (ch *channel) downloadEnd(err error) *Failure {
 		return nil
 	case errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
-	case errors.As(err, &alert):
-		a := attempt{name: ch.target.host(), asked: ch.auth.asked, hasCert: ch.auth.cert != nil}
-		return failf(unix.ECONNRESET, "%s", a.explainAlert(alert).Reason)
 	}
 	return brokenUpstream(err)
 }

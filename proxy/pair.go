@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,8 +25,11 @@ type pair struct {
 	w    *socket
 	junk int // bytes of junk in W's queue before accept
 
-	stale    int // bytes in W's queue that were read already, at least the reset byte
-	messages int // reads that they came from, about
+	// stale counts the bytes in front of W's queue that were read already: 1, the reset
+	// byte, or 0 while bytes that were not read are known to lie there.
+	stale int
+
+	ends atomic.Uint32 // directions that have ended
 
 	bulk bool // the last read left something behind, as far as is known
 }
@@ -141,7 +145,7 @@ func (pr *pair) recv(b []byte, flags int) (n int, err error) {
 // which the caller puts back. io.EOF is the program's half-close or close.
 //
 // It looks without taking (MSG_PEEK goes on from where the last one ended), which
-// leaves the reset byte where it is; what was read is taken out now and then. Where
+// leaves the reset byte where it is, and then takes all but the last byte out. Where
 // more is there than fits, it takes at once, and something stays behind all the same.
 func (pr *pair) read() (*[]byte, int, error) {
 	var (
@@ -187,7 +191,7 @@ func (pr *pair) read() (*[]byte, int, error) {
 func (pr *pair) take(fd int, b []byte) (int, error) {
 	there, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
 	var stale [1]byte
-	if err != nil || there <= pr.stale+len(b) || pr.stale > len(stale) {
+	if err != nil || there <= pr.stale+len(b) {
 		return 0, os.NewSyscallError("ioctl", err)
 	}
 	n, err := unix.Readv(fd, [][]byte{stale[:pr.stale], b})
@@ -198,28 +202,17 @@ func (pr *pair) take(fd int, b []byte) (int, error) {
 		return 0, os.NewSyscallError("readv", err)
 	}
 	n -= pr.stale
-	pr.stale, pr.messages = 0, 0
+	pr.stale = 0
 	return n, nil
 }
 
-// How much may lie in W's queue that was read already. It counts against P's send
-// buffer, and each message with what the kernel allocates for it.
-const (
-	staleBytes    = 16 << 10
-	staleMessages = 8
-)
-
-// taken notes that n bytes were read. When there is enough of them it takes all but the
-// last out of the queue.
+// taken notes that n bytes were read, and takes all but the last out of the queue: what
+// lies there counts against P's send buffer, each message with all that the kernel
+// allocated for it, and a program that waits for room would wait for ever.
 func (pr *pair) taken(fd, n int) error {
-	pr.stale += n
-	pr.messages++
-	if pr.stale < staleBytes && pr.messages < staleMessages {
-		return nil
-	}
 	scratch := getBuffer()
 	defer putBuffer(scratch)
-	for pr.stale > 1 {
+	for pr.stale += n; pr.stale > 1; {
 		m, _, err := unix.Recvfrom(fd, (*scratch)[:min(len(*scratch), pr.stale-1)], unix.MSG_DONTWAIT)
 		if err == unix.EINTR {
 			continue
@@ -229,7 +222,6 @@ func (pr *pair) taken(fd, n int) error {
 		}
 		pr.stale -= m
 	}
-	pr.messages = 0
 	return nil
 }
 
@@ -243,6 +235,31 @@ func (pr *pair) write(b []byte) error {
 // still write.
 func (pr *pair) finish() {
 	pr.w.control(func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
+	pr.end(finished)
+}
+
+// ended notes that the program will write no more: read has returned io.EOF.
+func (pr *pair) ended() { pr.end(programEnded) }
+
+const (
+	finished uint32 = 1 << iota
+	programEnded
+)
+
+// end closes W when both directions have ended, without a reset: first it takes the
+// reset byte out. Whether the program has closed P could not be told any more.
+func (pr *pair) end(direction uint32) {
+	if old := pr.ends.Or(direction); old == direction || old|direction != finished|programEnded {
+		return
+	}
+	scratch := getBuffer()
+	defer putBuffer(scratch)
+	for {
+		if n, err := pr.recv(*scratch, 0); n <= 0 && err != unix.EINTR {
+			break
+		}
+	}
+	pr.close()
 }
 
 // gone waits until the program has closed every copy of its descriptor.
@@ -271,6 +288,9 @@ func hungUp(fd int) bool {
 
 // close resets P. It is safe to call it again, and from any goroutine.
 func (pr *pair) close() { pr.w.Close() }
+
+// closed reports whether close was called.
+func (pr *pair) closed() bool { return pr.w.closed.Load() }
 
 // channelName is the abstract address of a channel: see preload/wire.h.
 func channelName(id uint64, peer sockAddr, text string) string {

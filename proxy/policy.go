@@ -46,12 +46,22 @@ func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error)
 	if r.Path != "" {
 		p.files = append(p.files, r.Path)
 	}
+	// First by themselves: a file that every rule trusts is one mistake.
+	common := append(slices.Clone(extraCAs), r.CAFile)
+	for _, f := range common {
+		if f == "" {
+			continue
+		}
+		if _, err := readCertificates(f); err != nil {
+			return nil, err
+		}
+	}
 	var failed []error
 	for _, rule := range r.Rules {
 		if rule.Action != rules.TLS {
 			continue
 		}
-		t, err := newTrust(rule, append(slices.Clone(extraCAs), r.CAFile))
+		t, err := newTrust(rule, slices.Clone(common))
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", rule, err))
 			continue

@@ -1,7 +1,8 @@
 package proxy
 
 import (
-	"os"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,15 +56,33 @@ func (s *session) leave(pid int32) {
 	s.mu.Lock()
 	delete(s.processes, pid)
 	last := len(s.processes) == 0
-	if last {
-		// Whoever reads the program's standard error is not kept waiting.
-		s.voice.hush()
-	}
 	s.stir()
 	s.mu.Unlock()
+	s.releaseVoice()
 	if last {
 		s.worker.hurryOrphans(s)
 	}
+}
+
+// detachTime is how often the worker looks whether a daemon has let go of standard
+// error, once a process of its session has ended.
+const detachTime = 200 * time.Millisecond
+
+// releaseVoice closes the session's standard error when no process has it open any
+// more: whoever reads it, until its end, is not kept waiting by us. A daemon lets go of
+// it some time after its parent has ended.
+func (s *session) releaseVoice() {
+	if s.voice.hushed() {
+		return
+	}
+	s.mu.Lock()
+	pids := slices.Collect(maps.Keys(s.processes))
+	s.mu.Unlock()
+	if slices.ContainsFunc(pids, s.voice.isHeldBy) {
+		time.AfterFunc(detachTime, s.releaseVoice)
+		return
+	}
+	s.voice.hush()
 }
 
 // has reports whether pid is known to belong to the session.
@@ -113,56 +132,9 @@ func (s *session) end() {
 	}
 }
 
+// readable reports whether a read would not wait.
 func readable(fd int) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, 0)
 	return n > 0 || (err != nil && err != unix.EINTR)
-}
-
-// voice writes sentences to a session's standard error. It never makes the worker
-// wait: a reader that is slow misses lines.
-type voice struct {
-	quiet, verbose bool
-
-	mu    sync.Mutex
-	lines chan string
-}
-
-// newVoice takes over stderr, which may be nil.
-func newVoice(stderr *os.File, verbose, quiet bool) *voice {
-	v := &voice{quiet: quiet, verbose: verbose}
-	if stderr == nil {
-		return v
-	}
-	v.lines = make(chan string, 64)
-	go func(lines <-chan string) {
-		for line := range lines {
-			stderr.WriteString(line)
-		}
-		stderr.Close()
-	}(v.lines)
-	return v
-}
-
-// say queues one line.
-func (v *voice) say(line string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.lines == nil {
-		return
-	}
-	select {
-	case v.lines <- "tlswrap: " + line + "\n":
-	default:
-	}
-}
-
-// hush closes standard error once what was said is written.
-func (v *voice) hush() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.lines != nil {
-		close(v.lines)
-		v.lines = nil
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -113,10 +114,12 @@ func (a *attempt) explain(err error) *Failure {
 		verify   *tls.CertificateVerificationError
 		pin      errPin
 		header   tls.RecordHeaderError
-		alert    tls.AlertError
 		errno    unix.Errno
 		hostname x509.HostnameError
 	)
+	if alert, ok := remoteAlert(err); ok {
+		return a.explainAlert(alert, err)
+	}
 	switch {
 	case errors.As(err, &failure):
 		return failure
@@ -130,8 +133,6 @@ func (a *attempt) explain(err error) *Failure {
 		return a.explainSilence()
 	case errors.As(err, &header):
 		return failf(unix.EPROTO, "the server does not speak TLS on this port%s", a.quote())
-	case errors.As(err, &alert):
-		return a.explainAlert(alert)
 	case errors.As(err, &errno):
 		return failf(errno, "during the TLS handshake: %v", errno)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -162,8 +163,22 @@ const (
 	alertNoApplicationProto  = 120
 )
 
-func (a *attempt) explainAlert(alert tls.AlertError) *Failure {
-	switch uint8(alert) {
+// remoteAlert returns the number of the alert that the server sent, if err is one.
+// crypto/tls does not export the type, only what it is made of.
+func remoteAlert(err error) (uint8, bool) {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" {
+		return 0, false
+	}
+	v := reflect.ValueOf(op.Err)
+	if v.Kind() != reflect.Uint8 {
+		return 0, false
+	}
+	return uint8(v.Uint()), true
+}
+
+func (a *attempt) explainAlert(alert uint8, err error) *Failure {
+	switch alert {
 	case alertProtocolVersion:
 		return failf(unix.EPROTO, "the server and this rule have no TLS version in common (the rule demands at least %s)", tls.VersionName(a.min))
 	case alertNoApplicationProto:
@@ -177,7 +192,7 @@ func (a *attempt) explainAlert(alert tls.AlertError) *Failure {
 			return a.explainClientCert()
 		}
 	}
-	return failf(unix.EPROTO, "the server ended the TLS handshake with the alert %q", strings.TrimPrefix(alert.Error(), "tls: "))
+	return failf(unix.EPROTO, "the server answered with an alert: %s", strings.TrimPrefix(err.Error(), "remote error: tls: "))
 }
 
 func (a *attempt) explainClientCert() *Failure {

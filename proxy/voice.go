@@ -1,0 +1,103 @@
+package proxy
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// voice writes sentences to a session's standard error.
+type voice struct {
+	quiet, verbose bool
+	stat           os.FileInfo
+
+	mu    sync.Mutex
+	lines chan line
+}
+
+type line struct {
+	text    string
+	written chan struct{} // closed when it was
+}
+
+// sayTime is how long a failure waits for its sentence to be written, so that it stands
+// before what the program says about it. A reader that is slower gets it later, and one
+// that does not read misses some.
+const sayTime = 100 * time.Millisecond
+
+// newVoice takes over stderr, which may be nil.
+func newVoice(stderr *os.File, verbose, quiet bool) *voice {
+	v := &voice{quiet: quiet, verbose: verbose}
+	if stderr == nil {
+		return v
+	}
+	v.stat, _ = stderr.Stat()
+	v.lines = make(chan line, 64)
+	go func(lines <-chan line) {
+		for l := range lines {
+			stderr.WriteString(l.text)
+			close(l.written)
+		}
+		stderr.Close()
+	}(v.lines)
+	return v
+}
+
+// say writes one line.
+func (v *voice) say(text string) {
+	l := line{"tlswrap: " + text + "\n", make(chan struct{})}
+	if !v.queue(l) {
+		return
+	}
+	limit := time.NewTimer(sayTime)
+	defer limit.Stop()
+	select {
+	case <-l.written:
+	case <-limit.C:
+	}
+}
+
+func (v *voice) queue(l line) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.lines == nil {
+		return false
+	}
+	select {
+	case v.lines <- l:
+		return true
+	default:
+		return false
+	}
+}
+
+// hush closes standard error once what was said is written.
+func (v *voice) hush() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.lines != nil {
+		close(v.lines)
+		v.lines = nil
+	}
+}
+
+func (v *voice) hushed() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.lines == nil
+}
+
+// isHeldBy reports whether a process has our standard error as its own standard output
+// or error. What cannot be seen counts as not.
+func (v *voice) isHeldBy(pid int32) bool {
+	for _, fd := range []int{unix.Stdout, unix.Stderr} {
+		st, err := os.Stat(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+		if err == nil && v.stat != nil && os.SameFile(st, v.stat) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,338 @@
+// Package calls runs small C programs, one for each family of libc's calls, twice: alone
+// against plaintext servers, and under tlswrap against their TLS twins. The programs
+// expect the same of both, so TCP itself is the reference.
+package calls
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// mostTime is for one run of a program. None comes near it.
+const mostTime = 40 * time.Second
+
+// bench is what all tests share: the command under test and the compiled programs.
+type bench struct {
+	dir      string // on a path without anything that ld.so minds
+	tlswrap  string
+	library  string
+	programs map[string]*program // by variant/name
+	trust    *trust
+}
+
+// variant is one way to compile a program.
+type variant struct {
+	name string
+	cc   []string
+}
+
+var variants = []variant{
+	{"gcc", []string{"gcc"}},
+	{"fortify", []string{"gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64"}},
+	{"clang", []string{"clang"}},
+	{"musl", []string{"musl-gcc"}},
+	{"i386", []string{"i686-linux-gnu-gcc"}},
+	{"i386-time64", []string{"i686-linux-gnu-gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64", "-D_TIME_BITS=64"}},
+}
+
+// i386Loader is what runs the 32-bit variants.
+const i386Loader = "/lib/ld-linux.so.2"
+
+// families are the programs. Each is one file of C.
+var families = []string{
+	"connect", "pending", "epoll", "inherit", "fastopen", "options", "addresses", "stream",
+	"exec", "hygiene",
+}
+
+var shared *bench
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most of the programs wait for something rather than work.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		flag.Set("test.parallel", "8")
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "tlswrap-calls-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		shared, err = newBench(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "calls:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// root is the top of the repository.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
+
+func newBench(dir string) (*bench, error) {
+	b := &bench{
+		dir: dir, tlswrap: filepath.Join(dir, "tlswrap"), library: filepath.Join(dir, "libtlswrap.so"),
+		programs: make(map[string]*program),
+	}
+	// A copy: others may build while this runs.
+	if err := b.install(); err != nil {
+		return nil, err
+	}
+	var err error
+	if b.trust, err = newTrust(dir); err != nil {
+		return nil, err
+	}
+	return b, b.compileAll()
+}
+
+// install builds tlswrap and copies it, with a shim for 32-bit programs where there is a
+// compiler and a loader for them.
+func (b *bench) install() error {
+	build := os.Getenv("TLSWRAP_BUILD") // a build that is tested instead of this tree's
+	if build == "" {
+		build = filepath.Join(root(), "build")
+		if err := command("make", "-s", "-C", root(), "build/tlswrap", "build/libtlswrap.so"); err != nil {
+			return err
+		}
+	}
+	if err := command("cp", filepath.Join(build, "tlswrap"), filepath.Join(build, "libtlswrap.so"), b.dir); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(variants, variant.is32) {
+		return nil
+	}
+	if os.Getenv("TLSWRAP_BUILD") == "" {
+		if err := command("make", "-s", "-C", root(), "build/EM_386/libtlswrap.so"); err != nil {
+			return err
+		}
+	}
+	return command("cp", "-r", filepath.Join(build, "EM_386"), b.dir)
+}
+
+func (v variant) is32() bool { return strings.HasPrefix(v.name, "i386") }
+
+// available reports whether programs of this variant can be made and run here. Only the
+// 32-bit ones may be missing.
+func (v variant) available() bool {
+	if !v.is32() {
+		return true
+	}
+	_, err := exec.LookPath(v.cc[0])
+	_, e := os.Stat(i386Loader)
+	return err == nil && e == nil
+}
+
+// program is one compiled program and the tests that it says it has.
+type program struct {
+	family  string
+	variant variant
+	path    string
+	tests   []listed
+}
+
+type listed struct {
+	name  string
+	where []string
+}
+
+func (b *bench) compileAll() error {
+	variants = slices.DeleteFunc(variants, func(v variant) bool { return !v.available() })
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+		turn = make(chan struct{}, runtime.NumCPU())
+	)
+	for _, v := range variants {
+		if err := os.Mkdir(filepath.Join(b.dir, v.name), 0o755); err != nil {
+			return err
+		}
+		for _, family := range families {
+			wg.Go(func() {
+				turn <- struct{}{}
+				p, err := b.compile(v, family)
+				<-turn
+				mu.Lock()
+				defer mu.Unlock()
+				b.programs[v.name+"/"+family] = p
+				errs = append(errs, err)
+			})
+		}
+	}
+	wg.Wait()
+	return errors.Join(append(errs, b.makeHelpers())...)
+}
+
+// makeHelpers makes what exec.c starts, beside each variant's programs.
+func (b *bench) makeHelpers() error {
+	var errs []error
+	for _, v := range variants {
+		dir := filepath.Join(b.dir, v.name)
+		empty, main := filepath.Join(dir, "empty.c"), filepath.Join(dir, "main.c")
+		errs = append(errs,
+			os.WriteFile(empty, []byte("int own_preload = 1;\n"), 0o644),
+			os.WriteFile(main, []byte("int main(void) { return 0; }\n"), 0o644),
+			os.WriteFile(filepath.Join(dir, "text"), []byte("exit 7\n"), 0o755),
+			os.WriteFile(filepath.Join(dir, "text-without-x"), []byte("exit 7\n"), 0o644),
+			os.WriteFile(filepath.Join(dir, "script"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755),
+			command(v.cc[0], "-shared", "-fPIC", "-o", filepath.Join(dir, "own.so"), empty),
+			command(v.cc[0], "-static", "-o", filepath.Join(dir, "static"), main),
+		)
+	}
+	return errors.Join(errs...)
+}
+
+func (b *bench) compile(v variant, family string) (*program, error) {
+	p := &program{family: family, variant: v, path: filepath.Join(b.dir, v.name, family)}
+	source := filepath.Join(root(), "tests", "calls", "programs", family+".c")
+	args := append(slices.Clone(v.cc[1:]), "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", p.path, source)
+	if err := command(v.cc[0], args...); err != nil {
+		return nil, err
+	}
+	out, err := exec.Command(p.path, "--list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --list: %w", p.path, err)
+	}
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		p.tests = append(p.tests, listed{words[0], words[1:]})
+	}
+	return p, nil
+}
+
+// command runs a tool, and has its words in the error.
+func command(name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
+}
+
+// TestCalls runs every test of every program.
+func TestCalls(t *testing.T) {
+	for _, family := range families {
+		t.Run(family, func(t *testing.T) {
+			t.Parallel()
+			for _, v := range variants {
+				t.Run(v.name, func(t *testing.T) {
+					t.Parallel()
+					shared.programs[v.name+"/"+family].run(t)
+				})
+			}
+		})
+	}
+}
+
+func (p *program) run(t *testing.T) {
+	for _, test := range p.tests {
+		once := slices.Contains(test.where, "once")
+		if slices.Contains(test.where, "helper") || once && p.variant.name != variants[0].name {
+			continue
+		}
+		if slices.Contains(test.where, "both") {
+			t.Run(test.name+"/alone", func(t *testing.T) {
+				t.Parallel()
+				runProgram(t, p, test.name, false)
+			})
+		}
+		t.Run(test.name+"/wrapped", func(t *testing.T) {
+			t.Parallel()
+			runProgram(t, p, test.name, true)
+		})
+	}
+}
+
+// runProgram runs one test of a program against servers of its own.
+func runProgram(t *testing.T, p *program, test string, wrapped bool) {
+	servers := newServers(t, shared.trust, wrapped)
+	argv := []string{p.path, test}
+	if wrapped {
+		argv = append(servers.tlswrapArgs(), argv...)
+	}
+	ours, theirs := socketPair(t)
+	defer theirs.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), mostTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(servers.environ(), "PATH="+os.Getenv("PATH"), "HOME="+cmd.Dir,
+		"HELPERS="+shared.dir+"/"+p.variant.name)
+	inherited, held := pipe(t)
+	defer inherited.Close()
+	defer held.Close()
+	servers.inherited = inherited
+	cmd.ExtraFiles = make([]*os.File, inheritedFD-2)
+	cmd.ExtraFiles[0], cmd.ExtraFiles[inheritedFD-3] = theirs, held
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	answered := make(chan struct{})
+	err := cmd.Start()
+	held.Close()
+	go func() {
+		defer close(answered)
+		servers.answer(ours)
+	}()
+	if err == nil {
+		err = cmd.Wait()
+	}
+	timedOut := ctx.Err() != nil
+	ours.Close()
+	servers.stop()
+	<-answered
+	if timedOut {
+		t.Errorf("still running after %v\n%s", mostTime, out.Bytes())
+	} else if err != nil {
+		t.Errorf("%v\n%s", err, out.Bytes())
+	}
+	for _, leak := range servers.leaks() {
+		t.Errorf("plaintext on the wire: %s", leak)
+	}
+}
+
+// inheritedFD is what check.h calls INHERITED: beyond the descriptors that tlswrap uses
+// itself to start its worker.
+const inheritedFD = 9
+
+func pipe(t *testing.T) (r, w *os.File) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, w
+}
+
+// socketPair is the line between the driver and a program.
+func socketPair(t *testing.T) (ours, theirs *os.File) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.SetNonblock(fds[0], true); err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fds[0]), "driver"), os.NewFile(uintptr(fds[1]), "program")
+}

@@ -1,0 +1,252 @@
+/* connect: success, refusal, again. */
+#include "check.h"
+
+#include <netinet/ip.h>
+#include <sys/time.h>
+
+static void is_at(int fd, const char *server)
+{
+	struct sockaddr_in peer, own, want = ip4(server);
+	socklen_t len = sizeof peer;
+	OK(getpeername(fd, (struct sockaddr *)&peer, &len));
+	EQUAL(len, sizeof peer);
+	EQUAL(peer.sin_family, AF_INET);
+	EQUAL(peer.sin_port, want.sin_port);
+	EQUAL(peer.sin_addr.s_addr, want.sin_addr.s_addr);
+	len = sizeof own;
+	OK(getsockname(fd, (struct sockaddr *)&own, &len));
+	EQUAL(len, sizeof own);
+	EQUAL(own.sin_family, AF_INET);
+	EQUAL(own.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+	char text[64];
+	snprintf(text, sizeof text, "127.0.0.1:%d", ntohs(own.sin_port));
+	if (strcmp(text, ask("peer %s", server)) != 0)
+		FAIL("getsockname says %s, the server sees another", text);
+}
+
+static void blocking(void)
+{
+	int fd = connected("ECHO");
+	is_at(fd, "ECHO");
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+	ECHOES(fd);
+}
+
+static void blocking_again_is_eisconn(void)
+{
+	int fd = connected("ECHO");
+	FAILS(dial(fd, "ECHO"), EISCONN);
+	FAILS(dial(fd, "BAD"), EISCONN);
+	ECHOES(fd);
+}
+
+static void nonblocking(void)
+{
+	int fd = tcp_nonblocking();
+	if (dial(fd, "ECHO") != 0)
+		EQUAL(errno, EINPROGRESS);
+	EQUAL(wait_for(fd, POLLOUT), POLLOUT);
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+	is_at(fd, "ECHO");
+	ECHOES(fd);
+}
+
+static void nonblocking_again_is_0_then_eisconn(void)
+{
+	int fd = tcp_nonblocking();
+	if (dial(fd, "ECHO") == 0)
+		FAILS(dial(fd, "ECHO"), EISCONN);
+	EQUAL(wait_for(fd, POLLOUT), POLLOUT);
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+	if (dial(fd, "ECHO") != 0)
+		EQUAL(errno, EISCONN);
+	FAILS(dial(fd, "ECHO"), EISCONN);
+	ECHOES(fd);
+}
+
+static void refused(void)
+{
+	int fd = tcp();
+	FAILS(dial(fd, "BAD"), bad_errno());
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+	char byte = 0;
+	FAILS(send(fd, &byte, 1, MSG_NOSIGNAL), EPIPE);
+	struct sockaddr_in a;
+	socklen_t len = sizeof a;
+	FAILS(getpeername(fd, (struct sockaddr *)&a, &len), ENOTCONN);
+}
+
+static void refused_nonblocking(void)
+{
+	int fd = tcp_nonblocking();
+	if (dial(fd, "BAD") == 0 || errno != EINPROGRESS)
+		FAIL("the refusal came at once");
+	int events = wait_for(fd, POLLOUT);
+	if ((events & (POLLERR | POLLHUP)) != (POLLERR | POLLHUP))
+		FAIL("poll: %#x, want POLLERR and POLLHUP", events);
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), bad_errno());
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+}
+
+static void refused_nonblocking_told_by_connect(void)
+{
+	int fd = tcp_nonblocking();
+	FAILS(dial(fd, "BAD"), EINPROGRESS);
+	wait_for(fd, POLLOUT);
+	FAILS(dial(fd, "BAD"), bad_errno());
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+}
+
+/* What tells of a failure on a channel are connect and SO_ERROR. To recv and send, which
+ * the shim does not see, it is a reset. */
+static void refused_nonblocking_told_by_recv(void)
+{
+	int fd = tcp_nonblocking();
+	FAILS(dial(fd, "BAD"), EINPROGRESS);
+	wait_for(fd, POLLOUT);
+	char byte;
+	FAILS(recv(fd, &byte, 1, 0), is_wrapped() ? ECONNRESET : bad_errno());
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+}
+
+static void refused_nonblocking_told_by_write(void)
+{
+	int fd = tcp_nonblocking();
+	FAILS(dial(fd, "BAD"), EINPROGRESS);
+	wait_for(fd, POLLOUT);
+	FAILS(send(fd, "x", 1, MSG_NOSIGNAL), is_wrapped() ? EPIPE : bad_errno());
+}
+
+static void starts_over_after_refusal(void)
+{
+	int fd = tcp();
+	FAILS(dial(fd, "BAD"), bad_errno());
+	OK(dial(fd, "ECHO"));
+	is_at(fd, "ECHO");
+	ECHOES(fd);
+}
+
+static void starts_over_after_so_error(void)
+{
+	int fd = tcp_nonblocking();
+	FAILS(dial(fd, "BAD"), EINPROGRESS);
+	wait_for(fd, POLLOUT);
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), bad_errno());
+	/* TCP says ECONNABORTED once where SO_ERROR took the error (inet_stream_connect). */
+	if (dial(fd, "ECHO") < 0 && errno == ECONNABORTED && dial(fd, "ECHO") < 0)
+		EQUAL(errno, EINPROGRESS);
+	EQUAL(wait_for(fd, POLLOUT), POLLOUT);
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+	is_at(fd, "ECHO");
+	ECHOES(fd);
+}
+
+static void starts_over_many_times(void)
+{
+	int fd = tcp();
+	for (int i = 0; i < 20; i++)
+		FAILS(dial(fd, "BAD"), bad_errno());
+	OK(dial(fd, "ECHO"));
+	ECHOES(fd);
+}
+
+static void options_survive_a_refusal(void)
+{
+	int fd = tcp();
+	struct timeval limit = {7, 0};
+	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(fd, IPPROTO_IP, IP_TOS, IPTOS_LOWDELAY);
+	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	OK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit));
+	OK(fcntl(fd, F_SETFD, FD_CLOEXEC));
+	FAILS(dial(fd, "BAD"), bad_errno());
+	for (int round = 0; round < 2; round++) {
+		EQUAL(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+		EQUAL(option(fd, IPPROTO_IP, IP_TOS), IPTOS_LOWDELAY);
+		EQUAL(option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+		socklen_t len = sizeof limit;
+		limit.tv_sec = 0;
+		OK(getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &len));
+		EQUAL(limit.tv_sec, 7);
+		EQUAL(fcntl(fd, F_GETFD), FD_CLOEXEC);
+		if (round == 0)
+			OK(dial(fd, "ECHO"));
+	}
+	ECHOES(fd);
+}
+
+static void disconnect(int fd)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	OK(connect(fd, &none, sizeof none));
+}
+
+static void af_unspec_disconnects(void)
+{
+	int fd = connected("ECHO");
+	disconnect(fd);
+	struct sockaddr_in a;
+	socklen_t len = sizeof a;
+	FAILS(getpeername(fd, (struct sockaddr *)&a, &len), ENOTCONN);
+	OK(dial(fd, "ECHO"));
+	ECHOES(fd);
+	disconnect(fd);
+	OK(dial(fd, "PLAIN"));
+	ECHOES(fd);
+}
+
+static void af_unspec_after_refusal(void)
+{
+	int fd = tcp();
+	FAILS(dial(fd, "BAD"), bad_errno());
+	disconnect(fd);
+	OK(dial(fd, "ECHO"));
+	ECHOES(fd);
+}
+
+static void af_unspec_on_a_new_socket(void)
+{
+	int fd = tcp();
+	disconnect(fd);
+	OK(dial(fd, "ECHO"));
+	ECHOES(fd);
+}
+
+static void plain_then_covered(void)
+{
+	int fd = connected("PLAIN");
+	ECHOES(fd);
+	disconnect(fd);
+	OK(dial(fd, "ECHO"));
+	ECHOES(fd);
+}
+
+static void closed_port(void)
+{
+	int fd = tcp();
+	FAILS(dial(fd, "CLOSED"), ECONNREFUSED);
+	OK(dial(fd, "ECHO"));
+	ECHOES(fd);
+}
+
+const struct test tests[] = {
+	{"blocking", BOTH, blocking},
+	{"blocking_again_is_eisconn", BOTH, blocking_again_is_eisconn},
+	{"nonblocking", BOTH, nonblocking},
+	{"nonblocking_again_is_0_then_eisconn", BOTH, nonblocking_again_is_0_then_eisconn},
+	{"refused", BOTH, refused},
+	{"refused_nonblocking", BOTH, refused_nonblocking},
+	{"refused_nonblocking_told_by_connect", BOTH, refused_nonblocking_told_by_connect},
+	{"refused_nonblocking_told_by_recv", BOTH, refused_nonblocking_told_by_recv},
+	{"refused_nonblocking_told_by_write", BOTH, refused_nonblocking_told_by_write},
+	{"starts_over_after_refusal", BOTH, starts_over_after_refusal},
+	{"starts_over_after_so_error", BOTH, starts_over_after_so_error},
+	{"starts_over_many_times", BOTH, starts_over_many_times},
+	{"options_survive_a_refusal", BOTH, options_survive_a_refusal},
+	{"af_unspec_disconnects", BOTH, af_unspec_disconnects},
+	{"af_unspec_after_refusal", BOTH, af_unspec_after_refusal},
+	{"af_unspec_on_a_new_socket", BOTH, af_unspec_on_a_new_socket},
+	{"plain_then_covered", BOTH, plain_then_covered},
+	{"closed_port", BOTH, closed_port},
+	{0},
+};

@@ -1,0 +1,242 @@
+package integration
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"tlswrap/tests/testkit"
+)
+
+// verdictCase is a server, a rule for it, and what a program under tlswrap sees.
+type verdictCase struct {
+	name   string
+	host   string // "" is db.example.test
+	config *tls.Config
+	handle func(net.Conn) // nil is testkit.EchoLine
+	plain  bool           // the server speaks no TLS, or does not get that far
+	rule   string         // beside host and port
+	want   string         // what the probe prints; N is the length of the marker's line
+	says   string         // the sentence, without host and rule; "" where there is none
+}
+
+const talked = "connect=OK bytes=N end=EOF"
+
+func TestVerdicts(t *testing.T) {
+	cases := append(validCases(t), certificateCases(t)...)
+	cases = append(cases, chainCases(t)...)
+	cases = append(cases, clientCertificateCases(t)...)
+	cases = append(cases, pinCases(t)...)
+	cases = append(cases, protocolCases(t)...)
+	probe := compile(t, "probe.c")
+	for _, c := range cases {
+		for _, mode := range []string{"block", "poll", "epoll"} {
+			t.Run(strings.ReplaceAll(c.name, " ", "_")+"/"+mode, func(t *testing.T) {
+				t.Parallel()
+				c.check(t, probe, mode)
+			})
+		}
+	}
+}
+
+func (c verdictCase) check(t *testing.T, probe, mode string) {
+	if c.host == "" {
+		c.host = "db.example.test"
+	}
+	if c.handle == nil {
+		c.handle = testkit.EchoLine
+	}
+	if c.plain {
+		c.config = nil
+	}
+	s := serveWith(t, c.host, c.config, func(string) func(net.Conn) { return c.handle })
+	rules := writeRules(t, fmt.Sprintf("\n[[rule]]\nhost = %q\nport = %d\n%s\n", c.host, s.port, c.rule))
+	w := wrapped{flags: []string{"--ca", lab.rootPEM, "--rules", rules}}
+	e := w.run(t, probe, mode, c.host, s.portString(), s.marker)
+	want := strings.ReplaceAll(c.want, "=N", fmt.Sprint("=", len(s.marker)+1)) + "\n"
+	if e.stdout != want {
+		t.Errorf("the program saw %q, want %q", e.stdout, want)
+	}
+	if c.says == "" {
+		if e.stderr != "" {
+			t.Errorf("stderr: %s", e.stderr)
+		}
+		return
+	}
+	begin, end := fmt.Sprintf("tlswrap: %s: ", s.hostport()), fmt.Sprintf(" (rule 1, %s:2)\n", rules)
+	if strings.Count(e.stderr, "\n") != 1 || !strings.HasPrefix(e.stderr, begin) ||
+		!strings.HasSuffix(e.stderr, end) || !strings.Contains(e.stderr, c.says) {
+		t.Errorf("stderr: %q, want %q", e.stderr, begin+c.says+end)
+	}
+}
+
+// config makes a server's configuration from what makes a certificate.
+func config(t *testing.T, cert *testkit.Certificate, err error) *tls.Config {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert.TLS()}}
+}
+
+// forDB is a good certificate's content.
+var forDB = testkit.Leaf{CommonName: "db.example.test", Names: []string{"db.example.test"}}
+
+func validCases(t *testing.T) []verdictCase {
+	good := serverConfig(t, forDB)
+	tls12 := good.Clone()
+	tls12.MaxVersion = tls.VersionTLS12
+	address := netip.MustParseAddr("127.0.0.2")
+	address6 := netip.MustParseAddr("fd00:77::1")
+	wild := serverConfig(t, testkit.Leaf{Names: []string{"*.wild.test"}})
+	return []verdictCase{
+		{name: "valid", config: good, want: talked},
+		{name: "valid with TLS 1.2", config: tls12, want: talked},
+		{name: "address in the certificate", host: "127.0.0.2", want: talked,
+			config: serverConfig(t, testkit.Leaf{IPs: []netip.Addr{address}})},
+		{name: "IPv6 address in the certificate", host: "fd00:77::1", want: talked,
+			config: serverConfig(t, testkit.Leaf{IPs: []netip.Addr{address6}})},
+		{name: "wildcard", host: "a.wild.test", config: wild, want: talked},
+		{name: "server_name", host: "wrong.example.test", config: good, want: talked,
+			rule: `server_name = "db.example.test"`},
+	}
+}
+
+func certificateCases(t *testing.T) []verdictCase {
+	const day = 24 * time.Hour
+	expired, early, client, nameless := forDB, forDB, forDB, forDB
+	expired.NotBefore, expired.NotAfter = time.Now().Add(-30*day), time.Now().Add(-3*day-time.Hour)
+	early.NotBefore, early.NotAfter = time.Now().Add(day), time.Now().Add(2*day)
+	client.ClientOnly = true
+	nameless.Names = nil
+	wild := serverConfig(t, testkit.Leaf{Names: []string{"*.wild.test"}})
+	const rejected = "connect=EKEYREJECTED"
+	return []verdictCase{
+		{name: "expired", config: serverConfig(t, expired), want: "connect=EKEYEXPIRED",
+			says: "certificate expired 3 days ago, on " + expired.NotAfter.UTC().Format(time.DateTime+" MST")},
+		{name: "not yet valid", config: serverConfig(t, early), want: "connect=EKEYEXPIRED",
+			says: "certificate is not valid before " + early.NotBefore.UTC().Format(time.DateTime+" MST")},
+		{name: "wrong name", host: "wrong.example.test", config: serverConfig(t, forDB), want: rejected,
+			says: "certificate is for db.example.test, not wrong.example.test"},
+		{name: "common name alone", config: serverConfig(t, nameless), want: rejected,
+			says: "certificate is for no host (only a common name, db.example.test, which is not enough)"},
+		{name: "wildcard is for one label", host: "a.b.wild.test", config: wild, want: rejected,
+			says: "certificate is for *.wild.test, not a.b.wild.test"},
+		{name: "name in the certificate and not the address", host: "127.0.0.1", config: serverConfig(t, forDB),
+			want: rejected, says: "certificate is for db.example.test, not 127.0.0.1"},
+		{name: "wrong usage", config: serverConfig(t, client), want: rejected,
+			says: "certificate is not for TLS servers (its extended key usage does not say so)"},
+	}
+}
+
+func chainCases(t *testing.T) []verdictCase {
+	stranger, err := testkit.NewAuthority("stranger's root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	between, err := lab.root.Intermediate("issuing authority")
+	if err != nil {
+		t.Fatal(err)
+	}
+	below, err := between.Issue(forDB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, selfErr := testkit.SelfSigned(forDB)
+	unknown, unknownErr := stranger.Issue(forDB)
+	file := t.TempDir() + "/stranger.pem"
+	if err := stranger.WriteFile(file); err != nil {
+		t.Fatal(err)
+	}
+	const rejected = "connect=EKEYREJECTED"
+	return []verdictCase{
+		{name: "intermediate", config: config(t, below, nil), want: talked},
+		{name: "missing intermediate", config: config(t, below.WithoutChain(), nil), want: rejected,
+			says: `certificate is issued by "CN=issuing authority", which is neither a trusted root nor sent along by the server`},
+		{name: "self-signed", config: config(t, self, selfErr), want: rejected,
+			says: "certificate is self-signed (CN=db.example.test) and not trusted"},
+		{name: "unknown root", config: config(t, unknown, unknownErr), want: rejected,
+			says: `certificate is issued by "CN=stranger's root", which is neither a trusted root nor sent along by the server`},
+		{name: "the rule's ca_file", config: config(t, unknown, unknownErr), want: talked,
+			rule: fmt.Sprintf("ca_file = %q", file)},
+	}
+}
+
+func clientCertificateCases(t *testing.T) []verdictCase {
+	wants := serverConfig(t, forDB)
+	wants.ClientAuth, wants.ClientCAs = tls.RequireAndVerifyClientCert, lab.root.Pool()
+	wants12 := wants.Clone()
+	wants12.MaxVersion = tls.VersionTLS12
+	cert, err := lab.root.Issue(testkit.Leaf{CommonName: "a client", ClientOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile, err := cert.WriteFiles(t.TempDir(), "client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := fmt.Sprintf("cert_file = %q\nkey_file = %q", certFile, keyFile)
+	const says = "the server demands a client certificate, and the rule has no cert_file"
+	return []verdictCase{
+		{name: "client certificate absent", config: wants, want: "connect=OK bytes=0 end=ECONNRESET", says: says},
+		{name: "client certificate absent with TLS 1.2", config: wants12, want: "connect=EPROTO", says: says},
+		{name: "client certificate", config: wants, want: talked, rule: rule},
+		{name: "client certificate with TLS 1.2", config: wants12, want: talked, rule: rule},
+	}
+}
+
+func pinCases(t *testing.T) []verdictCase {
+	cert, err := lab.root.Issue(forDB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := lab.root.Issue(forDB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned := config(t, cert, nil)
+	return []verdictCase{
+		{name: "pinned", config: pinned, want: talked, rule: fmt.Sprintf("pins = [%q]", cert.Pin())},
+		{name: "one of two pins", config: pinned, want: talked,
+			rule: fmt.Sprintf("pins = [%q, %q]", other.Pin(), cert.Pin())},
+		{name: "pinned to another key", config: pinned, want: "connect=EKEYREJECTED",
+			rule: fmt.Sprintf("pins = [%q]", other.Pin()),
+			says: "the server's key is not among the rule's pins: it is " + cert.Pin()},
+	}
+}
+
+func protocolCases(t *testing.T) []verdictCase {
+	good := serverConfig(t, forDB)
+	old := good.Clone()
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	tls12 := good.Clone()
+	tls12.MaxVersion = tls.VersionTLS12
+	alpn := good.Clone()
+	alpn.NextProtos = []string{"h2"}
+	const cut = "the server ended the connection without close_notify"
+	return []verdictCase{
+		{name: "TLS 1.1 alone", config: old, want: "connect=EPROTO", says: "the server and this rule have no TLS version in common"},
+		{name: "min_version", config: tls12, rule: `min_version = "1.3"`, want: "connect=EPROTO",
+			says: "the server and this rule have no TLS version in common (the rule demands at least TLS 1.3)"},
+		{name: "no ALPN in common", config: alpn, rule: `alpn = ["postgresql"]`, want: "connect=EPROTO",
+			says: "the server supports none of the rule's ALPN protocols"},
+		{name: "plaintext server", plain: true, handle: testkit.Say("220 mail.example.test ready\r\n"), want: "connect=EPROTO",
+			says: `the server does not speak TLS on this port: it said "220 mail.example.test ready"`},
+		{name: "silent server", plain: true, handle: testkit.Silent, rule: `timeout = "1s"`, want: "connect=ETIMEDOUT",
+			says: "the server accepted the connection but did not answer the TLS handshake within 1s"},
+		{name: "reset", plain: true, handle: testkit.Reset, want: "connect=ECONNRESET",
+			says: "during the TLS handshake: connection reset by peer"},
+		{name: "closed", plain: true, handle: testkit.Hangup, want: "connect=EPROTO",
+			says: "the server closed the connection during the TLS handshake"},
+		{name: "cut without close_notify", config: good, handle: testkit.Cut("half a sentence"),
+			want: "connect=OK bytes=15 end=ECONNRESET", says: cut},
+		{name: "cut without close_notify with TLS 1.2", config: tls12, handle: testkit.Cut("half a sentence"),
+			want: "connect=OK bytes=15 end=ECONNRESET", says: cut},
+		{name: "cut and allowed", config: good, handle: testkit.Cut("half a sentence"), rule: "allow_truncation = true",
+			want: "connect=OK bytes=15 end=EOF"},
+	}
+}

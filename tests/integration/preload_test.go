@@ -1,0 +1,117 @@
+package integration
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestEnvironmentWipedByTheProgramKeepsThePreload(t *testing.T) {
+	for _, wipe := range []string{"env -i", "env -u LD_PRELOAD -u TLSWRAP_CONTROL", "env LD_PRELOAD= TLSWRAP_CONTROL=x", "exec -c"} {
+		t.Run(strings.Fields(wipe)[0]+fmt.Sprint(len(wipe)), func(t *testing.T) {
+			s := serveSite(t, "db.example.test")
+			script := wipe + " /usr/bin/" + strings.Join(quietCurl(), " ") + " " + s.url("/fixed")
+			script = strings.ReplaceAll(script, " *", " '*'")
+			e := s.wrapped().run(t, "bash", "-c", script).must(t)
+			if e.stdout != s.marker+"\n" {
+				t.Errorf("curl got %q", e.stdout)
+			}
+		})
+	}
+}
+
+func TestEmptyEnvironmentFromPython(t *testing.T) {
+	for _, how := range []string{
+		"os.execve(argv[0], argv, {})",
+		"sys.exit(subprocess.run(argv, env={}).returncode)",
+		"sys.exit(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(argv[0], argv, {}), 0)[1]))",
+	} {
+		s := serveSite(t, "db.example.test")
+		script := "import os, subprocess, sys\nargv = sys.argv[1:]\n" + how
+		e := s.wrapped().run(t, append([]string{python, "-c", script, "/usr/bin/curl"}, quietCurl(s.url("/fixed"))[1:]...)...)
+		if e.must(t).stdout != s.marker+"\n" {
+			t.Errorf("%s: curl got %q", how, e.stdout)
+		}
+	}
+}
+
+func TestOtherPreloadsStay(t *testing.T) {
+	w := anyRule()
+	w.env = []string{"LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libm.so.6"}
+	e := w.run(t, "sh", "-c", "grep -c -e libm.so.6 -e libtlswrap.so /proc/self/maps; echo $LD_PRELOAD").must(t)
+	if got := lines(e.stdout)[1]; !strings.HasSuffix(got, "libtlswrap.so:/usr/lib/x86_64-linux-gnu/libm.so.6") {
+		t.Errorf("LD_PRELOAD is %q", got)
+	}
+}
+
+// unpreloadable are programs that no library can be preloaded into.
+func unpreloadable(t *testing.T) map[string]string {
+	t.Helper()
+	goProgram := filepath.Join(t.TempDir(), "goprogram")
+	source := writeFile(t, "main.go", "package main\nfunc main() { println(\"ran\") }\n")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", goProgram, source)
+	build.Env = append(build.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return map[string]string{
+		compile(t, "args.c", "-static"):              "it is statically linked",
+		compile(t, "args.c", "-static-pie", "-fPIE"): "it is statically linked",
+		goProgram: "it is a Go program",
+	}
+}
+
+func TestProgramThatCannotBePreloadedIsRefused(t *testing.T) {
+	for program, why := range unpreloadable(t) {
+		e := anyRule().run(t, program)
+		want := fmt.Sprintf("tlswrap: %s: not started, because it cannot be preloaded: %s", program, why)
+		if e.status != 126 || e.stdout != "" || !strings.HasPrefix(e.stderr, want) {
+			t.Errorf("status %d, stdout: %q, stderr: %q, want %q", e.status, e.stdout, e.stderr, want)
+		}
+	}
+}
+
+func TestProgramThatCannotBePreloadedIsRefusedInsideAShell(t *testing.T) {
+	for program, why := range unpreloadable(t) {
+		e := anyRule().run(t, "sh", "-c", program)
+		want := fmt.Sprintf("tlswrap: %s: not started, because it cannot be preloaded: %s", program, why)
+		if e.status != 126 || e.stdout != "" || !strings.Contains(e.stderr, want) || !strings.Contains(e.stderr, "Permission denied") {
+			t.Errorf("status %d, stdout: %q, stderr: %q, want %q", e.status, e.stdout, e.stderr, want)
+		}
+	}
+}
+
+func TestProgramThatCannotBePreloadedIsRefusedToPython(t *testing.T) {
+	program := compile(t, "args.c", "-static")
+	for _, how := range []string{"os.execv(p, [p])", "subprocess.run([p])", "os.posix_spawn(p, [p], {})"} {
+		script := "import os, subprocess, sys\np = sys.argv[1]\ntry: " + how + "\nexcept OSError as e: print(e.errno)"
+		e := anyRule().run(t, python, "-c", script, program)
+		if e.stdout != "13\n" || !strings.Contains(e.stderr, "cannot be preloaded") {
+			t.Errorf("%s: stdout: %q, stderr: %q", how, e.stdout, e.stderr)
+		}
+	}
+}
+
+func TestScriptOfAnInterpreterThatCannotBePreloadedIsRefused(t *testing.T) {
+	static := compile(t, "args.c", "-static")
+	file := writeFile(t, "script", "#!"+static+"\n")
+	if out, err := exec.Command("chmod", "755", file).CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	if e := anyRule().run(t, file); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
+		t.Errorf("status %d, stdout: %q, stderr: %q", e.status, e.stdout, e.stderr)
+	}
+	if e := anyRule().run(t, "sh", "-c", file); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
+		t.Errorf("in a shell: status %d, stdout: %q, stderr: %q", e.status, e.stdout, e.stderr)
+	}
+}
+
+func TestTlswrapInTlswrap(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	argv := append(append([]string{lab.tlswrap}, s.flags()...), quietCurl(s.url("/fixed"))...)
+	if got := anyRule().run(t, argv...).must(t).stdout; got != s.marker+"\n" {
+		t.Errorf("curl got %q", got)
+	}
+}

@@ -1,0 +1,198 @@
+package integration
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"tlswrap/tests/testkit"
+)
+
+// withRules is a run with a rules file.
+func withRules(t *testing.T, format string, args ...any) wrapped {
+	t.Helper()
+	return wrapped{flags: []string{"--ca", lab.rootPEM, "--rules", writeRules(t, fmt.Sprintf(format, args...))}}
+}
+
+// servePlain starts a web site without TLS, and nobody watches.
+func servePlain(t *testing.T, host string) (url, marker string, port uint16) {
+	t.Helper()
+	marker = newMarker()
+	server, err := testkit.ServeHTTP(listenAddr(t, host), nil, testkit.Site(marker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	return fmt.Sprintf("http://%s:%d/fixed", host, server.Port()), marker, server.Port()
+}
+
+func TestTwoNamesOnOneAddressGetTheirOwnCertificates(t *testing.T) {
+	one := serverConfig(t, testkit.Leaf{Names: []string{"one.shared.test"}})
+	two := serverConfig(t, testkit.Leaf{Names: []string{"two.shared.test"}})
+	config := &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		return map[string]*tls.Config{"one.shared.test": one, "two.shared.test": two}[hello.ServerName], nil
+	}}
+	s := serveWith(t, "one.shared.test", config, func(string) func(net.Conn) { return testkit.EchoLine })
+	w := withRules(t, "[[rule]]\nhost = \"one.shared.test\"\nport = %d\n[[rule]]\nhost = \"two.shared.test\"\nport = %[1]d\n", s.port)
+	for _, host := range []string{"one.shared.test", "two.shared.test"} {
+		e := w.run(t, compile(t, "probe.c"), "block", host, s.portString(), s.marker).must(t)
+		if !strings.Contains(e.stdout, "connect=OK") {
+			t.Errorf("%s: %s", host, e.stdout)
+		}
+	}
+}
+
+func TestNameThatSharesItsAddressIsNotTakenForTheOther(t *testing.T) {
+	s := serveTLS(t, "one.shared.test", echo)
+	w := withRules(t, "[[rule]]\nhost = \"*.shared.test\"\nport = %d\n", s.port)
+	// getaddrinfo of both names first: the connection is told apart by its address alone.
+	script := `import socket, sys
+port = int(sys.argv[1])
+addresses = [socket.getaddrinfo(n, port, type=socket.SOCK_STREAM)[0][4] for n in ("one.shared.test", "two.shared.test")]
+for a in addresses:
+    try: socket.create_connection(a[:2]); print("OK")
+    except OSError as e: print(e.errno)`
+	e := w.run(t, python, "-c", script, s.portString())
+	if e.stdout != "OK\n129\n" || !strings.Contains(e.stderr, "certificate is for one.shared.test, not two.shared.test") {
+		t.Errorf("stdout: %q, stderr: %q", e.stdout, e.stderr)
+	}
+}
+
+func TestFirstRuleThatMatchesWins(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	w := withRules(t, `
+[[rule]]
+host = "*.example.test"
+port = %d
+[[rule]]
+host = "db.example.test"
+action = "deny"
+`, s.port)
+	w.run(t, quietCurl(s.url("/fixed"))...).must(t)
+}
+
+func TestDeniedConnectionIsEACCES(t *testing.T) {
+	_, _, port := servePlain(t, "db.example.test")
+	w := withRules(t, "[[rule]]\nhost = \"db.example.test\"\naction = \"deny\"\n")
+	marker := newMarker()
+	watch := lab.sniffer.Watch([]byte(marker), port)
+	for _, mode := range []string{"block", "poll", "epoll"} {
+		e := w.run(t, compile(t, "probe.c"), mode, "db.example.test", fmt.Sprint(port), marker)
+		if e.stdout != "connect=EACCES\n" || !strings.HasPrefix(e.stderr, fmt.Sprintf("tlswrap: db.example.test:%d: ", port)) {
+			t.Errorf("%s: stdout: %q, stderr: %q", mode, e.stdout, e.stderr)
+		}
+	}
+	if report, err := watch.Stop(); err != nil || report.Bytes > 0 || len(report.Leaks) > 0 {
+		t.Errorf("something was sent: %+v, %v", report, err)
+	}
+}
+
+func TestDefaultDenyDeniesWhatNoRuleNames(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	url, _, _ := servePlain(t, "plain.example.test")
+	w := withRules(t, "default = \"deny\"\n[[rule]]\nhost = \"db.example.test\"\nport = %d\n", s.port)
+	w.run(t, quietCurl(s.url("/fixed"))...).must(t)
+	const couldNotConnect = 7
+	if e := w.run(t, quietCurl(url)...); e.status != couldNotConnect || !strings.Contains(e.stderr, "tlswrap: plain.example.test:") {
+		t.Errorf("status %d, stderr: %q", e.status, e.stderr)
+	}
+}
+
+func TestUpstreamOnAnotherPort(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	w := withRules(t, "[[rule]]\nhost = \"db.example.test\"\nport = 80\nupstream = \":%d\"\n", s.port)
+	if got := w.run(t, quietCurl("http://db.example.test/fixed?"+s.marker)...).must(t).stdout; got != s.marker+"\n" {
+		t.Errorf("curl got %q", got)
+	}
+}
+
+func TestUpstreamOnAnotherHostIsVerifiedByTheNameTheProgramAskedFor(t *testing.T) {
+	config := serverConfig(t, testkit.Leaf{Names: []string{"db.example.test"}})
+	marker := newMarker()
+	server, err := testkit.ServeHTTP("127.0.0.2:0", config, testkit.Site(marker))
+	s := watched(t, "db.example.test", marker, server, err)
+	w := withRules(t, "[[rule]]\nhost = \"db.example.test\"\nport = 80\nupstream = \"other.example.test:%d\"\n", s.port)
+	if got := w.run(t, quietCurl("http://db.example.test/fixed?"+s.marker)...).must(t).stdout; got != marker+"\n" {
+		t.Errorf("curl got %q", got)
+	}
+}
+
+func TestVerifyNoneConnectsAndWarns(t *testing.T) {
+	s := serveWith(t, "wrong.example.test", serverConfig(t, forDB), echo)
+	w := withRules(t, "[[rule]]\nhost = \"wrong.example.test\"\nport = %d\nverify = \"none\"\n", s.port)
+	script := `exec 5<>/dev/tcp/$1/$2; echo "$3" >&5; read -r line <&5; echo "$line"`
+	e := w.run(t, "bash", "-c", script, "bash", s.host, s.portString(), s.marker)
+	if e.stdout != s.marker+"\n" {
+		t.Errorf("bash got %q", e.stdout)
+	}
+	if strings.Count(e.stderr, "\n") != 1 || !strings.Contains(e.stderr, "warning: NOT verified") {
+		t.Errorf("stderr: %q", e.stderr)
+	}
+}
+
+func TestSyntheticAddressesAreShownByDefault(t *testing.T) {
+	for rule, want := range map[string]string{"": "198.1", "addresses = \"real\"\n": "127.0.0.1"} {
+		s := serveTLS(t, "db.example.test", echo)
+		w := withRules(t, "[[rule]]\nhost = \"db.example.test\"\nport = %d\n%s", s.port, rule)
+		script := `import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+s.sendall(sys.argv[3].encode() + b"\n")
+assert s.makefile().readline() == sys.argv[3] + "\n"
+print(socket.gethostbyname(sys.argv[1]))`
+		got := w.run(t, python, "-c", script, s.host, s.portString(), s.marker).must(t).stdout
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("%q shows the program %s, want %s", rule, got, want)
+		}
+	}
+}
+
+func TestRuleByAddressRange(t *testing.T) {
+	config := serverConfig(t, testkit.Leaf{Names: []string{"other.example.test"}})
+	s := serveWith(t, "other.example.test", config, echo)
+	w := withRules(t, "[[rule]]\nhost = \"127.0.0.0/29\"\nport = [1, \"%d-%[1]d\"]\nserver_name = \"other.example.test\"\n", s.port)
+	script := `exec 5<>/dev/tcp/$1/$2; echo "$3" >&5; read -r line <&5; [ "$line" = "$3" ] && echo intact`
+	mustSayIntact(t, w, "bash", "-c", script, "bash", "127.0.0.2", s.portString(), s.marker)
+}
+
+func TestAddressOfARulesNameIsVerifiedByThatName(t *testing.T) {
+	s := serveTLS(t, "other.example.test", echo) // has an address of its own
+	script := `exec 5<>/dev/tcp/$1/$2; echo "$3" >&5; read -r line <&5; [ "$line" = "$3" ] && echo intact`
+	mustSayIntact(t, s.wrapped(), "bash", "-c", script, "bash", "127.0.0.2", s.portString(), s.marker)
+}
+
+func TestNameWithoutARuleStaysPlaintext(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	url, marker, _ := servePlain(t, "plain.example.test")
+	e := s.wrapped().run(t, quietCurl(s.url("/fixed"), url)...).must(t)
+	if want := s.marker + "\n" + marker + "\n"; e.stdout != want {
+		t.Errorf("curl got %q, want %q", e.stdout, want)
+	}
+}
+
+func TestLoopbackPassesInTheBuiltInProfile(t *testing.T) {
+	url, marker, _ := servePlain(t, "localhost")
+	if got := (wrapped{}).run(t, quietCurl(url)...).must(t).stdout; got != marker+"\n" {
+		t.Errorf("curl got %q", got)
+	}
+}
+
+func TestBuiltInProfileTurnsPort80IntoTLSOn443(t *testing.T) {
+	marker := newMarker()
+	config := serverConfig(t, testkit.Leaf{Names: []string{"lan4.example.test"}})
+	server, err := testkit.ServeHTTP("10.77.0.1:443", config, testkit.Site(marker))
+	s := watched(t, "lan4.example.test", marker, server, err)
+	w := wrapped{flags: []string{"--ca", lab.rootPEM}}
+	if got := w.run(t, quietCurl("http://lan4.example.test/fixed?"+s.marker)...).must(t).stdout; got != s.marker+"\n" {
+		t.Errorf("curl got %q", got)
+	}
+}
+
+func TestBrokenRulesFileStopsBeforeTheProgramRuns(t *testing.T) {
+	w := withRules(t, "[[rule]]\nhost = \"db.example.test\"\nprot = 5432\n")
+	e := w.run(t, "echo", "ran")
+	if e.status != 125 || e.stdout != "" || !strings.Contains(e.stderr, "rules.toml:3:1: ") {
+		t.Errorf("status %d, stdout: %q, stderr: %q", e.status, e.stdout, e.stderr)
+	}
+}
