@@ -19,9 +19,10 @@ SHIM_BUILD   = $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
 all: build/tlswrap build/libtlswrap.so
 
 # entry_*.s is the entry point: it looks at the ignored signals before Go's runtime does.
+ENTRY = $(if $(wildcard cmd/tlswrap/entry_$(shell $(GO) env GOARCH).s),-E entry)
 build/tlswrap: $(GO_SRC)
 	@mkdir -p $(@D)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -E entry -X main.version=$(VERSION)' -o $@ ./cmd/tlswrap
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(ENTRY) -X main.version=$(VERSION)' -o $@ ./cmd/tlswrap
 
 build/exports.map: preload/exports.list
 	@mkdir -p $(@D)

@@ -232,6 +232,7 @@ func (c *caller) open(req request, fd int) (*session, error) {
 		if stderr != nil {
 			stderr.Close()
 		}
+		c.send(reply{answer: answerError, errno: unix.EACCES}, -1)
 		return nil, fmt.Errorf("user %d may not use this worker", c.cred.Uid)
 	}
 	return c.worker.newSession(req.token, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0)), nil
@@ -252,9 +253,9 @@ func (c *caller) answer(s *session, req request, fd int) {
 			c.send(reply{answer: answerGood}, -1) // tlswrap waits for it
 		}
 	case opVerdict:
-		c.verdict(req)
+		c.verdict(s, req)
 	case opUpstream, opRestart:
-		c.lend(req)
+		c.lend(s, req)
 	case opNames:
 		c.send(c.worker.resolveNames(s, req), -1)
 	case opAddress:
@@ -339,8 +340,8 @@ func (c *caller) begin(ch *channel, end, fd int) {
 	}
 }
 
-func (c *caller) verdict(req request) {
-	ch := c.worker.channel(req.channel)
+func (c *caller) verdict(s *session, req request) {
+	ch := c.worker.channel(s, req.channel)
 	if ch == nil {
 		c.send(reply{answer: answerGone}, -1)
 		return
@@ -365,8 +366,8 @@ func (c *caller) verdict(req request) {
 }
 
 // lend passes the upstream: for one call, or for good and disconnected.
-func (c *caller) lend(req request) {
-	ch := c.worker.channel(req.channel)
+func (c *caller) lend(s *session, req request) {
+	ch := c.worker.channel(s, req.channel)
 	if ch == nil {
 		c.send(reply{answer: answerGone}, -1)
 		return

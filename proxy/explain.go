@@ -70,6 +70,14 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 	return probe, nil
 }
 
+// NameFor returns the host name that a worker takes a real address for, or "" where no
+// rule's name has it.
+func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *Failure) {
+	w := &Worker{resolver: newResolver()}
+	t, failure := w.identify(&session{names: newNames()}, &policy{rules: r}, sockAddr{ip: ip, port: port})
+	return t.name, failure
+}
+
 // sentChain is the chain that a failed verification was about.
 func sentChain(err error) []*x509.Certificate {
 	var v *tls.CertificateVerificationError

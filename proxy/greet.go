@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"time"
@@ -49,8 +49,11 @@ func Greet(address string, token Token, stderr *os.File, verbose, quiet bool) (u
 	if err != nil {
 		return 0, err
 	}
-	if n != replyHeader {
-		return 0, fmt.Errorf("it does not speak this version of the control protocol")
+	if n != replyHeader || binary.NativeEndian.Uint32(b[:]) != wireMagic {
+		return 0, errors.New("it does not speak this version of the control protocol")
+	}
+	if answer(binary.NativeEndian.Uint16(b[4:])) != answerGood {
+		return 0, errors.New("this user may not use it (tlswrap worker --allow lets others)")
 	}
 	return cred.Uid, nil
 }

@@ -20,7 +20,7 @@ func (ch *channel) reportGood() {
 	v := ch.session.voice
 	switch {
 	case rule.VerifyNone && !v.quiet:
-		v.say(fmt.Sprintf("%s: warning: NOT verified, as the rule says verify = \"none\" (%s)", ch.target, rule))
+		v.say(fmt.Sprintf("%s: warning: chain and name are NOT verified, as the rule says verify = \"none\" (%s)", ch.target, rule))
 	case v.verbose:
 		resumed := ""
 		if st.DidResume {

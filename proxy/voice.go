@@ -30,7 +30,7 @@ const sayTime = 100 * time.Millisecond
 
 // newVoice takes over stderr, which may be nil.
 func newVoice(stderr *os.File, verbose, quiet bool) *voice {
-	v := &voice{quiet: quiet, verbose: verbose}
+	v := &voice{quiet: quiet, verbose: verbose && !quiet}
 	if stderr == nil {
 		return v
 	}

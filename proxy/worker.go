@@ -207,10 +207,15 @@ func (w *Worker) newChannel(s *session, p *policy, t target, peer sockAddr, pid 
 	return ch, end, nil
 }
 
-func (w *Worker) channel(id uint64) *channel {
+// channel finds a session's channel. The numbers are no secret (ss -x shows them), so
+// another session's is none.
+func (w *Worker) channel(s *session, id uint64) *channel {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.channels[id]
+	if ch := w.channels[id]; ch != nil && ch.session == s {
+		return ch
+	}
+	return nil
 }
 
 func (w *Worker) forget(id uint64) {

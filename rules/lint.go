@@ -30,15 +30,6 @@ func (p *Policy) Lint() []*Error {
 			l.pem(r.Pos, "key_file", r.KeyFile, "PRIVATE KEY")
 			l.private(r.Pos, r.KeyFile)
 		}
-		if r.VerifyNone {
-			l.warnf(r.Pos, `verify = "none": anybody on the way can read and change this connection`)
-		}
-		if r.Action == TLS && r.MinVersion < tls12 {
-			l.warnf(r.Pos, "min_version is below 1.2: TLS 1.0 and 1.1 are broken (RFC 8996)")
-		}
-		if r.Action != Pass && r.Host.Suffix != "" && p.Default == Pass {
-			l.warnf(r.Pos, `%s covers only programs that look names up through libc: others connect to an address that no rule names (default = "deny" closes that)`, r.Host)
-		}
 	}
 	return l.found
 }

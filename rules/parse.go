@@ -225,21 +225,31 @@ func (d *document) serverName(f *fields, r *Rule) {
 
 func (d *document) pins(f *fields, r *Rule) {
 	for _, v := range f.strings("pins") {
-		// curl writes two slashes.
-		b64, ok := strings.CutPrefix(v.text, "sha256//")
+		pin, ok := parsePin(v.text)
 		if !ok {
-			b64, ok = strings.CutPrefix(v.text, "sha256/")
-		}
-		hash, err := base64.StdEncoding.DecodeString(b64)
-		if !ok || err != nil || len(hash) != 32 {
 			d.errorf(v.pos, "pin is %q, expected sha256/ and the base64 of 32 bytes", v.text)
 			continue
 		}
-		r.Pins = append(r.Pins, [32]byte(hash))
+		r.Pins = append(r.Pins, pin)
 	}
 	if v, ok := f.table.keys["pins"]; ok && v.kind == unstable.Array && len(v.list) == 0 {
 		d.errorf(v.pos, "pins is an empty list, expected at least one pin")
 	}
+}
+
+// parsePin reads sha256/BASE64. curl writes a second slash; it can also be the first
+// digit of the hash.
+func parsePin(s string) ([32]byte, bool) {
+	digits, ok := strings.CutPrefix(s, "sha256/")
+	if !ok {
+		return [32]byte{}, false
+	}
+	for _, b64 := range []string{digits, strings.TrimPrefix(digits, "/")} {
+		if hash, err := base64.StdEncoding.DecodeString(b64); err == nil && len(hash) == 32 {
+			return [32]byte(hash), true
+		}
+	}
+	return [32]byte{}, false
 }
 
 func (d *document) clientCert(f *fields, r *Rule) {

@@ -89,6 +89,14 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 	ips := []netip.Addr{}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ips = append(ips, ip.Unmap())
+		name, failure := proxy.NameFor(policy, ips[0], port)
+		if failure != nil {
+			return p.refused(failure)
+		}
+		if name != "" {
+			p.line("name", "%s: a rule names it, and this is its address", name)
+			t.Name = name
+		}
 	} else {
 		if t.Name, err = rules.NormalizeName(host); err != nil {
 			return complain(io, exitOurs, "%v", err)
@@ -149,20 +157,25 @@ func (p page) probe(probe *proxy.Probe, rule *rules.Rule) int {
 			p.line("", "  pin sha256/%s", base64.StdEncoding.EncodeToString(pin[:]))
 		}
 	}
-	if f := probe.Failure; f != nil {
-		p.line("verdict", "refused: %s (%s, %q)", f.Reason, unix.ErrnoName(f.Errno), f.Errno.Error())
-		return exitBad
+	if probe.Failure != nil {
+		return p.refused(probe.Failure)
 	}
 	what := "chain and name"
 	if len(rule.Pins) > 0 {
 		what = "chain, name and pin"
 	}
 	if rule.VerifyNone {
-		p.line("verdict", "connected, NOT verified: the rule says verify = \"none\"")
+		p.line("verdict", "connected; chain and name are NOT verified: the rule says verify = \"none\"")
 		return 0
 	}
 	p.line("verdict", "verified: %s, for %s", what, probe.Name)
 	return 0
+}
+
+// refused prints why a program would not get its connection.
+func (p page) refused(f *proxy.Failure) int {
+	p.line("verdict", "refused: %s (%s, %q)", f.Reason, unix.ErrnoName(f.Errno), f.Errno.Error())
+	return exitBad
 }
 
 // show makes what a certificate says safe for a terminal.

@@ -56,6 +56,11 @@ Runs the program and turns the connections that the rules name into verified TLS
   -v                say a line for every connection
   -q                say nothing, also not why a connection failed
 
+tlswrap worker takes --rules, --tls, --ca and --log, and
+
+  --socket PATH     where it listens
+  --allow USER      lets another user's programs use it; repeatable
+
 The exit status is the program's; 125 if tlswrap fails, 126 if the program cannot be
 started, 127 if it is not found.
 See tlswrap(1) and tlswrap.rules(5).
@@ -138,6 +143,11 @@ func exists(file string) bool {
 // resolve makes the paths absolute: the worker has another working folder.
 func (o *options) resolve() error {
 	o.rules = o.findRules()
+	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if err := absoluteVariable(name); err != nil {
+			return err
+		}
+	}
 	paths := []*string{&o.rules, &o.log}
 	for i := range o.ca {
 		paths = append(paths, &o.ca[i])
@@ -153,6 +163,24 @@ func (o *options) resolve() error {
 		*p = abs
 	}
 	return nil
+}
+
+// absoluteVariable makes the paths in an environment variable absolute, for the worker:
+// the program gets its own environment as it came.
+func absoluteVariable(name string) error {
+	value, ok := os.LookupEnv(name)
+	if !ok {
+		return nil
+	}
+	paths := filepath.SplitList(value)
+	for i, p := range paths {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			return err
+		}
+		paths[i] = abs
+	}
+	return os.Setenv(name, strings.Join(paths, string(filepath.ListSeparator)))
 }
 
 // loader returns a function that reads the rules as the options say.

@@ -50,11 +50,12 @@ func runProgram(args []string, io stdio) int {
 	if err != nil {
 		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", program[0], err)
 	}
+	env := os.Environ()
 	control, err := o.reachWorker(io)
 	if err != nil {
 		return complainLines(io, exitOurs, err)
 	}
-	env := preloadEnv(os.Environ(), library, control)
+	env = preloadEnv(env, library, control)
 	restoreIgnoredSignals()
 	err = syscall.Exec(path, program, env)
 	if errors.Is(err, unix.ENOEXEC) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -40,6 +41,8 @@ const (
 // runLaunch starts the worker in a session of its own.
 func runLaunch(args []string, _ stdio) int {
 	status := os.NewFile(statusFD, "status")
+	// What the program inherits, a lock or a pipe, is not for the worker to hold.
+	unix.CloseRange(statusFD+1, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	cmd := &exec.Cmd{
 		Path:        "/proc/self/exe",
 		Args:        append([]string{stageWorker}, args...),
@@ -165,6 +168,9 @@ func runWorker(args []string, io stdio) int {
 	if err != nil {
 		return complain(io, exitOurs, "%v", err)
 	}
+	if err := proxy.Harden(); err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
 	w, err := newWorker(&o, log, uids, false)
 	if err != nil {
 		return complainLines(io, exitOurs, err)
@@ -174,9 +180,6 @@ func runWorker(args []string, io stdio) int {
 		return complain(io, exitOurs, "%v", err)
 	}
 	defer l.Close()
-	if err := proxy.Harden(); err != nil {
-		return complain(io, exitOurs, "%v", err)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	fmt.Fprintf(io.err, "tlswrap: worker %d serves %s\n", os.Getpid(), socket)
