@@ -273,7 +273,8 @@ func (ch *channel) carry() *Failure {
 	down := make(chan struct{})
 	go func() {
 		defer close(down)
-		if f := ch.guard(ch.download); f != nil {
+		// Where the program has closed, nobody is left to be told how the server does.
+		if f := ch.guard(ch.download); f != nil && !ch.pair.hungUp() {
 			// First the sentence, then the reset, after which the program may end.
 			ch.report("broken", f)
 			ch.pair.close()

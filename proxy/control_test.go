@@ -88,7 +88,7 @@ func ask(t *testing.T, address string, message []byte, fd int) []byte {
 }
 
 func TestGarbageIsRefusedAndTheWorkerGoesOn(t *testing.T) {
-	_, address := startWorker(t, "")
+	_, address := startWorker(t, "default = \"pass\"\n")
 	token, _ := greet(t, address)
 	garbage := map[string][]byte{
 		"one byte":        {1},

@@ -37,11 +37,16 @@ type upstream struct {
 
 // newUpstream takes over a connected or connecting socket. It puts it into
 // non-blocking mode, and closes it in Close.
+//
+// Nagle's algorithm (RFC 896) is off: the handshake's last flight would hold back the
+// program's first words until the server's delayed acknowledgement. What the program
+// writes was gathered in the channel already.
 func newUpstream(fd int) (*upstream, error) {
 	s, err := newSocket(fd, "upstream")
 	if err != nil {
 		return nil, err
 	}
+	s.control(func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) })
 	return &upstream{socket: s, head: make([]byte, 0, headLen)}, nil
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long files must be quiet before they are read again: editors and
-// certificate tools write more than one.
+// settle is how long files must be quiet before they are read again: editors write them
+// in pieces, and certificate tools more than one.
 const settle = 200 * time.Millisecond
 
 // Watch reloads the rules on a signal, and when one of the files that they come from
@@ -50,11 +50,29 @@ func (w *Worker) Watch(ctx context.Context, hup <-chan os.Signal) {
 			}
 			continue
 		case <-hup:
+			quiet.Reset(0)
+			continue
 		case <-quiet.C:
+		}
+		if w.changing() {
+			quiet.Reset(settle)
+			continue
 		}
 		w.reload()
 		watch()
 	}
+}
+
+// changing reports whether a file was written to a moment ago, and may not be whole.
+func (w *Worker) changing() bool {
+	for _, f := range w.Files() {
+		if fi, err := os.Stat(f); err == nil {
+			if age := time.Since(fi.ModTime()); age >= 0 && age < settle {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // reload reloads and tells everybody who should know.

@@ -54,6 +54,10 @@ func parse(path string, data []byte, origin string) (*Policy, error) {
 	for i, t := range d.rules {
 		p.Rules = append(p.Rules, d.rule(t, i+1, origin))
 	}
+	if _, given := d.top.keys["default"]; !given && len(d.rules) == 0 && len(d.errs) == 0 {
+		// Nobody means that, and a file that is just being written looks so.
+		d.errorf(Pos{path, 1, 1}, "no rule, expected at least one [[rule]], or default to say what becomes of everything")
+	}
 	if len(d.errs) > 0 {
 		slices.SortStableFunc(d.errs, func(a, b *Error) int {
 			if a.Pos.Line != b.Pos.Line {

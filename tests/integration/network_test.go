@@ -5,6 +5,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // closedPort is a port of 127.0.0.1 that nobody listens on.
@@ -57,4 +59,11 @@ for _ in range(2):  # the second would carry its data in the SYN
         assert s.makefile("rb").readline() == line
 print("intact")`
 	mustSayIntact(t, s.wrapped(), python, "-c", script, s.host, s.portString(), s.marker)
+}
+
+func TestManySmallWritesFlow(t *testing.T) {
+	s := serveTLS(t, "db.example.test", func(string) func(net.Conn) { return testkit.EchoLine })
+	for range 3 {
+		mustSayIntact(t, s.wrapped(), python, testFile(t, "small_writes.py"), s.host, s.portString(), s.marker)
+	}
 }

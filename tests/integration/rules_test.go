@@ -127,7 +127,7 @@ func TestVerifyNoneConnectsAndWarns(t *testing.T) {
 	if e.stdout != s.marker+"\n" {
 		t.Errorf("bash got %q", e.stdout)
 	}
-	if strings.Count(e.stderr, "\n") != 1 || !strings.Contains(e.stderr, "warning: NOT verified") {
+	if strings.Count(e.stderr, "\n") != 1 || !strings.Contains(e.stderr, "NOT verified") {
 		t.Errorf("stderr: %q", e.stderr)
 	}
 }
