@@ -88,6 +88,9 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 	if (r == 0) {
 		switch (reply.answer) {
 		case TW_ANSWER_PASS:
+			if (stand_in >= 0)
+				port_map_keep(stand_in);
+			stand_in = -1;
 			if (reply.count == 1) {
 				*native_len = address_write(&reply.addrs[0], native);
 				r = CALL_NATIVE;
@@ -199,9 +202,10 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 		kind = channel.peer.family;
 	}
 	if ((kind == AF_INET || kind == AF_INET6) && readable) {
-		if (is_tcp(fd))
+		bool synthetic = address_synthetic(&to);
+		if ((synthetic || !port_passes(to.port)) && is_tcp(fd))
 			return connect_new(fd, &to, native, native_len);
-		if (address_synthetic(&to)) {
+		if (synthetic) {
 			long r = address_resolve(&to, NULL);
 			*native_len = r < 0 ? 0 : address_write(&to, native);
 			return r < 0 ? r : CALL_NATIVE;

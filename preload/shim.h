@@ -213,6 +213,14 @@ struct epoll_places {
 long epoll_leave(int fd, struct epoll_places *places);
 void epoll_enter(int fd, const struct epoll_places *places);
 
+/* ---- ports.c ---- */
+
+/* Whether the worker has said that no rule is about this port: see TW_PORT_MAP_SIZE. */
+bool port_passes(uint16_t port);
+
+/* Keeps the port map in the memory file fd, and closes that. */
+void port_map_keep(int fd);
+
 /* ---- connect.c ---- */
 
 #define CALL_NATIVE 1

@@ -45,7 +45,7 @@ enum tw_flag {
 };
 
 enum tw_answer {
-	TW_ANSWER_PASS = 1,    /* make the native call, with addrs[0] */
+	TW_ANSWER_PASS = 1,    /* make the native call, with addrs[0]; maybe a port map */
 	TW_ANSWER_CHANNEL = 2, /* put the descriptor sent in the socket's place */
 	TW_ANSWER_ERROR = 3,   /* fail with error */
 	TW_ANSWER_PENDING = 4, /* setup goes on */
@@ -91,6 +91,14 @@ struct tw_reply {
 	char name[TW_NAME_SIZE];
 	struct tw_addr addrs[TW_MAX_ADDRS];
 };
+
+/*
+ * With TW_ANSWER_PASS the worker may send a memory file: a bit for every port, set
+ * where some rule does more than pass (bit port % 8 of byte port / 8). A connect to a
+ * real address whose bit is clear needs no question. The worker changes the file when
+ * its rules change; it does not shrink.
+ */
+#define TW_PORT_MAP_SIZE 8192
 
 /*
  * The worker binds the program's end of a channel to the abstract address

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
@@ -297,7 +299,11 @@ func (c *caller) connect(s *session, req request, fd int) {
 	if t.decision.Action == rules.Pass || !unconnected(fd) {
 		unix.Close(fd)
 		w.reportPass(s, t, c.cred.Pid)
-		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, -1)
+		ports := w.ports.fd
+		if s.voice.verbose || w.log.Enabled(context.Background(), slog.LevelInfo) {
+			ports = -1 // every connection is to be seen
+		}
+		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, ports)
 		return
 	}
 	ch, end, err := w.newChannel(s, p, t, req.addrs[0], c.cred.Pid)

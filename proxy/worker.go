@@ -44,6 +44,7 @@ type Worker struct {
 	config   Config
 	log      *slog.Logger
 	policy   atomic.Pointer[policy]
+	ports    *portMap
 	resolver *resolver
 	loading  sync.Mutex
 	warm     sync.Once
@@ -66,6 +67,10 @@ func New(config Config) (*Worker, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
+	var err error
+	if w.ports, err = newPortMap(); err != nil {
+		return nil, err
+	}
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}
@@ -85,7 +90,7 @@ func (w *Worker) Reload() error {
 	if err != nil {
 		return err
 	}
-	w.policy.Store(p)
+	w.ports.change(r.Ports(), func() { w.policy.Store(p) })
 	return nil
 }
 

@@ -128,6 +128,36 @@ func (p *Policy) ExactNames(port uint16) []string {
 	return p.exactNames(func(r *Rule) bool { return r.matchesPort(port) })
 }
 
+// PortMap has a bit for every port (bit port % 8 of byte port / 8), set where some host
+// leads to another action than Pass.
+type PortMap [65536 / 8]byte
+
+// Ports returns the policy's port map.
+func (p *Policy) Ports() *PortMap {
+	m := new(PortMap)
+	if p.Default != Pass {
+		m.set(PortRange{0, 65535})
+	}
+	for _, r := range p.Rules {
+		switch {
+		case r.Action == Pass:
+		case r.Ports == nil:
+			m.set(PortRange{0, 65535})
+		default:
+			for _, ports := range r.Ports {
+				m.set(ports)
+			}
+		}
+	}
+	return m
+}
+
+func (m *PortMap) set(ports PortRange) {
+	for port := int(ports.First); port <= int(ports.Last); port++ {
+		m[port/8] |= 1 << (port % 8)
+	}
+}
+
 // AllExactNames is ExactNames for any port.
 func (p *Policy) AllExactNames() []string {
 	return p.exactNames(func(*Rule) bool { return true })

@@ -161,6 +161,24 @@ port = 80
 	}
 }
 
+func TestPortMapHasThePortsThatRulesAreAbout(t *testing.T) {
+	set := func(text string, port int) bool { return mustParse(t, text).Ports()[port/8]>>(port%8)&1 == 1 }
+	one := "[[rule]]\nhost = \"a\"\nport = [25, \"8000-8010\"]\n"
+	for port, want := range map[int]bool{25: true, 24: false, 26: false, 8000: true, 8010: true, 8011: false} {
+		if got := set(one, port); got != want {
+			t.Errorf("port %d: got %v", port, got)
+		}
+	}
+	for _, text := range []string{"default = \"deny\"\n", "[[rule]]\nhost = \"a\"\n", "[[rule]]\nhost = \"a\"\naction = \"deny\"\n"} {
+		if !set(text, 1) || !set(text, 65535) {
+			t.Errorf("%q: a port is clear", text)
+		}
+	}
+	if set("[[rule]]\nhost = \"a\"\naction = \"pass\"\n", 80) {
+		t.Error("a rule that passes needs no question")
+	}
+}
+
 func TestFlag(t *testing.T) {
 	for _, bad := range []string{"", "host", "host:", "host:0", "::1:80", "a b:1", "host:99999"} {
 		if r, err := FromFlag(bad); err == nil {

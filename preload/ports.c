@@ -1,0 +1,34 @@
+/*
+ * The worker's port map: most connections that rules do not cover go to ports that no
+ * rule mentions, and are made without asking.
+ */
+#include "shim.h"
+
+#include <sys/mman.h>
+
+/* Mapped once and for all: a page that is shared with the worker, and read only. */
+static const uint8_t *_Atomic port_map;
+
+bool port_passes(uint16_t port)
+{
+	const uint8_t *map = port_map;
+	return map && !(__atomic_load_n(&map[port / 8], __ATOMIC_RELAXED) >> port % 8 & 1);
+}
+
+void port_map_keep(int fd)
+{
+#ifdef SYS_mmap2 /* 32-bit machines: the same, with its offset in pages */
+	const long number = SYS_mmap2;
+#else
+	const long number = SYS_mmap;
+#endif
+	const uint8_t *none = NULL;
+	long at = port_map ? -EEXIST
+	                   : SYS(number, NULL, TW_PORT_MAP_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	SYS(SYS_close, fd);
+	if (at < 0 && at > -4096)
+		return;
+	if (!__atomic_compare_exchange_n(&port_map, &none, (const uint8_t *)at, false,
+	                                 __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		SYS(SYS_munmap, at, TW_PORT_MAP_SIZE); /* another thread was faster */
+}
