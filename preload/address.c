@@ -124,6 +124,10 @@ EXPORT int getpeername(int fd, struct sockaddr *restrict addr, socklen_t *restri
 		return real ? real(fd, addr, len) : finish(SYS(SYS_getpeername, fd, addr, len));
 	}
 	long r = channel_connected(fd, &channel);
+	if (r == 0 && (!len || (!addr && *len)))
+		r = -EFAULT;
+	if (r == 0 && (int)*len < 0)
+		r = -EINVAL;
 	if (r == 0) {
 		union address peer;
 		address_copy(&peer, address_write(&channel.peer, &peer), addr, len);

@@ -13,50 +13,69 @@ static bool is_tcp(int fd)
 }
 
 /*
- * Waits until the worker says how setup ended, as connect(2) waits: for as long as
- * SO_SNDTIMEO says, restarted after a signal whose handler wants that. recv on a
- * socket has the same rules (signal(7)), and is a cancellation point too.
+ * Waits until setup has ended, as connect(2) waits: for as long as SO_SNDTIMEO says,
+ * restarted after a signal whose handler wants that (signal(7)), and as a cancellation
+ * point. 0, -EAGAIN when the time is over, or -EINTR.
+ *
+ * While setup goes on there is no room in the channel, so a send waits. This one has
+ * nothing to send: when there is room the kernel finds that the byte cannot be read
+ * (unix_stream_sendmsg allocates first and copies then) and says EFAULT. No descriptor
+ * is held meanwhile that a handler could jump away from.
  */
-static long wait_for_verdict(int control, int fd)
+static long wait_for_end(int fd)
 {
-	long limit[2];
-	socklen_t len = sizeof limit;
-	if (SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, limit, &len) == 0)
-		SYS(SYS_setsockopt, control, SOL_SOCKET, SO_RCVTIMEO, limit, len);
-
-	struct tw_reply reply;
-	__typeof__(&recv) real = NEXT(recv);
+	const void *nothing = NULL;
+	__typeof__(&sendto) real = NEXT(sendto);
 	long n;
 	if (real) {
 		int saved = get_errno();
-		n = real(control, &reply, sizeof reply, 0);
+		n = real(fd, nothing, 1, MSG_NOSIGNAL, NULL, 0);
 		if (n < 0)
 			n = -get_errno();
 		set_errno(saved);
 	} else {
-		n = SYS(SYS_recvfrom, control, &reply, sizeof reply, 0, NULL, NULL);
+		n = SYS(SYS_sendto, fd, nothing, 1, MSG_NOSIGNAL, NULL, 0);
 	}
-	if (n == -EAGAIN)
-		return -EINPROGRESS;
-	if (n == -EINTR)
-		return n;
-	if (n != offsetof(struct tw_reply, addrs) || reply.magic != TW_MAGIC)
-		return -ENETDOWN;
-	switch (reply.answer) {
-	case TW_ANSWER_GOOD:
+	return n == -EAGAIN || n == -EINTR ? n : 0;
+}
+
+/* What the worker says about a channel's setup to a connect. */
+static long ask_verdict(const struct channel *channel, struct tw_reply *reply)
+{
+	struct tw_request request;
+	request_init(&request, TW_VERDICT);
+	request.flags = TW_CONSUME;
+	request.channel = channel->id;
+	return control_ask(&request, -1, reply, NULL);
+}
+
+/* The errno that a connect reports. The kernel's own, which came with it, is told then. */
+static long told_error(int fd, const struct tw_reply *reply)
+{
+	int pending;
+	socklen_t len = sizeof pending;
+	SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &pending, &len);
+	return reply->error > 0 ? -reply->error : -ENETDOWN;
+}
+
+/*
+ * The end of a connect on a channel: 0 or -errno. late is for when the program's time is
+ * over: the first connect says EINPROGRESS then, and others EALREADY.
+ */
+static long finish_connect(int fd, const struct channel *channel, int late)
+{
+	struct tw_reply reply;
+	long r = wait_for_end(fd);
+	if (r < 0)
+		return r == -EAGAIN ? -late : r;
+	r = ask_verdict(channel, &reply);
+	if (r < 0)
+		return r;
+	if (reply.answer == TW_ANSWER_GOOD)
 		return 0;
-	case TW_ANSWER_ISCONN:
+	if (reply.answer == TW_ANSWER_ISCONN)
 		return -EISCONN;
-	default:
-		/* The kernel's own ECONNRESET, that came with the failure, is told by this. */
-		if (reply.error > 0) {
-			int pending;
-			len = sizeof pending;
-			SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &pending, &len);
-			return -reply.error;
-		}
-		return -ENETDOWN;
-	}
+	return reply.answer == TW_ANSWER_ERROR ? told_error(fd, &reply) : -ENETDOWN;
 }
 
 /*
@@ -103,7 +122,6 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 			stand_in = -1;
 			if (r == 0) {
 				request_init(&request, TW_TAKEN);
-				request.flags = wait ? TW_WAIT : 0;
 				r = control_send((int)control, &request, -1);
 			}
 			if (r == 0)
@@ -118,11 +136,12 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 	}
 	if (stand_in >= 0)
 		SYS(SYS_close, stand_in);
-	signals_restore(&mask);
-	if (r == -EINPROGRESS && wait)
-		r = wait_for_verdict((int)control, fd);
 	SYS(SYS_close, control);
-	return r;
+	struct channel channel;
+	if (r == -EINPROGRESS && wait && socket_kind(fd, &channel) != SOCKET_CHANNEL)
+		r = -EBADF; /* another thread has closed it */
+	signals_restore(&mask);
+	return r == -EINPROGRESS && wait ? finish_connect(fd, &channel, EINPROGRESS) : r;
 }
 
 /* Gives fd a TCP socket again: the channel's own upstream, or a new one. */
@@ -139,43 +158,19 @@ static long channel_dissolve(int fd, const struct channel *channel)
 /* What a second connect on the same descriptor says: CALL_NATIVE means start over. */
 static long connect_again(int fd, const struct channel *channel)
 {
-	struct tw_request request;
 	struct tw_reply reply;
-	uint64_t mask;
-	signals_block(&mask);
-	long control = control_open();
-	if (control < 0) {
-		signals_restore(&mask);
-		return control;
-	}
-	request_init(&request, TW_VERDICT);
-	request.flags = TW_CONSUME;
-	request.channel = channel->id;
-	long r = control_send((int)control, &request, -1);
-	if (r == 0)
-		r = control_receive((int)control, &reply, NULL);
-	if (r == 0 && reply.answer == TW_ANSWER_PENDING && !socket_nonblocking(fd)) {
-		request.flags = TW_CONSUME | TW_WAIT;
-		r = control_send((int)control, &request, -1);
-		signals_restore(&mask);
-		if (r == 0)
-			r = wait_for_verdict((int)control, fd);
-		SYS(SYS_close, control);
-		return r;
-	}
-	signals_restore(&mask);
-	SYS(SYS_close, control);
+	long r = ask_verdict(channel, &reply);
 	if (r < 0)
 		return r;
 	switch (reply.answer) {
 	case TW_ANSWER_PENDING:
-		return -EALREADY;
+		return socket_nonblocking(fd) ? -EALREADY : finish_connect(fd, channel, EALREADY);
 	case TW_ANSWER_GOOD:
 		return 0;
 	case TW_ANSWER_ISCONN:
 		return -EISCONN;
 	case TW_ANSWER_ERROR:
-		return reply.error > 0 ? -reply.error : -ENETDOWN;
+		return told_error(fd, &reply);
 	case TW_ANSWER_GONE:
 		return CALL_NATIVE;
 	default:
@@ -188,8 +183,15 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 {
 	struct channel channel;
 	struct tw_addr to;
-	bool readable = address_read(addr, len, &to);
 	long kind = socket_kind(fd, &channel);
+	if (kind < 0 && kind != SOCKET_CHANNEL)
+		return kind;
+	if (len > sizeof(struct sockaddr_storage)) /* as move_addr_to_kernel has it */
+		return -EINVAL;
+	/* Is the address readable? This copies its argument before it looks at how. */
+	if (len >= 8 && SYS(SYS_rt_sigprocmask, -1, addr, NULL, 8) == -EFAULT)
+		return -EFAULT;
+	bool readable = address_read(addr, len, &to);
 
 	if (kind == SOCKET_CHANNEL) {
 		bool dissolve = to.family == AF_UNSPEC && addr;
@@ -211,9 +213,9 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 			return r < 0 ? r : CALL_NATIVE;
 		}
 	}
-	/* Not ours. The kernel copies 128 bytes at most (__sys_connect). */
+	/* Not ours. */
 	*native_len = len;
-	if (addr && len <= sizeof *native)
+	if (addr && len >= 8)
 		__builtin_memcpy(native, addr, len);
 	return CALL_NATIVE;
 }
@@ -225,7 +227,7 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	long r = connect_ruled(fd, addr, len, &native, &native_len);
 	if (r != CALL_NATIVE)
 		return finish(r);
-	if (addr && native_len <= sizeof native)
+	if (addr && native_len >= 8)
 		addr = &native.any;
 	__typeof__(&connect) real = NEXT(connect);
 	return real ? real(fd, addr, native_len)

@@ -10,7 +10,6 @@
 
 #include <fcntl.h>
 #include <stdarg.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 static fd_marks duplicated;
@@ -20,6 +19,7 @@ static int duplicate_made(int from, int to)
 	if (to >= 0) {
 		mark(duplicated, from);
 		mark(duplicated, to);
+		epoll_duplicated(from, to);
 	}
 	return to;
 }
@@ -67,6 +67,8 @@ EXPORT int fcntl(int fd, int command, ...)
 
 EXPORT int fcntl64(int fd, int command, ...) ALIAS(fcntl);
 EXPORT int __fcntl(int fd, int command, ...) ALIAS(fcntl);
+/* 32-bit programs with a 64-bit time_t. */
+EXPORT int __fcntl_time64(int fd, int command, ...) ALIAS(fcntl);
 
 /* The number of the socket behind fd (SO_COOKIE, socket(7)), or 0. */
 static uint64_t cookie(int fd)
@@ -78,12 +80,11 @@ static uint64_t cookie(int fd)
 
 int next_duplicate(int fd, int after)
 {
-	struct rlimit limit;
 	uint64_t own = marked(duplicated, fd) ? cookie(fd) : 0;
-	if (own == 0 || SYS(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) < 0)
-		return -1;
-	for (int other = after + 1; other >= 0 && (rlim_t)other < limit.rlim_cur; other++) {
-		if (other != fd && cookie(other) == own)
+	for (int other = after + 1; own && other < MARKED_FDS; other++) {
+		if (duplicated[(size_t)other / MARK_BITS] == 0)
+			other |= (int)MARK_BITS - 1; /* none of this word */
+		else if (other != fd && marked(duplicated, other) && cookie(other) == own)
 			return other;
 	}
 	return -1;

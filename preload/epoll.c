@@ -15,6 +15,12 @@
 
 static fd_marks registered, epolls;
 
+void epoll_duplicated(int from, int to)
+{
+	if (marked(epolls, from))
+		mark(epolls, to);
+}
+
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	if (op == EPOLL_CTL_ADD) {

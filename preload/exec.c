@@ -11,9 +11,12 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+#include <wordexp.h>
 
 extern char **environ WEAK;
 
@@ -146,16 +149,17 @@ static void write_environment(const struct plan *plan, char *const *env, char **
 	char new_preload[(plan).preload_size];                                                    \
 	write_environment(&(plan), (env), new_env, new_preload)
 
-/* The file that execvp would start, in found; false: leave the error to execvp. */
-static bool search_path(const char *file, char *const *env, char *found, size_t size)
+/* The file that execvp would start, in found: 0, -ENOENT or -EACCES. */
+static long search_path(const char *file, char *const *env, char *found, size_t size)
 {
 	size_t length = strlen(file);
+	long r = -ENOENT;
 	if (length == 0 || length >= size)
-		return false;
+		return r;
 	for (const char *s = file; *s; s++) {
 		if (*s == '/') {
 			memcpy(found, file, length + 1);
-			return true;
+			return 0;
 		}
 	}
 	const char *path = "/bin:/usr/bin";
@@ -174,11 +178,14 @@ static bool search_path(const char *file, char *const *env, char *found, size_t 
 			if (n)
 				found[n] = '/';
 			memcpy(found + n + (n != 0), file, length + 1);
-			if (SYS(SYS_faccessat, AT_FDCWD, found, X_OK) == 0)
-				return true;
+			long access = SYS(SYS_faccessat, AT_FDCWD, found, X_OK);
+			if (access == 0)
+				return 0;
+			if (access == -EACCES)
+				r = access;
 		}
 		if (!path[n])
-			return false;
+			return r;
 		path += n + 1;
 	}
 }
@@ -219,9 +226,9 @@ EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 	struct plan plan;
 	__typeof__(&execvpe) real = NEXT(execvpe);
 	/* execvp searches the caller's own PATH, not the new environment's. */
-	if (!real || !search_path(file, environ, found, sizeof found))
-		return finish(-ENOENT);
-	long r = inspect(AT_FDCWD, found, 0, plan.library);
+	long r = real ? search_path(file, environ, found, sizeof found) : -ENOSYS;
+	if (r == 0)
+		r = inspect(AT_FDCWD, found, 0, plan.library);
 	if (r < 0)
 		return finish(r);
 	NEW_ENVIRONMENT(plan, env);
@@ -295,11 +302,54 @@ EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 	__typeof__(&posix_spawnp) real = NEXT(posix_spawnp);
 	if (!real)
 		return ENOSYS;
-	if (!search_path(file, environ, found, sizeof found))
-		return ENOENT;
-	long r = inspect(AT_FDCWD, found, 0, plan.library);
+	long r = search_path(file, environ, found, sizeof found);
+	if (r == 0)
+		r = inspect(AT_FDCWD, found, 0, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
 	return real(pid, file, actions, attributes, argv, new_env);
+}
+
+/*
+ * system, popen and wordexp start /bin/sh inside libc, with the program's environment
+ * as it is now: where the program has wiped that, it gets back what the child needs.
+ */
+static void keep_environment(void)
+{
+	struct plan plan;
+	const char *setting = control_setting();
+	bool has_control = false, has_preload = false;
+	for (char **env = environ; env && *env; env++) {
+		has_control |= has_name(*env, control_name, sizeof control_name - 1);
+		has_preload |= has_name(*env, preload_name, sizeof preload_name - 1);
+	}
+	__typeof__(&setenv) real = NEXT(setenv);
+	if ((has_control && has_preload) || !setting || !real ||
+	    inspect(AT_FDCWD, "/bin/sh", 0, plan.library) < 0)
+		return;
+	real(TW_ENV, setting + sizeof control_name - 1, 1);
+	if (!has_preload)
+		real("LD_PRELOAD", plan.library, 1);
+}
+
+EXPORT int system(const char *command)
+{
+	__typeof__(&system) real = NEXT(system);
+	keep_environment();
+	return real ? real(command) : finish(-ENOSYS);
+}
+
+EXPORT FILE *popen(const char *command, const char *mode)
+{
+	__typeof__(&popen) real = NEXT(popen);
+	keep_environment();
+	return real ? real(command, mode) : NULL;
+}
+
+EXPORT int wordexp(const char *restrict words, wordexp_t *restrict result, int flags)
+{
+	__typeof__(&wordexp) real = NEXT(wordexp);
+	keep_environment();
+	return real ? real(words, result, flags) : WRDE_NOSPACE;
 }

@@ -79,6 +79,9 @@ EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_
 		return real ? real(fd, level, option, value, len)
 		            : finish(SYS(SYS_setsockopt, fd, level, option, value, len));
 	}
+	/* Its completions would come on the upstream, where nobody waits for them. */
+	if (level == SOL_SOCKET && option == SO_ZEROCOPY)
+		return finish(-EOPNOTSUPP);
 	if (stays_on_channel(level, option))
 		return finish(SYS(SYS_setsockopt, fd, level, option, value, len));
 	long upstream = channel_borrow(&channel, TW_UPSTREAM);
@@ -87,4 +90,19 @@ EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_
 	long r = SYS(SYS_setsockopt, upstream, level, option, value, len);
 	SYS(SYS_close, upstream);
 	return finish(r);
+}
+
+/* What 32-bit programs with a 64-bit time_t import. */
+EXPORT int __getsockopt64(int fd, int level, int option, void *restrict value,
+                          socklen_t *restrict len);
+EXPORT int __setsockopt64(int fd, int level, int option, const void *value, socklen_t len);
+
+int __getsockopt64(int fd, int level, int option, void *restrict value, socklen_t *restrict len)
+{
+	return getsockopt(fd, level, option, value, len);
+}
+
+int __setsockopt64(int fd, int level, int option, const void *value, socklen_t len)
+{
+	return setsockopt(fd, level, option, value, len);
 }

@@ -13,9 +13,12 @@
 static long send_ruled(int fd, const struct sockaddr *addr, socklen_t len, int flags,
                        union address *native, socklen_t *native_len)
 {
+	struct channel channel;
 	struct tw_addr to;
 	if (flags & MSG_FASTOPEN)
 		return connect_ruled(fd, addr, len, native, native_len);
+	if (socket_kind(fd, &channel) == SOCKET_CHANNEL)
+		return 0; /* TCP ignores it, AF_UNIX would say EISCONN */
 	if (!address_read(addr, len, &to) || !address_synthetic(&to)) {
 		*native_len = (socklen_t)sizeof *native + 1; /* as it was */
 		return CALL_NATIVE;
@@ -121,3 +124,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 	}
 	return (int)count;
 }
+
+/* What 32-bit programs with a 64-bit time_t import. */
+EXPORT ssize_t __sendmsg64(int fd, const struct msghdr *message, int flags) ALIAS(sendmsg);
+EXPORT int __sendmmsg64(int fd, struct mmsghdr *messages, unsigned count, int flags) ALIAS(sendmmsg);

@@ -37,11 +37,12 @@
 
 /* Every function that a hook passes calls on to. */
 #define NEXT_FUNCTIONS(X)                                                                         \
-	X(connect) X(sendto) X(sendmsg) X(sendmmsg) X(recv) X(getpeername) X(getsockname)         \
+	X(connect) X(sendto) X(sendmsg) X(sendmmsg) X(getpeername) X(getsockname)         \
 	X(getsockopt) X(setsockopt) X(epoll_ctl) X(getaddrinfo) X(freeaddrinfo) X(getnameinfo)    \
 	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
-	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl)
+	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)       \
+	X(system) X(popen) X(wordexp)
 
 enum next_function {
 #define X(name) NEXT_##name,
@@ -208,6 +209,9 @@ struct epoll_places {
 		uint64_t data;
 	} at[MAX_EPOLLS];
 };
+
+/* Notes that to is a duplicate of from, which may be an epoll set. */
+void epoll_duplicated(int from, int to);
 
 /* Takes fd out of every epoll set that it was seen to enter, into *places. */
 long epoll_leave(int fd, struct epoll_places *places);

@@ -4,6 +4,7 @@
  */
 #include "shim.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -38,6 +39,19 @@ EXPORT long syscall(long number, ...)
 		                  (socklen_t)a[4]);
 	case SYS_epoll_ctl:
 		return epoll_ctl((int)a[0], (int)a[1], (int)a[2], (struct epoll_event *)a[3]);
+	case SYS_dup:
+		return dup((int)a[0]);
+#ifdef SYS_dup2
+	case SYS_dup2:
+		return dup2((int)a[0], (int)a[1]);
+#endif
+	case SYS_dup3:
+		return dup3((int)a[0], (int)a[1], (int)a[2]);
+	case SYS_fcntl:
+#ifdef SYS_fcntl64
+	case SYS_fcntl64:
+#endif
+		return fcntl((int)a[0], (int)a[1], a[2]);
 	case SYS_execve:
 		return execve((const char *)a[0], (char *const *)a[1], (char *const *)a[2]);
 	case SYS_execveat:

@@ -2,9 +2,8 @@
  * The control protocol: what the shim and the worker say to each other.
  *
  * One connection to the worker's SOCK_SEQPACKET socket carries one request and
- * its reply, and is closed again. A connect goes on for two more messages:
- * TW_TAKEN from the shim when the channel stands in the socket's place, and,
- * for a blocking connect, the verdict from the worker.
+ * its reply, and is closed again. A connect goes on for one more message:
+ * TW_TAKEN from the shim, when the channel stands in the socket's place.
  *
  * Both ends run on one machine, so numbers are in its byte order. The layout is
  * the same for 32-bit and 64-bit programs; proxy/wire.go mirrors it and
@@ -25,7 +24,7 @@
 enum tw_op {
 	TW_HELLO = 1,    /* a process has begun; no reply */
 	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket */
-	TW_TAKEN = 3,    /* the channel is in place: go; no reply unless TW_WAIT */
+	TW_TAKEN = 3,    /* the channel is in place: go; no reply */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
 	TW_UPSTREAM = 6, /* lend the upstream for one call */
@@ -35,13 +34,12 @@ enum tw_op {
 };
 
 enum tw_flag {
-	TW_WAIT = 1 << 0,       /* TAKEN, VERDICT: answer when setup has ended */
-	TW_CONSUME = 1 << 1,    /* VERDICT: connect() asks; see TW_ANSWER_ISCONN */
-	TW_NO_NEW_PRIVS = 1 << 2, /* EXEC: set-user-ID bits will be ignored */
-	TW_STDERR = 1 << 3,     /* HELLO: the descriptor sent is for sentences */
-	TW_VERBOSE = 1 << 4,    /* HELLO: a line for every connection */
-	TW_QUIET = 1 << 5,      /* HELLO: no sentences */
-	TW_DATAGRAM = 1 << 6,   /* NAMES: looked up for UDP; remember, change nothing */
+	TW_CONSUME = 1 << 0,      /* VERDICT: connect() asks; see TW_ANSWER_ISCONN */
+	TW_NO_NEW_PRIVS = 1 << 1, /* EXEC: set-user-ID bits will be ignored */
+	TW_STDERR = 1 << 2,       /* HELLO: the descriptor sent is for sentences */
+	TW_VERBOSE = 1 << 3,      /* HELLO: a line for every connection */
+	TW_QUIET = 1 << 4,        /* HELLO: no sentences */
+	TW_DATAGRAM = 1 << 5,     /* NAMES: looked up for UDP; remember, change nothing */
 };
 
 enum tw_answer {

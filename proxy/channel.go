@@ -31,6 +31,7 @@ type channel struct {
 	auth    *clientAuth
 	taken   chan struct{} // closed when up is set, or never will be
 	done    chan struct{} // closed when setup has ended
+	ended   chan struct{} // closed when nothing uses up any more
 
 	mu      sync.Mutex
 	state   state
@@ -54,6 +55,7 @@ const keepFailed = 30 * time.Second
 func (ch *channel) run() {
 	if err := ch.guard(ch.setup); err != nil {
 		ch.fail(err)
+		close(ch.ended)
 		ch.session.channelClosed()
 		return
 	}
@@ -63,6 +65,7 @@ func (ch *channel) run() {
 		defer ch.worker.forget(ch.id)
 		defer ch.up.Close()
 		defer ch.pair.close()
+		defer close(ch.ended)
 		if f := ch.guard(ch.carry); f != nil {
 			ch.report("broken", f)
 		}
@@ -92,22 +95,26 @@ func (ch *channel) setup() *Failure {
 	deadline, _ := ctx.Deadline()
 	ch.up.SetDeadline(deadline)
 
-	// Until setup has ended nothing else reads W.
-	watched := make(chan struct{})
+	// Until setup has ended nothing else reads W. A program that shuts even one side of
+	// a connecting socket ends it, as with TCP.
+	left := make(chan bool, 1)
 	go func() {
-		defer close(watched)
-		ch.pair.gone()
-		if ch.pair.hungUp() {
+		ch.pair.w.whenReadable(leaving)
+		gone := ch.pair.leaving()
+		if gone {
 			cancel()
 			ch.up.SetDeadline(past)
 		}
+		left <- gone
 	}()
 	failure := ch.dial(ctx)
 	if failure == nil {
 		failure, _ = ch.handshake()
 	}
 	ch.pair.w.SetReadDeadline(past)
-	<-watched
+	if <-left {
+		return errLeft
+	}
 	if failure != nil {
 		return failure
 	}
@@ -115,6 +122,9 @@ func (ch *channel) setup() *Failure {
 	ch.up.SetDeadline(time.Time{})
 	return ch.accept()
 }
+
+// errLeft is the end of a setup that the program gave up.
+var errLeft = failf(unix.ECONNRESET, "the program gave up")
 
 func (ch *channel) accept() *Failure {
 	ch.mu.Lock()
@@ -214,10 +224,10 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 
 // fail ends a setup: the sentence first, then the program's errno.
 func (ch *channel) fail(f *Failure) {
-	gone := ch.pair.hungUp()
-	if !gone {
+	if f != errLeft {
 		ch.report("failed", f)
 	}
+	gone := ch.pair.hungUp()
 	ch.mu.Lock()
 	ch.state, ch.failure = failed, f
 	ch.mu.Unlock()
@@ -302,6 +312,10 @@ func (ch *channel) upload() error {
 	for {
 		buf, n, err := ch.pair.read()
 		if err == io.EOF {
+			if ch.pair.hungUp() && ch.up.abortive() {
+				ch.up.Close()
+				return nil
+			}
 			ch.tls.CloseWrite()
 			ch.pair.ended()
 			ch.pair.gone()

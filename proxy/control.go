@@ -340,10 +340,6 @@ func (c *caller) begin(ch *channel, end, fd int) {
 	}
 	close(ch.taken)
 	go ch.run()
-	if taken.flags&flagWait != 0 {
-		<-ch.done
-		c.send(ch.verdict(true), -1)
-	}
 }
 
 func (c *caller) verdict(s *session, req request) {
@@ -352,23 +348,7 @@ func (c *caller) verdict(s *session, req request) {
 		c.send(reply{answer: answerGone}, -1)
 		return
 	}
-	if req.flags&flagWait != 0 {
-		<-ch.done
-	}
-	r := ch.verdict(req.flags&flagConsume != 0)
-	c.send(r, -1)
-	if r.answer != answerPending || req.flags&flagConsume == 0 {
-		return
-	}
-	// A blocking connect asks again, to wait.
-	again, stray, err := c.receive()
-	if stray >= 0 {
-		unix.Close(stray)
-	}
-	if err == nil && again.op == opVerdict && again.channel == req.channel {
-		<-ch.done
-		c.send(ch.verdict(true), -1)
-	}
+	c.send(ch.verdict(req.flags&flagConsume != 0), -1)
 }
 
 // lend passes the upstream: for one call, or for good and disconnected.
@@ -379,28 +359,28 @@ func (c *caller) lend(s *session, req request) {
 		return
 	}
 	<-ch.taken
-	if ch.up == nil {
+	fd := -1
+	if ch.up != nil {
+		ch.up.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+	}
+	if fd < 0 {
 		c.send(reply{answer: answerGone}, -1)
 		return
 	}
+	defer unix.Close(fd)
 	if req.op == opRestart {
+		// Nothing of the old connection may come upon the new one.
 		ch.pair.close()
-		<-ch.done
-		if ch.up.disconnect() != nil {
+		ch.up.SetDeadline(past)
+		<-ch.ended
+		ch.up.Close()
+		c.worker.forget(ch.id)
+		if disconnect(fd) != nil {
 			c.send(reply{answer: answerGone}, -1)
 			return
 		}
-		defer ch.up.Close()
-		defer c.worker.forget(ch.id)
 	}
-	sent := false
-	ch.up.control(func(fd int) {
-		sent = true
-		c.send(reply{answer: answerFD}, fd)
-	})
-	if !sent {
-		c.send(reply{answer: answerGone}, -1)
-	}
+	c.send(reply{answer: answerFD}, fd)
 }
 
 // unconnected reports whether a TCP socket is neither connected nor listening.

@@ -52,6 +52,12 @@ func (w *Worker) identify(s *session, p *policy, addr sockAddr) (target, *Failur
 		t.decision = p.rules.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.port})
 		return t, nil
 	}
+	if ip.IsUnspecified() {
+		// connect(2) to "any" is to this host (ip_route_connect, tcp_v6_connect).
+		if ip = netip.IPv6Loopback(); addr.real().Is4() {
+			ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+	}
 	candidates := slices.Clone(s.names.shownAs(ip))
 	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.port))
 	if failure != nil {

@@ -123,7 +123,11 @@ func (pr *pair) accept() error {
 	if e := pr.w.control(func(fd int) {
 		// From here MSG_PEEK reads from behind the reset byte, and the kernel moves
 		// the offset along (socket(7), SO_PEEK_OFF).
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 1)
+		// An urgent byte (MSG_OOB) would keep a place of its own in the queue; TLS has
+		// nothing like it, so it comes in line.
+		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err == nil {
+			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 1)
+		}
 	}); e != nil {
 		return e
 	}
@@ -268,21 +272,31 @@ func (pr *pair) gone() {
 }
 
 // hungUp reports whether the program has closed every copy of its descriptor.
-func (pr *pair) hungUp() bool {
-	gone := true
-	pr.w.control(func(fd int) { gone = hungUp(fd) })
-	return gone
+func (pr *pair) hungUp() bool { return pr.is(hungUp) }
+
+// leaving reports whether the program has closed, or shut one side.
+func (pr *pair) leaving() bool { return pr.is(leaving) }
+
+func (pr *pair) is(f func(fd int) bool) bool {
+	yes := true // of one that we have closed
+	pr.w.control(func(fd int) { yes = f(fd) })
+	return yes
 }
 
 // hungUp tells a program that closed from one that only shut its sending side.
-func hungUp(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd)}}
+func hungUp(fd int) bool { return polled(fd, 0) }
+
+func leaving(fd int) bool { return polled(fd, unix.POLLRDHUP) }
+
+// polled reports whether poll(2) has one of events to tell, or an end.
+func polled(fd int, events int16) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
 	for {
-		_, err := unix.Poll(p, 0)
+		n, err := unix.Poll(p, 0)
 		if err == unix.EINTR {
 			continue
 		}
-		return err != nil || p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+		return n > 0 || err != nil
 	}
 }
 

@@ -133,8 +133,4 @@ func (s *session) end() {
 }
 
 // readable reports whether a read would not wait.
-func readable(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return n > 0 || (err != nil && err != unix.EINTR)
-}
+func readable(fd int) bool { return polled(fd, unix.POLLIN) }

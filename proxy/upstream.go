@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -83,21 +82,36 @@ func (u *upstream) connect(to sockAddr) error {
 	return err
 }
 
-// disconnect undoes a connect that failed, so that another can follow (connect(2),
-// AF_UNSPEC).
+// disconnect undoes a connect, so that another can follow (connect(2), AF_UNSPEC).
 func (u *upstream) disconnect() error {
-	var errno syscall.Errno
-	e := u.control(func(fd int) {
-		var sa unix.RawSockaddr // family 0 is AF_UNSPEC
-		_, _, errno = unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
-	})
-	if e != nil {
+	var err error
+	if e := u.control(func(fd int) { err = disconnect(fd) }); e != nil {
 		return e
 	}
+	return err
+}
+
+func disconnect(fd int) error {
+	var sa unix.RawSockaddr // family 0 is AF_UNSPEC
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
 	if errno != 0 {
 		return errno
 	}
 	return nil
+}
+
+// abortive reports whether the program wants a close to be a reset (SO_LINGER with no
+// time, socket(7)).
+func (u *upstream) abortive() bool {
+	abort := false
+	u.control(func(fd int) {
+		var l unix.Linger
+		size := uint32(unsafe.Sizeof(l))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
+			uintptr(unsafe.Pointer(&l)), uintptr(unsafe.Pointer(&size)), 0)
+		abort = errno == 0 && l.Onoff != 0 && l.Linger == 0
+	})
+	return abort
 }
 
 // await waits, holding no buffer, until ciphertext is there.

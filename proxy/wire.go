@@ -38,8 +38,7 @@ const (
 )
 
 const (
-	flagWait uint16 = 1 << iota
-	flagConsume
+	flagConsume uint16 = 1 << iota
 	flagNoNewPrivs
 	flagStderr
 	flagVerbose

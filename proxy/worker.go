@@ -198,7 +198,7 @@ func (w *Worker) hurryOrphans(s *session) {
 // channel its upstream, and runs or abandons it.
 func (w *Worker) newChannel(s *session, p *policy, t target, peer sockAddr, pid int32) (ch *channel, end int, err error) {
 	ch = &channel{worker: w, session: s, target: t, trust: p.trust[t.decision.Rule], pid: pid,
-		taken: make(chan struct{}), done: make(chan struct{})}
+		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	var id [8]byte
 	rand.Read(id[:])
 	ch.id = binary.NativeEndian.Uint64(id[:])

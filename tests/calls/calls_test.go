@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,7 +55,7 @@ const i386Loader = "/lib/ld-linux.so.2"
 // families are the programs. Each is one file of C.
 var families = []string{
 	"connect", "pending", "epoll", "inherit", "fastopen", "options", "addresses", "stream",
-	"exec", "hygiene",
+	"exec", "hygiene", "names", "lost", "early",
 }
 
 var shared *bench
@@ -203,8 +204,18 @@ func (b *bench) makeHelpers() error {
 func (b *bench) compile(v variant, family string) (*program, error) {
 	p := &program{family: family, variant: v, path: filepath.Join(b.dir, v.name, family)}
 	source := filepath.Join(root(), "tests", "calls", "programs", family+".c")
-	args := append(slices.Clone(v.cc[1:]), "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", p.path, source)
-	if err := command(v.cc[0], args...); err != nil {
+	args := append(slices.Clone(v.cc[1:]), "-O2", "-Wall", "-Wextra", "-Werror", "-pthread")
+	libraries := filepath.Join(root(), "tests", "calls", "programs", "lib"+family+".c")
+	if _, err := os.Stat(libraries); err == nil {
+		dir := filepath.Dir(p.path)
+		library := filepath.Join(dir, "lib"+family+".so")
+		if err := command(v.cc[0], append(slices.Clone(args), "-shared", "-fPIC", "-o", library, libraries)...); err != nil {
+			return nil, err
+		}
+		source = library
+		args = append(args, "-Wl,-rpath,"+dir, filepath.Join(root(), "tests", "calls", "programs", family+".c"))
+	}
+	if err := command(v.cc[0], append(args, "-o", p.path, source)...); err != nil {
 		return nil, err
 	}
 	out, err := exec.Command(p.path, "--list").Output()
@@ -244,31 +255,94 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// A program runs alone, wrapped, or with the library and without a worker.
+const (
+	alone    = "alone"
+	wrapped  = "wrapped"
+	unset    = "unset"    // TLSWRAP_CONTROL is not there
+	nowhere  = "nowhere"  // it leads to nobody
+	stranger = "stranger" // it leads to another user's socket
+)
+
+// modes are the ways to run a test.
+func (test listed) modes() []string {
+	switch test.where[0] {
+	case "both":
+		return []string{alone, wrapped}
+	case "wrapped":
+		return []string{wrapped}
+	case "lost":
+		return []string{unset, nowhere, stranger}
+	}
+	return nil
+}
+
 func (p *program) run(t *testing.T) {
 	for _, test := range p.tests {
-		once := slices.Contains(test.where, "once")
-		if slices.Contains(test.where, "helper") || once && p.variant.name != variants[0].name {
+		if slices.Contains(test.where, "once") && p.variant.name != variants[0].name {
 			continue
 		}
-		if slices.Contains(test.where, "both") {
-			t.Run(test.name+"/alone", func(t *testing.T) {
+		for _, mode := range test.modes() {
+			t.Run(test.name+"/"+mode, func(t *testing.T) {
 				t.Parallel()
-				runProgram(t, p, test.name, false)
+				runProgram(t, p, test.name, mode)
 			})
 		}
-		t.Run(test.name+"/wrapped", func(t *testing.T) {
-			t.Parallel()
-			runProgram(t, p, test.name, true)
-		})
 	}
 }
 
+// hosts is the /etc/hosts of the program names.
+func hosts() string {
+	b := &strings.Builder{}
+	fmt.Fprintln(b, "127.0.0.1 localhost\n127.0.0.2 covered.test COVERED.Test\n::1 six.test\n127.0.0.3 plain.test\n127.0.0.2 twin.test")
+	for i := range 40 {
+		fmt.Fprintf(b, "127.0.1.%d many.test\n", i+1)
+	}
+	return b.String()
+}
+
+// environment is what makes the mode.
+func (p *program) environment(t *testing.T, mode string) []string {
+	library := shared.library
+	if p.variant.is32() {
+		library = filepath.Join(shared.dir, "EM_386", "libtlswrap.so")
+	}
+	env := []string{"LD_PRELOAD=" + library}
+	token := strings.Repeat("0", 32)
+	switch mode {
+	case unset:
+		return env
+	case nowhere:
+		return append(env, "TLSWRAP_CONTROL=1:0:"+token+":@tlswrap-nobody")
+	case stranger:
+		name := fmt.Sprintf("@tlswrap-test-%d-%p", os.Getpid(), t)
+		l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: name, Net: "unixpacket"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		const other = 54321 // no user of ours
+		return append(env, fmt.Sprintf("TLSWRAP_CONTROL=1:%d:%s:%s", other, token, name))
+	}
+	return nil
+}
+
 // runProgram runs one test of a program against servers of its own.
-func runProgram(t *testing.T, p *program, test string, wrapped bool) {
-	servers := newServers(t, shared.trust, wrapped)
+func runProgram(t *testing.T, p *program, test, mode string) {
+	servers := newServers(t, shared.trust, mode == wrapped)
 	argv := []string{p.path, test}
-	if wrapped {
+	if p.family == "names" {
+		servers.hosts = []string{"covered.test", "six.test", "many.test"}
+	}
+	if mode == wrapped {
 		argv = append(servers.tlswrapArgs(), argv...)
+	}
+	if p.family == "names" {
+		file := filepath.Join(t.TempDir(), "hosts")
+		if err := os.WriteFile(file, []byte(hosts()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		argv = append([]string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, file}, argv...)
 	}
 	ours, theirs := socketPair(t)
 	defer theirs.Close()
@@ -278,6 +352,7 @@ func runProgram(t *testing.T, p *program, test string, wrapped bool) {
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(servers.environ(), "PATH="+os.Getenv("PATH"), "HOME="+cmd.Dir,
 		"HELPERS="+shared.dir+"/"+p.variant.name)
+	cmd.Env = append(cmd.Env, p.environment(t, mode)...)
 	inherited, held := pipe(t)
 	defer inherited.Close()
 	defer held.Close()

@@ -31,7 +31,7 @@ type trust struct {
 
 func newTrust(dir string) (*trust, error) {
 	leaf := testkit.Leaf{
-		Names: []string{"localhost", "covered.test", "many.test"},
+		Names: []string{"localhost", "covered.test", "six.test", "many.test"},
 		IPs:   []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()},
 	}
 	tr := &trust{caFile: filepath.Join(dir, "ca.pem")}
@@ -71,6 +71,7 @@ type servers struct {
 	release chan bool // closed after one value: whether PENDING goes on well
 	filler  net.Conn  // fills PENDING's backlog, where it is plaintext
 
+	hosts     []string // that the rules name
 	inherited *os.File // the other end of what the program inherited
 
 	mu   sync.Mutex
@@ -103,6 +104,7 @@ func newServers(t *testing.T, tr *trust, wrapped bool) *servers {
 	s := &servers{
 		t: t, trust: tr, wrapped: wrapped,
 		all: make(map[string]*server), stopped: make(chan struct{}), release: make(chan bool, 1),
+		hosts: []string{"localhost"},
 	}
 	t.Cleanup(s.stop)
 	for name, handle := range map[string]func(net.Conn, *visit){
@@ -335,8 +337,10 @@ func (srv *server) count() int {
 func (s *servers) tlswrapArgs() []string {
 	args := []string{shared.tlswrap, "--ca", s.trust.caFile}
 	for _, srv := range s.all {
-		if srv.covered {
-			args = append(args, "--tls", fmt.Sprintf("localhost:%d", srv.port))
+		for _, host := range s.hosts {
+			if srv.covered {
+				args = append(args, "--tls", fmt.Sprintf("%s:%d", host, srv.port))
+			}
 		}
 	}
 	return args

@@ -27,7 +27,7 @@ func TestThreadsConnectAtOnce(t *testing.T) {
 
 func TestForkedProcessesConnectAtOnce(t *testing.T) {
 	s := serveTLS(t, "db.example.test", echo)
-	mustSayIntact(t, s.wrapped(), python, testFile(t, "fork_echo.py"), s.host, s.portString(), s.marker, "200")
+	mustSayIntact(t, s.wrapped(), python, testFile(t, "fork_echo.py"), s.host, s.portString(), s.marker, "500")
 }
 
 func TestHalfCloseIsNoEndOfTheConnection(t *testing.T) {

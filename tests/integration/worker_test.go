@@ -83,7 +83,7 @@ func TestWorkerStaysWhileAChildOfTheProgramLives(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The child outlives the program, waits for a word, and connects only then.
-	script := `(read -r word <"$1"; shift; exec "$@" >"$word" 2>&1) </dev/null >/dev/null 2>&1 &`
+	script := `(read -t 60 -r word <>"$1"; shift; exec "$@" >"$word" 2>&1) </dev/null >/dev/null 2>&1 &`
 	argv := append([]string{"bash", "-c", script, "bash", file}, quietCurl(s.url("/fixed"))...)
 	argv = append(append([]string{lab.tlswrap}, s.flags()...), argv...)
 	wrapped{bare: true}.run(t, append([]string{"sh", "-c", `exec "$@" 2>/dev/null`, "sh"}, argv...)...).must(t)

@@ -154,6 +154,29 @@ static void a_signal_interrupts(void)
 	goes_on_well(fd);
 }
 
+static void refused_after_an_interruption_is_told_by_connect(void)
+{
+	int fd = tcp();
+	tick(on_tick, 0, 30, 0);
+	FAILS(dial(fd, "PENDING"), EINTR);
+	tell("refuse");
+	wait_for(fd, POLLOUT);
+	FAILS(dial(fd, "PENDING"), bad_errno());
+	if (is_wrapped()) /* and it was not tried a second time */
+		EQUAL(atoi(ask("accepted PENDING")), 1);
+}
+
+static void connect_after_an_interruption_is_0_then_eisconn(void)
+{
+	int fd = tcp();
+	tick(on_tick, 0, 30, 0);
+	FAILS(dial(fd, "PENDING"), EINTR);
+	tell("release");
+	wait_for(fd, POLLOUT);
+	OK(dial(fd, "PENDING"));
+	FAILS(dial(fd, "PENDING"), EISCONN);
+}
+
 static void a_restarting_signal_does_not(void)
 {
 	int fd = tcp();
@@ -316,6 +339,10 @@ const struct test tests[] = {
 	{"refused_late_while_blocked", BOTH, refused_late_while_blocked},
 	{"send_timeout_is_einprogress", BOTH, send_timeout_is_einprogress},
 	{"a_signal_interrupts", BOTH, a_signal_interrupts},
+	{"refused_after_an_interruption_is_told_by_connect", BOTH,
+	 refused_after_an_interruption_is_told_by_connect},
+	{"connect_after_an_interruption_is_0_then_eisconn", BOTH,
+	 connect_after_an_interruption_is_0_then_eisconn},
 	{"a_restarting_signal_does_not", BOTH, a_restarting_signal_does_not},
 	{"a_restarting_signal_interrupts_with_a_timeout", BOTH,
 	 a_restarting_signal_interrupts_with_a_timeout},
