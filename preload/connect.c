@@ -75,6 +75,8 @@ static long finish_connect(int fd, const struct channel *channel, int late)
 		return 0;
 	if (reply.answer == TW_ANSWER_ISCONN)
 		return -EISCONN;
+	if (reply.answer == TW_ANSWER_PENDING) /* another thread has shut it down */
+		return -ECONNRESET;
 	return reply.answer == TW_ANSWER_ERROR ? told_error(fd, &reply) : -ENETDOWN;
 }
 
@@ -110,6 +112,7 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 			if (stand_in >= 0)
 				port_map_keep(stand_in);
 			stand_in = -1;
+			socket_connects(fd);
 			if (reply.count == 1) {
 				*native_len = address_write(&reply.addrs[0], native);
 				r = CALL_NATIVE;
@@ -121,6 +124,7 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 			r = socket_replace(fd, stand_in);
 			stand_in = -1;
 			if (r == 0) {
+				socket_connects(fd);
 				request_init(&request, TW_TAKEN);
 				r = control_send((int)control, &request, -1);
 			}
@@ -214,6 +218,7 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 		}
 	}
 	/* Not ours. */
+	socket_connects(fd);
 	*native_len = len;
 	if (addr && len >= 8)
 		__builtin_memcpy(native, addr, len);

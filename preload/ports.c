@@ -7,11 +7,11 @@
 #include <sys/mman.h>
 
 /* Mapped once and for all: a page that is shared with the worker, and read only. */
-static const uint8_t *_Atomic port_map;
+static const uint8_t *port_map;
 
 bool port_passes(uint16_t port)
 {
-	const uint8_t *map = port_map;
+	const uint8_t *map = __atomic_load_n(&port_map, __ATOMIC_ACQUIRE);
 	return map && !(__atomic_load_n(&map[port / 8], __ATOMIC_RELAXED) >> port % 8 & 1);
 }
 
@@ -23,8 +23,9 @@ void port_map_keep(int fd)
 	const long number = SYS_mmap;
 #endif
 	const uint8_t *none = NULL;
-	long at = port_map ? -EEXIST
-	                   : SYS(number, NULL, TW_PORT_MAP_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	long at = -EEXIST;
+	if (!__atomic_load_n(&port_map, __ATOMIC_RELAXED))
+		at = SYS(number, NULL, TW_PORT_MAP_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	SYS(SYS_close, fd);
 	if (at < 0 && at > -4096)
 		return;

@@ -42,7 +42,7 @@
 	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
 	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)       \
-	X(system) X(popen) X(wordexp)
+	X(socket) X(system) X(popen) X(wordexp)
 
 enum next_function {
 #define X(name) NEXT_##name,
@@ -174,7 +174,7 @@ long socket_poll(int fd, short events);
 /* Asks the worker for a descriptor of this channel (TW_RESTART, TW_UPSTREAM). */
 long channel_borrow(const struct channel *channel, enum tw_op op);
 
-/* ---- marks on descriptors: hints, set by hooks and never taken back ---- */
+/* ---- marks on descriptors: hints that hooks leave ---- */
 
 #define MARKED_FDS 65536 /* descriptors from here on count as marked */
 #define MARK_BITS (8 * sizeof(unsigned long))
@@ -187,10 +187,25 @@ static inline void mark(unsigned long *marks, int fd)
 		                  __ATOMIC_RELAXED);
 }
 
+static inline void unmark(unsigned long *marks, int fd)
+{
+	if (fd >= 0 && fd < MARKED_FDS)
+		__atomic_and_fetch(&marks[(size_t)fd / MARK_BITS],
+		                   ~(1ul << (size_t)fd % MARK_BITS), __ATOMIC_RELAXED);
+}
+
 static inline bool marked(const unsigned long *marks, int fd)
 {
 	return fd >= MARKED_FDS || (marks[(size_t)fd / MARK_BITS] >> (size_t)fd % MARK_BITS & 1);
 }
+
+/* ---- fork.c ---- */
+
+/* Notes that fd is, or is about to be, connected. */
+void socket_connects(int fd);
+
+/* In a forked child: gives it its own sockets for those that may yet be connected. */
+void sockets_separate(void);
 
 /* ---- dup.c ---- */
 

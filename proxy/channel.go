@@ -227,18 +227,15 @@ func (ch *channel) fail(f *Failure) {
 	if f != errLeft {
 		ch.report("failed", f)
 	}
-	gone := ch.pair.hungUp()
 	ch.mu.Lock()
 	ch.state, ch.failure = failed, f
 	ch.mu.Unlock()
 	ch.up.shutdown()
+	if ch.pair.hungUp() {
+		ch.up.Close() // nobody will connect it again
+	}
 	ch.pair.close()
 	close(ch.done)
-	if gone {
-		ch.up.Close()
-		ch.worker.forget(ch.id)
-		return
-	}
 	time.AfterFunc(keepFailed, func() {
 		ch.up.Close()
 		ch.worker.forget(ch.id)

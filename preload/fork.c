@@ -1,0 +1,81 @@
+/*
+ * A child that is forked between socket and connect shares the socket: once its parent
+ * has connected, what it writes there would go out past the worker. So the child gets a
+ * socket of its own in its place.
+ *
+ * socket marks what it makes, and connect takes the mark away: few are ever marked when
+ * a process forks. A socket that was bound is left alone: servers listen on it.
+ */
+#include "shim.h"
+
+#include <netinet/tcp.h>
+
+static fd_marks unconnected;
+
+EXPORT int socket(int domain, int type, int protocol)
+{
+	__typeof__(&socket) real = NEXT(socket);
+	int fd = real ? real(domain, type, protocol)
+	              : finish(SYS(SYS_socket, domain, type, protocol));
+	if (fd >= 0 && (domain == AF_INET || domain == AF_INET6))
+		mark(unconnected, fd);
+	return fd;
+}
+
+void socket_connects(int fd)
+{
+	unmark(unconnected, fd);
+}
+
+static const struct {
+	int level, option;
+} inherited[] = {
+	{SOL_SOCKET, SO_KEEPALIVE},     {SOL_SOCKET, SO_REUSEADDR},   {SOL_SOCKET, SO_REUSEPORT},
+	{SOL_SOCKET, SO_LINGER},        {SOL_SOCKET, SO_PRIORITY},    {SOL_SOCKET, SO_MARK},
+	{SOL_SOCKET, SO_BINDTODEVICE},  {IPPROTO_TCP, TCP_NODELAY},   {IPPROTO_TCP, TCP_KEEPIDLE},
+	{IPPROTO_TCP, TCP_KEEPINTVL},   {IPPROTO_TCP, TCP_KEEPCNT},   {IPPROTO_TCP, TCP_USER_TIMEOUT},
+	{IPPROTO_TCP, TCP_CONGESTION},  {IPPROTO_IP, IP_TOS},         {IPPROTO_IP, IP_TTL},
+	{IPPROTO_IPV6, IPV6_V6ONLY},    {IPPROTO_IPV6, IPV6_TCLASS},  {IPPROTO_IPV6, IPV6_UNICAST_HOPS},
+};
+
+/* Whether fd is a TCP socket that may yet be connected. */
+static bool is_shared(int fd)
+{
+	union address own;
+	struct tw_addr addr;
+	struct tcp_info info;
+	socklen_t own_len = sizeof own, info_len = sizeof info;
+	if (SYS(SYS_getsockname, fd, &own, &own_len) < 0 || !address_read(&own.any, own_len, &addr) ||
+	    SYS(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &info_len) < 0)
+		return false;
+	return info.tcpi_state == TCP_CLOSE && addr.port == 0;
+}
+
+static void separate(int fd)
+{
+	union address own;
+	socklen_t len = sizeof own;
+	SYS(SYS_getsockname, fd, &own, &len);
+	long fresh = SYS(SYS_socket, own.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fresh < 0) {
+		SYS(SYS_close, fd); /* closed is not shared */
+		return;
+	}
+	for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++) {
+		char value[32];
+		len = sizeof value;
+		if (SYS(SYS_getsockopt, fd, inherited[i].level, inherited[i].option, value, &len) == 0)
+			SYS(SYS_setsockopt, fresh, inherited[i].level, inherited[i].option, value, len);
+	}
+	socket_replace(fd, (int)fresh);
+}
+
+void sockets_separate(void)
+{
+	for (int fd = 0; fd < MARKED_FDS; fd++) {
+		if (unconnected[(size_t)fd / MARK_BITS] == 0)
+			fd |= (int)MARK_BITS - 1; /* none of this word */
+		else if (marked(unconnected, fd) && is_shared(fd))
+			separate(fd);
+	}
+}

@@ -1,0 +1,22 @@
+package main
+
+import "time"
+
+// effort is how much is measured.
+type effort struct {
+	rounds   int
+	download int64         // bytes
+	upload   int64         // bytes
+	requests time.Duration // whole seconds: wrk counts in them
+	connect  time.Duration // of connections one after the other
+	passed   int           // connections that no rule matches
+	startups int
+	idle     int // connections that are held
+}
+
+var (
+	thorough = effort{rounds: 5, download: 1e9, upload: 512e6, requests: 3 * time.Second,
+		connect: time.Second, passed: 3000, startups: 20, idle: 2000}
+	brief = effort{rounds: 2, download: 512e6, upload: 256e6, requests: time.Second,
+		connect: time.Second / 2, passed: 1000, startups: 5, idle: 500}
+)

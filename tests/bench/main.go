@@ -1,0 +1,91 @@
+// Command bench measures what tlswrap costs: the same work through tlswrap, in
+// plaintext, with the client's own OpenSSL where it has one, and through stunnel, all
+// against the same servers on this machine.
+//
+// Contenders take turns, round by round, and medians are compared: what else the
+// machine does meanwhile meets all of them. Where the machine is busy only the ratios
+// mean anything.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	// The servers' death signal comes when the thread that started them ends.
+	runtime.LockOSThread()
+	os.Exit(run(os.Args[1:]))
+}
+
+// run measures, prints, and returns the exit status: 1 where something could not be
+// measured. Targets that are not met change nothing: a benchmark is no test.
+func run(args []string) int {
+	e, only, status, done := parseFlags(args)
+	if done {
+		return status
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	l, err := newLab(ctx, e)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	defer l.close()
+	l.describe(os.Stdout)
+	results := make(results)
+	for _, w := range l.works() {
+		if only != "" && only != w.name {
+			continue
+		}
+		results[w.name] = w.run(ctx)
+		if ctx.Err() != nil {
+			fmt.Fprintln(os.Stderr, "bench: interrupted")
+			return 1
+		}
+		w.print(os.Stdout, results[w.name])
+	}
+	results.printTargets(os.Stdout)
+	if results.failed() {
+		return 1
+	}
+	return 0
+}
+
+// workNames are what -only takes, in the order that they are measured in.
+var workNames = []string{"download", "upload", "requests", "resumed", "full", "passed", "startup", "memory"}
+
+// parseFlags reads the command line; done is set where the command ends here, with
+// status.
+func parseFlags(args []string) (e effort, only string, status int, done bool) {
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	rounds := f.Int("n", 0, "measure `ROUNDS` rounds")
+	f.StringVar(&only, "only", "", "measure only `NAME`: "+strings.Join(workNames, ", "))
+	quick := f.Bool("quick", false, "measure less, for a rough picture in a minute")
+	switch err := f.Parse(args); {
+	case err == flag.ErrHelp:
+		return e, "", 0, true
+	case err != nil:
+		return e, "", 2, true
+	}
+	if f.NArg() > 0 || *rounds < 0 || (only != "" && !slices.Contains(workNames, only)) {
+		f.Usage()
+		return e, "", 2, true
+	}
+	e = thorough
+	if *quick {
+		e = brief
+	}
+	if *rounds > 0 {
+		e.rounds = *rounds
+	}
+	return e, only, 0, false
+}

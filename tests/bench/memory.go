@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func (l *lab) memory() work {
+	return work{
+		name:   "memory",
+		title:  fmt.Sprintf("resident memory for each of %d connections that idle after a request", l.effort.idle),
+		units:  []unit{{"KiB", 1}},
+		rounds: 1, // it varies little, and takes long to settle
+		contenders: []contender{
+			{byTLSWrap, l.idleTLSWrap},
+			{byStunnel, l.idleStunnel},
+		},
+	}
+}
+
+func (l *lab) idleTLSWrap() ([]float64, error) {
+	dir := l.path("control")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(dir, "socket")
+	serves := func() bool {
+		_, err := os.Stat(socket)
+		return err == nil
+	}
+	worker := append([]string{l.tlswrap(), "worker", "--socket", socket, "--log", "/dev/null"}, l.policy()...)
+	d, err := startDaemon(l.ctx, l.path("worker.out"), serves, worker...)
+	if err != nil {
+		return nil, err
+	}
+	defer d.stop()
+	return l.idle(d, func(count int) []string {
+		return append([]string{l.tlswrap(), "--worker", socket}, l.hold(l.ports.TLS, count)...)
+	})
+}
+
+func (l *lab) idleStunnel() ([]float64, error) {
+	var port int
+	if err := freePorts(&port); err != nil {
+		return nil, err
+	}
+	d, err := l.startStunnel("idle", tunnel{At: port, To: l.ports.TLS, Resume: true})
+	if err != nil {
+		return nil, err
+	}
+	defer d.stop()
+	return l.idle(d, func(count int) []string { return l.hold(port, count) })
+}
+
+// hold is the client that keeps connections.
+func (l *lab) hold(port, count int) []string {
+	return []string{l.connect, "hold", "localhost", strconv.Itoa(port), "/line", strconv.Itoa(count)}
+}
+
+// idle gives by how many KiB d grows for each connection that a client holds. What it
+// needs once, such as the system's roots, was needed before.
+func (l *lab) idle(d *daemon, client func(count int) []string) ([]float64, error) {
+	const first = 10
+	var before, after float64
+	if err := l.whileHeld(client(first), func() (err error) {
+		before, err = l.settledMemory(d)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if err := l.whileHeld(client(l.effort.idle), func() (err error) {
+		after, err = l.settledMemory(d)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return []float64{(after - before) / float64(l.effort.idle-first)}, nil
+}
+
+// whileHeld calls f while client holds its connections.
+func (l *lab) whileHeld(client []string, f func() error) error {
+	cmd := exec.CommandContext(l.ctx, client[0], client[1:]...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	giveUp := time.AfterFunc(commandTime, func() { cmd.Process.Kill() })
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	giveUp.Stop()
+	if err == nil && line == "held\n" {
+		err = f()
+	} else {
+		err = fmt.Errorf("the client holds no connections")
+	}
+	stdin.Close()
+	cmd.WaitDelay = time.Second
+	cmd.Wait()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return nil
+}
+
+// settledMemory is d's resident memory in KiB once it hardly changes any more.
+func (l *lab) settledMemory(d *daemon) (float64, error) {
+	const (
+		apart  = time.Second
+		most   = 20 * time.Second
+		little = 0.01
+	)
+	deadline := time.Now().Add(most)
+	last, err := residentMemory(d.cmd.Process.Pid)
+	for err == nil {
+		select {
+		case <-l.ctx.Done():
+			return 0, l.ctx.Err()
+		case <-time.After(apart):
+		}
+		var now float64
+		if now, err = residentMemory(d.cmd.Process.Pid); err != nil {
+			break
+		}
+		if math.Abs(now-last) < little*last || time.Now().After(deadline) {
+			return now, nil
+		}
+		last = now
+	}
+	return 0, err
+}
+
+// residentMemory is VmRSS in KiB (proc_pid_status(5)).
+func residentMemory(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	var kib float64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		return 0, fmt.Errorf("reading VmRSS of process %d: %w", pid, err)
+	}
+	return kib, nil
+}

@@ -1,0 +1,161 @@
+/*
+ * A client that does little but connect, in plaintext:
+ *
+ *   connect loop HOST PORT PATH SECONDS  connections with one request each, one after
+ *                                        the other: prints their number, the seconds,
+ *                                        and how many replies say "r", for resumed
+ *   connect time HOST PORT COUNT         connections without a request: prints the
+ *                                        median of what connect(2) took, in microseconds
+ *   connect hold HOST PORT PATH COUNT    COUNT connections at once, one request each:
+ *                                        prints "held" and keeps them until the end of
+ *                                        standard input
+ *
+ * It ends with status 1 where anything but a good reply comes back.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct sockaddr_in target;
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void look_up(const char *host, const char *port)
+{
+	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
+	int e = getaddrinfo(host, port, &hints, &found);
+	if (e)
+		errx(1, "%s: %s", host, gai_strerror(e));
+	memcpy(&target, found->ai_addr, sizeof target);
+	freeaddrinfo(found);
+}
+
+static int new_socket(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		err(1, "socket");
+	return fd;
+}
+
+static void connect_target(int fd)
+{
+	if (connect(fd, (struct sockaddr *)&target, sizeof target) < 0)
+		err(1, "connect");
+}
+
+/* One request on fd. Returns the first byte of the reply's body, which is a line. */
+static char request(int fd, const char *path, bool keep)
+{
+	char text[512];
+	int n = snprintf(text, sizeof text, "GET %s HTTP/1.%d\r\nHost: localhost\r\n\r\n", path, keep);
+	if (write(fd, text, (size_t)n) != n)
+		err(1, "write");
+	char reply[4096];
+	size_t have = 0;
+	for (;;) {
+		ssize_t got = read(fd, reply + have, sizeof reply - 1 - have);
+		if (got < 0)
+			err(1, "read");
+		have += (size_t)got;
+		reply[have] = '\0';
+		const char *body = strstr(reply, "\r\n\r\n");
+		bool whole = keep ? body && strchr(body + 4, '\n') : got == 0;
+		if (!whole && got > 0)
+			continue;
+		if (!whole || !body || strncmp(reply, "HTTP/1.1 200 ", 13) != 0)
+			errx(1, "no good reply: %.200s", reply);
+		return body[4];
+	}
+}
+
+static bool one_connection(const char *path)
+{
+	int fd = new_socket();
+	connect_target(fd);
+	char answer = request(fd, path, false);
+	close(fd);
+	return answer == 'r';
+}
+
+static void loop(const char *path, double seconds)
+{
+	one_connection(path); /* after which there is a session to resume */
+	long count = 0, resumed = 0;
+	double start = now(), end;
+	do {
+		resumed += one_connection(path);
+		count++;
+		end = now();
+	} while (end - start < seconds);
+	printf("%ld %f %ld\n", count, end - start, resumed);
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static void time_connects(size_t count)
+{
+	const struct linger reset = {1, 0}; /* leaves no TIME_WAIT behind */
+	double *took = calloc(count, sizeof *took);
+	if (!took)
+		err(1, "calloc");
+	for (size_t i = 0; i < count; i++) {
+		int fd = new_socket();
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+		double start = now();
+		connect_target(fd);
+		took[i] = now() - start;
+		close(fd);
+	}
+	qsort(took, count, sizeof *took, by_size);
+	printf("%f\n", took[count / 2] * 1e6);
+	free(took);
+}
+
+static void hold(const char *path, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int fd = new_socket();
+		connect_target(fd);
+		request(fd, path, true);
+	}
+	puts("held");
+	fflush(stdout);
+	char byte;
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 5)
+		errx(1, "usage: connect loop|time|hold HOST PORT ...");
+	look_up(argv[2], argv[3]);
+	if (strcmp(argv[1], "loop") == 0 && argc == 6)
+		loop(argv[4], atof(argv[5]));
+	else if (strcmp(argv[1], "time") == 0 && argc == 5)
+		time_connects(strtoul(argv[4], NULL, 10));
+	else if (strcmp(argv[1], "hold") == 0 && argc == 6)
+		hold(argv[4], strtoul(argv[5], NULL, 10));
+	else
+		errx(1, "connect %s: wrong arguments", argv[1]);
+	return 0;
+}
