@@ -74,7 +74,7 @@ demo:
 test:
 	@scripts/need $$(cat tests/*/packages.txt)
 	@$(MAKE) -s all cross build/ubsan/libtlswrap.so build/asan/libtlswrap.so
-	$(GO) test -race -timeout 18m ./...
+	$(GO) test -race -count=1 -timeout 18m ./...
 
 bench:
 	@scripts/need $$(cat tests/bench/packages.txt)

@@ -59,6 +59,11 @@ long socket_kind(int fd, struct channel *channel)
 	return SOCKET_CHANNEL;
 }
 
+bool channel_good(int fd)
+{
+	return socket_poll(fd, POLLOUT) == POLLOUT;
+}
+
 bool socket_nonblocking(int fd)
 {
 	long flags = SYS(SYS_fcntl, fd, F_GETFL);

@@ -40,11 +40,11 @@ static long wait_for_end(int fd)
 }
 
 /* What the worker says about a channel's setup to a connect. */
-static long ask_verdict(const struct channel *channel, struct tw_reply *reply)
+static long ask_verdict(const struct channel *channel, uint16_t flags, struct tw_reply *reply)
 {
 	struct tw_request request;
 	request_init(&request, TW_VERDICT);
-	request.flags = TW_CONSUME;
+	request.flags = flags;
 	request.channel = channel->id;
 	return control_ask(&request, -1, reply, NULL);
 }
@@ -58,26 +58,44 @@ static long told_error(int fd, const struct tw_reply *reply)
 	return reply->error > 0 ? -reply->error : -ENETDOWN;
 }
 
-/*
- * The end of a connect on a channel: 0 or -errno. late is for when the program's time is
- * over: the first connect says EINPROGRESS then, and others EALREADY.
- */
-static long finish_connect(int fd, const struct channel *channel, int late)
+/* The end of a connect that has waited: 0 or -errno. */
+static long finish_connect(int fd, const struct channel *channel, uint16_t flags)
 {
 	struct tw_reply reply;
-	long r = wait_for_end(fd);
-	if (r < 0)
-		return r == -EAGAIN ? -late : r;
-	r = ask_verdict(channel, &reply);
+	long r = ask_verdict(channel, TW_CONSUME | flags, &reply);
 	if (r < 0)
 		return r;
-	if (reply.answer == TW_ANSWER_GOOD)
-		return 0;
-	if (reply.answer == TW_ANSWER_ISCONN)
+	switch (reply.answer) {
+	case TW_ANSWER_GOOD:
+		/* If it has broken since, wait_for_end may have taken the reset off the socket,
+		 * and reading would find an end that looks like the server's. */
+		return socket_poll(fd, 0) == 0 ? 0 : -ECONNRESET;
+	case TW_ANSWER_ISCONN:
 		return -EISCONN;
-	if (reply.answer == TW_ANSWER_PENDING) /* another thread has shut it down */
+	case TW_ANSWER_PENDING: /* another thread has shut it down */
+	case TW_ANSWER_GONE:
 		return -ECONNRESET;
-	return reply.answer == TW_ANSWER_ERROR ? told_error(fd, &reply) : -ENETDOWN;
+	case TW_ANSWER_ERROR:
+		return told_error(fd, &reply);
+	default:
+		return -ENETDOWN;
+	}
+}
+
+/* The rest of the connect that has made fd a channel, and waits (TW_TAKEN, TW_CONSUME). */
+static long await_channel(int fd)
+{
+	struct channel channel;
+	struct tw_reply reply;
+	long r = wait_for_end(fd);
+	if (r == 0 && channel_good(fd))
+		return 0;
+	if (socket_kind(fd, &channel) != SOCKET_CHANNEL)
+		return -EBADF; /* another thread has closed it */
+	if (r == 0)
+		return finish_connect(fd, &channel, TW_UNTOLD);
+	ask_verdict(&channel, TW_UNTOLD, &reply);
+	return r == -EAGAIN ? -EINPROGRESS : r;
 }
 
 /*
@@ -126,6 +144,7 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 			if (r == 0) {
 				socket_connects(fd);
 				request_init(&request, TW_TAKEN);
+				request.flags = wait ? TW_CONSUME : 0;
 				r = control_send((int)control, &request, -1);
 			}
 			if (r == 0)
@@ -141,11 +160,8 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 	if (stand_in >= 0)
 		SYS(SYS_close, stand_in);
 	SYS(SYS_close, control);
-	struct channel channel;
-	if (r == -EINPROGRESS && wait && socket_kind(fd, &channel) != SOCKET_CHANNEL)
-		r = -EBADF; /* another thread has closed it */
 	signals_restore(&mask);
-	return r == -EINPROGRESS && wait ? finish_connect(fd, &channel, EINPROGRESS) : r;
+	return r == -EINPROGRESS && wait ? await_channel(fd) : r;
 }
 
 /* Gives fd a TCP socket again: the channel's own upstream, or a new one. */
@@ -163,12 +179,15 @@ static long channel_dissolve(int fd, const struct channel *channel)
 static long connect_again(int fd, const struct channel *channel)
 {
 	struct tw_reply reply;
-	long r = ask_verdict(channel, &reply);
+	long r = ask_verdict(channel, TW_CONSUME, &reply);
 	if (r < 0)
 		return r;
 	switch (reply.answer) {
 	case TW_ANSWER_PENDING:
-		return socket_nonblocking(fd) ? -EALREADY : finish_connect(fd, channel, EALREADY);
+		r = socket_nonblocking(fd) ? -EAGAIN : wait_for_end(fd);
+		if (r == 0)
+			r = finish_connect(fd, channel, 0);
+		return r == -EAGAIN ? -EALREADY : r;
 	case TW_ANSWER_GOOD:
 		return 0;
 	case TW_ANSWER_ISCONN:

@@ -180,10 +180,14 @@ long control_receive(int control, struct tw_reply *reply, int *got)
 	                     .msg_iovlen = 1,
 	                     .msg_control = with.space,
 	                     .msg_controllen = sizeof with.space};
+	/* An end is believed the second time: the worker may send and close between the
+	 * kernel's looks at the queue and at the end (__skb_wait_for_more_packets). */
 	long n;
-	do
+	int ends = 0;
+	do {
+		msg.msg_controllen = sizeof with.space;
 		n = SYS(SYS_recvmsg, control, &msg, MSG_CMSG_CLOEXEC);
-	while (n == -EINTR);
+	} while (n == -EINTR || (n == 0 && ends++ == 0));
 
 	int fd = -1;
 	if (n >= 0 && msg.msg_controllen >= CMSG_LEN(sizeof(int)) &&

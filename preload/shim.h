@@ -165,6 +165,12 @@ long socket_kind(int fd, struct channel *channel);
  */
 long socket_replace(int fd, int stand_in);
 
+/*
+ * Whether the setup of fd, a channel, has ended well and it has not broken since: until
+ * then it has no room, and a failure closes it. No may also mean that others use it.
+ */
+bool channel_good(int fd);
+
 /* Whether fd is in non-blocking mode. */
 bool socket_nonblocking(int fd);
 

@@ -34,12 +34,14 @@ enum tw_op {
 };
 
 enum tw_flag {
-	TW_CONSUME = 1 << 0,      /* VERDICT: connect() asks; see TW_ANSWER_ISCONN */
+	TW_CONSUME = 1 << 0,      /* VERDICT: connect() asks; see TW_ANSWER_ISCONN.
+	                             TAKEN: connect() waits, and reports a good end itself */
 	TW_NO_NEW_PRIVS = 1 << 1, /* EXEC: set-user-ID bits will be ignored */
 	TW_STDERR = 1 << 2,       /* HELLO: the descriptor sent is for sentences */
 	TW_VERBOSE = 1 << 3,      /* HELLO: a line for every connection */
 	TW_QUIET = 1 << 4,        /* HELLO: no sentences */
 	TW_DATAGRAM = 1 << 5,     /* NAMES: looked up for UDP; remember, change nothing */
+	TW_UNTOLD = 1 << 6,       /* VERDICT: it did not report it yet */
 };
 
 enum tw_answer {

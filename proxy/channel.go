@@ -95,33 +95,40 @@ func (ch *channel) setup() *Failure {
 	deadline, _ := ctx.Deadline()
 	ch.up.SetDeadline(deadline)
 
-	// Until setup has ended nothing else reads W. A program that shuts even one side of
-	// a connecting socket ends it, as with TCP.
-	left := make(chan bool, 1)
-	go func() {
+	// A program that shuts even one side of a connecting socket ends it, as with TCP.
+	// Most setups are over before it is worth while to wait for that.
+	watched := make(chan struct{})
+	watch := time.AfterFunc(watchAfter, func() {
+		defer close(watched)
 		ch.pair.w.whenReadable(leaving)
-		gone := ch.pair.leaving()
-		if gone {
+		if ch.pair.leaving() {
 			cancel()
 			ch.up.SetDeadline(past)
 		}
-		left <- gone
-	}()
+	})
 	failure := ch.dial(ctx)
 	if failure == nil {
 		failure, _ = ch.handshake()
 	}
-	ch.pair.w.SetReadDeadline(past)
-	if <-left {
+	if !watch.Stop() {
+		// Nothing else may read W from here on.
+		ch.pair.w.SetReadDeadline(past)
+		<-watched
+		ch.pair.w.SetReadDeadline(time.Time{})
+	}
+	if ch.pair.leaving() {
 		return errLeft
 	}
 	if failure != nil {
 		return failure
 	}
-	ch.pair.w.SetReadDeadline(time.Time{})
 	ch.up.SetDeadline(time.Time{})
 	return ch.accept()
 }
+
+// watchAfter is how long a setup goes on before it is watched whether the program gives
+// it up.
+const watchAfter = 20 * time.Millisecond
 
 // errLeft is the end of a setup that the program gave up.
 var errLeft = failf(unix.ECONNRESET, "the program gave up")
@@ -130,13 +137,11 @@ func (ch *channel) accept() *Failure {
 	ch.mu.Lock()
 	ch.state = good
 	ch.mu.Unlock()
-	err := ch.pair.accept()
-	close(ch.done)
-	if err != nil {
-		// Only the program can have done that, and it knows.
-		ch.worker.log.Debug("closed", "target", ch.target.String(), "error", err)
-		return nil
+	if err := ch.pair.accept(); err != nil {
+		ch.worker.log.Debug("left", "target", ch.target.String(), "error", err)
+		return errLeft
 	}
+	close(ch.done)
 	ch.reportGood()
 	return nil
 }
@@ -228,7 +233,7 @@ func (ch *channel) fail(f *Failure) {
 		ch.report("failed", f)
 	}
 	ch.mu.Lock()
-	ch.state, ch.failure = failed, f
+	ch.state, ch.failure, ch.told = failed, f, false
 	ch.mu.Unlock()
 	ch.up.shutdown()
 	if ch.pair.hungUp() {
@@ -240,6 +245,13 @@ func (ch *channel) fail(f *Failure) {
 		ch.up.Close()
 		ch.worker.forget(ch.id)
 	})
+}
+
+// setTold notes whether the program's connect reports, or has reported, a good end.
+func (ch *channel) setTold(told bool) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.told = told
 }
 
 // verdict answers a program that asks how setup ended. consume is set for connect,

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,43 +15,31 @@ import (
 // requestTime is how long a peer may take over each message.
 const requestTime = 10 * time.Second
 
-// Acceptors wait in accept4(2) itself, each on a thread of its own: a request is
-// answered without a turn through the network poller, which would double its time.
-// One that has accepted serves, and sees to it that another waits.
-const idleAcceptors = 2
-
-type acceptors struct {
-	worker   *Worker
-	listener int
-	idle     atomic.Int32
-	stopped  chan error // gets the error that ended accepting
-}
-
-func (a *acceptors) run() {
+// accept serves the callers of the control socket until it is closed, and returns why it
+// could not go on.
+func (w *Worker) accept(listener *socket) error {
 	for {
-		fd, _, err := unix.Accept4(a.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		var (
+			fd  int
+			err error
+		)
+		e := listener.whenReadable(func(own int) bool {
+			fd, _, err = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			return err != unix.EAGAIN
+		})
+		if e != nil {
+			return e
+		}
 		switch err {
 		case nil:
-			if a.idle.Add(-1) == 0 {
-				a.idle.Add(1)
-				go a.run()
-			}
-			a.worker.serve(fd)
-			if a.idle.Add(1) > idleAcceptors {
-				a.idle.Add(-1)
-				return
-			}
+			go w.serve(fd)
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			// The next connection that closes makes room. Callers wait in the backlog.
-			a.worker.log.Error("accept", "error", err.Error())
+			w.log.Error("accept", "error", err.Error())
 			time.Sleep(retryAccept)
 		default:
-			select {
-			case a.stopped <- err:
-			default:
-			}
-			return
+			return os.NewSyscallError("accept4", err)
 		}
 	}
 }
@@ -163,9 +150,19 @@ func (c *caller) receive() (request, int, error) {
 
 // read receives one message. It is there already, as a rule.
 func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
-	const how = unix.MSG_DONTWAIT | unix.MSG_CMSG_CLOEXEC
-	n, oobn, flags, _, err = unix.Recvmsg(c.fd, data, oob, how)
-	if err != unix.EAGAIN && err != unix.EINTR {
+	try := func(fd int) bool {
+		// A caller that sends and closes at once may do both after the kernel found the
+		// queue empty and before it looks for the end (__unix_dgram_recvmsg in
+		// net/unix/af_unix.c), so an end is believed the second time.
+		for range 2 {
+			n, oobn, flags, _, err = unix.Recvmsg(fd, data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+			if n > 0 || err != nil {
+				break
+			}
+		}
+		return err != unix.EAGAIN && err != unix.EINTR
+	}
+	if try(c.fd) {
 		return n, oobn, flags, err
 	}
 	if c.socket == nil {
@@ -175,11 +172,7 @@ func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
 		}
 	}
 	c.socket.SetReadDeadline(time.Now().Add(requestTime))
-	e := c.socket.whenReadable(func(fd int) bool {
-		n, oobn, flags, _, err = unix.Recvmsg(fd, data, oob, how)
-		return err != unix.EAGAIN && err != unix.EINTR
-	})
-	if e != nil {
+	if e := c.socket.whenReadable(try); e != nil {
 		err = e
 	}
 	return n, oobn, flags, err
@@ -297,7 +290,7 @@ func (c *caller) connect(s *session, req request, fd int) {
 	// A socket that is connected or listening cannot begin anything: the native call
 	// says so.
 	if t.decision.Action == rules.Pass || !unconnected(fd) {
-		unix.Close(fd)
+		defer unix.Close(fd)
 		w.reportPass(s, t, c.cred.Pid)
 		ports := w.ports.fd
 		if s.voice.verbose || w.log.Enabled(context.Background(), slog.LevelInfo) {
@@ -338,6 +331,7 @@ func (c *caller) begin(ch *channel, end, fd int) {
 		ch.abandon()
 		return
 	}
+	ch.setTold(taken.flags&flagConsume != 0)
 	close(ch.taken)
 	go ch.run()
 }
@@ -347,6 +341,9 @@ func (c *caller) verdict(s *session, req request) {
 	if ch == nil {
 		c.send(reply{answer: answerGone}, -1)
 		return
+	}
+	if req.flags&flagUntold != 0 {
+		ch.setTold(false)
 	}
 	c.send(ch.verdict(req.flags&flagConsume != 0), -1)
 }

@@ -4,9 +4,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,10 +62,6 @@ func newPair(name string) (pr *pair, p int, err error) {
 		return nil, -1, os.NewSyscallError("socketpair", err)
 	}
 	pr = &pair{}
-	if pr.w, err = newSocket(fds[1], "channel"); err != nil {
-		unix.Close(fds[0])
-		return nil, -1, err
-	}
 	if err = os.NewSyscallError("bind", unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name})); err == nil {
 		pr.junk, err = fill(fds[0])
 	}
@@ -71,8 +69,13 @@ func newPair(name string) (pr *pair, p int, err error) {
 		err = os.NewSyscallError("fcntl", unix.SetNonblock(fds[0], false))
 	}
 	if err != nil {
+		unix.Close(fds[1])
+	} else {
+		// Only now: the network poller would be woken by every piece of junk.
+		pr.w, err = newSocket(fds[1], "channel")
+	}
+	if err != nil {
 		unix.Close(fds[0])
-		pr.close()
 		return nil, -1, err
 	}
 	return pr, fds[0], nil
@@ -107,20 +110,11 @@ func fill(p int) (int, error) {
 
 // accept makes P writable: setup has ended well.
 func (pr *pair) accept() error {
-	buf := getBuffer()
-	defer putBuffer(buf)
-	for pr.junk > 1 {
-		n, err := pr.recv((*buf)[:min(len(*buf), pr.junk-1)], 0)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return io.ErrUnexpectedEOF
-		}
-		pr.junk -= n
-	}
 	var err error
 	if e := pr.w.control(func(fd int) {
+		if err = discard(fd, pr.junk-1); err != nil {
+			return
+		}
 		// From here MSG_PEEK reads from behind the reset byte, and the kernel moves
 		// the offset along (socket(7), SO_PEEK_OFF).
 		// An urgent byte (MSG_OOB) would keep a place of its own in the queue; TLS has
@@ -128,21 +122,49 @@ func (pr *pair) accept() error {
 		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err == nil {
 			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 1)
 		}
+		err = os.NewSyscallError("setsockopt", err)
 	}); e != nil {
 		return e
 	}
 	pr.stale = 1
-	return os.NewSyscallError("setsockopt", err)
+	return err
 }
 
-func (pr *pair) recv(b []byte, flags int) (n int, err error) {
-	e := pr.w.control(func(fd int) {
-		n, _, err = unix.Recvfrom(fd, b, flags|unix.MSG_DONTWAIT)
-	})
-	if e != nil {
-		return 0, e
+// discard takes n bytes out of W's queue that are there, and of no more use: all into
+// one page, which stays in the cache.
+func discard(fd, n int) error {
+	const page = 4 << 10
+	buf := getBuffer()
+	defer putBuffer(buf)
+	for n > 0 {
+		var pages [64][]byte
+		count, left := 0, n
+		for ; left > 0 && count < len(pages); count++ {
+			pages[count] = (*buf)[:min(page, left)]
+			left -= len(pages[count])
+		}
+		got, err := unix.Readv(fd, pages[:count])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return os.NewSyscallError("readv", err)
+		case got == 0:
+			return io.ErrUnexpectedEOF
+		}
+		n -= got
 	}
-	return n, err
+	return nil
+}
+
+// peek reads without taking, from behind what was peeked at before.
+func peek(fd int, b []byte) (int, error) {
+	n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+		unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // read waits for bytes from the program and returns them in a buffer of the pool,
@@ -165,7 +187,7 @@ func (pr *pair) read() (*[]byte, int, error) {
 				return true
 			}
 		}
-		n, _, err = unix.Recvfrom(fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		n, err = peek(fd, b)
 		if err == unix.EAGAIN || err == unix.EINTR {
 			putBuffer(buf)
 			buf = nil
@@ -214,19 +236,9 @@ func (pr *pair) take(fd int, b []byte) (int, error) {
 // lies there counts against P's send buffer, each message with all that the kernel
 // allocated for it, and a program that waits for room would wait for ever.
 func (pr *pair) taken(fd, n int) error {
-	scratch := getBuffer()
-	defer putBuffer(scratch)
-	for pr.stale += n; pr.stale > 1; {
-		m, _, err := unix.Recvfrom(fd, (*scratch)[:min(len(*scratch), pr.stale-1)], unix.MSG_DONTWAIT)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return os.NewSyscallError("recvfrom", err)
-		}
-		pr.stale -= m
-	}
-	return nil
+	err := discard(fd, pr.stale+n-1)
+	pr.stale = 1
+	return err
 }
 
 // write hands b to the program.
@@ -256,13 +268,7 @@ func (pr *pair) end(direction uint32) {
 	if old := pr.ends.Or(direction); old == direction || old|direction != finished|programEnded {
 		return
 	}
-	scratch := getBuffer()
-	defer putBuffer(scratch)
-	for {
-		if n, err := pr.recv(*scratch, 0); n <= 0 && err != unix.EINTR {
-			break
-		}
-	}
+	pr.w.control(func(fd int) { discard(fd, math.MaxInt) })
 	pr.close()
 }
 

@@ -22,6 +22,8 @@ type session struct {
 	channels  int
 	idle      *time.Timer // running while there is neither
 	ended     bool
+	detach    *time.Timer // looks whether standard error is still held; nil before a process left
+	detachIn  time.Duration
 }
 
 // linger is how long a session outlives its last process: a child that was forked
@@ -57,16 +59,23 @@ func (s *session) leave(pid int32) {
 	delete(s.processes, pid)
 	last := len(s.processes) == 0
 	s.stir()
+	if s.detachIn = detachTime; s.detach == nil {
+		s.detach = time.AfterFunc(0, s.releaseVoice)
+	} else {
+		s.detach.Reset(0)
+	}
 	s.mu.Unlock()
-	s.releaseVoice()
 	if last {
 		s.worker.hurryOrphans(s)
 	}
 }
 
-// detachTime is how often the worker looks whether a daemon has let go of standard
-// error, once a process of its session has ended.
-const detachTime = 200 * time.Millisecond
+// detachTime is when the worker looks again whether a daemon has let go of standard
+// error, once a process of its session has ended; later it looks less often.
+const (
+	detachTime = 200 * time.Millisecond
+	detachMost = 5 * time.Second
+)
 
 // releaseVoice closes the session's standard error when no process has it open any
 // more: whoever reads it, until its end, is not kept waiting by us. A daemon lets go of
@@ -78,11 +87,14 @@ func (s *session) releaseVoice() {
 	s.mu.Lock()
 	pids := slices.Collect(maps.Keys(s.processes))
 	s.mu.Unlock()
-	if slices.ContainsFunc(pids, s.voice.isHeldBy) {
-		time.AfterFunc(detachTime, s.releaseVoice)
+	if !slices.ContainsFunc(pids, s.voice.isHeldBy) {
+		s.voice.hush()
 		return
 	}
-	s.voice.hush()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.detach.Reset(s.detachIn)
+	s.detachIn = min(2*s.detachIn, detachMost)
 }
 
 // has reports whether pid is known to belong to the session.

@@ -44,6 +44,7 @@ const (
 	flagVerbose
 	flagQuiet
 	flagDatagram
+	flagUntold
 )
 
 type answer uint16

@@ -105,27 +105,31 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	a := &acceptors{worker: w, listener: int(f.Fd()), stopped: make(chan error, 1)}
-	if err := unix.SetNonblock(a.listener, false); err != nil {
+	// The network poller knows f already, so a copy is registered.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	f.Close()
+	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	a.idle.Store(1)
-	go a.run()
+	listener, err := newSocket(fd, "control socket")
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.accept(listener) }()
 	if w.config.EndWithSessions {
 		// Who started the worker may have died before it said hello.
 		defer time.AfterFunc(requestTime, w.endUnused).Stop()
 	}
 	select {
 	case <-ctx.Done():
-		err = ctx.Err()
+		return ctx.Err()
 	case <-w.ended:
-	case err = <-a.stopped:
-		return os.NewSyscallError("accept4", err)
+		return nil
+	case err = <-stopped:
+		return err
 	}
-	// Wakes the threads that wait in accept4.
-	unix.Shutdown(a.listener, unix.SHUT_RDWR)
-	return err
 }
 
 // allowed reports whether a user may begin sessions.

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -131,6 +132,11 @@ func openLog(file string, otherwise slog.Handler) (*slog.Logger, error) {
 func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	// The programs need processors too. And on two, one at work alone is faster: bytes do
+	// not wait for another to wake up.
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	go w.Watch(ctx, hup)

@@ -21,6 +21,7 @@ type verdictCase struct {
 	plain  bool           // the server speaks no TLS, or does not get that far
 	rule   string         // beside host and port
 	want   string         // what the probe prints; N is the length of the marker's line
+	early  string         // what it may print as well
 	says   string         // the sentence, without host and rule; "" where there is none
 }
 
@@ -58,7 +59,7 @@ func (c verdictCase) check(t *testing.T, probe, mode string) {
 	w := wrapped{flags: []string{"--ca", lab.rootPEM, "--rules", rules}}
 	e := w.run(t, probe, mode, c.host, s.portString(), s.marker)
 	want := strings.ReplaceAll(c.want, "=N", fmt.Sprint("=", len(s.marker)+1)) + "\n"
-	if e.stdout != want {
+	if e.stdout != want && (c.early == "" || e.stdout != c.early+"\n") {
 		t.Errorf("the program saw %q, want %q", e.stdout, want)
 	}
 	if c.says == "" {
@@ -182,7 +183,10 @@ func clientCertificateCases(t *testing.T) []verdictCase {
 	rule := fmt.Sprintf("cert_file = %q\nkey_file = %q", certFile, keyFile)
 	const says = "the server demands a client certificate, and the rule has no cert_file"
 	return []verdictCase{
-		{name: "client certificate absent", config: wants, want: "connect=OK bytes=0 end=ECONNRESET", says: says},
+		// In TLS 1.3 the server refuses after the handshake, perhaps before the program has
+		// looked how its connect ended.
+		{name: "client certificate absent", config: wants, want: "connect=OK bytes=0 end=ECONNRESET",
+			early: "connect=ECONNRESET", says: says},
 		{name: "client certificate absent with TLS 1.2", config: wants12, want: "connect=EPROTO", says: says},
 		{name: "client certificate", config: wants, want: talked, rule: rule},
 		{name: "client certificate with TLS 1.2", config: wants12, want: talked, rule: rule},
