@@ -172,7 +172,7 @@ func peek(fd int, b []byte) (int, error) {
 //
 // It looks without taking (MSG_PEEK goes on from where the last one ended), which
 // leaves the reset byte where it is, and then takes all but the last byte out. Where
-// more is there than fits, it takes at once, and something stays behind all the same.
+// much is expected it takes first, so as not to copy it twice, all but the last byte.
 func (pr *pair) read() (*[]byte, int, error) {
 	var (
 		buf *[]byte
@@ -181,22 +181,13 @@ func (pr *pair) read() (*[]byte, int, error) {
 	)
 	e := pr.w.whenReadable(func(fd int) bool {
 		buf = getBuffer()
-		b := (*buf)[:bulkSize]
-		if pr.bulk {
-			if n, err = pr.take(fd, b); n > 0 || err != nil {
-				return true
-			}
-		}
-		n, err = peek(fd, b)
+		n, err = pr.receive(fd, (*buf)[:bulkSize])
 		if err == unix.EAGAIN || err == unix.EINTR {
 			putBuffer(buf)
 			buf = nil
 			return false
 		}
-		pr.bulk = n == len(b)
-		if n > 0 {
-			err = pr.taken(fd, n)
-		}
+		pr.bulk = n >= bulkFrom
 		return true
 	})
 	if err == nil {
@@ -212,15 +203,41 @@ func (pr *pair) read() (*[]byte, int, error) {
 	return buf, n, err
 }
 
-// take takes len(b) bytes, with the reset byte before them, where more than that is in
-// the queue; else nothing.
+// bulkFrom is what makes a read expect as much of the next.
+const bulkFrom = 8 << 10
+
+// receive reads what is there. 0 is the end.
+func (pr *pair) receive(fd int, b []byte) (int, error) {
+	n := 0
+	if pr.bulk {
+		var err error
+		if n, err = pr.take(fd, b); err != nil || n == len(b) {
+			return n, err
+		}
+	}
+	m, err := peek(fd, b[n:])
+	switch {
+	case m > 0:
+		err = pr.taken(fd, m)
+	case n > 0: // it has not found what take has left; it will
+		err = nil
+	}
+	return n + m, err
+}
+
+// take reads what is there but its last byte, with the reset byte before it. Where that
+// does not fill b, a byte that is to be read has become the first in the queue.
 func (pr *pair) take(fd int, b []byte) (int, error) {
 	there, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
-	var stale [1]byte
-	if err != nil || there <= pr.stale+len(b) {
+	if err != nil {
 		return 0, os.NewSyscallError("ioctl", err)
 	}
-	n, err := unix.Readv(fd, [][]byte{stale[:pr.stale], b})
+	want := min(len(b), there-pr.stale-1)
+	if want <= 0 {
+		return 0, nil
+	}
+	var stale [1]byte
+	n, err := unix.Readv(fd, [][]byte{stale[:pr.stale], b[:want]})
 	if err == unix.EINTR {
 		return 0, nil
 	}
