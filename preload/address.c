@@ -89,7 +89,8 @@ long address_resolve(struct tw_addr *addr, char *name)
 void address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
                   socklen_t *len)
 {
-	memcpy(to, from, *len < from_len ? *len : from_len);
+	if (*len > 0) /* else to may be NULL */
+		memcpy(to, from, *len < from_len ? *len : from_len);
 	*len = from_len;
 }
 

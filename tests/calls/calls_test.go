@@ -27,30 +27,31 @@ const mostTime = 40 * time.Second
 
 // bench is what all tests share: the command under test and the compiled programs.
 type bench struct {
-	dir      string // on a path without anything that ld.so minds
-	tlswrap  string
-	library  string
+	dir      string              // on a path without anything that ld.so minds
 	programs map[string]*program // by variant/name
 	trust    *trust
 }
 
-// variant is one way to compile a program.
+// variant is one way to compile a program, and the build of the shim that it meets.
 type variant struct {
 	name string
 	cc   []string
+	shim string // a folder of make's; "" is the one that is installed
 }
 
 var variants = []variant{
-	{"gcc", []string{"gcc"}},
-	{"fortify", []string{"gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64"}},
-	{"clang", []string{"clang"}},
-	{"musl", []string{"musl-gcc"}},
-	{"i386", []string{"i686-linux-gnu-gcc"}},
-	{"i386-time64", []string{"i686-linux-gnu-gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64", "-D_TIME_BITS=64"}},
+	{"gcc", []string{"gcc"}, ""},
+	{"fortify", []string{"gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64"}, ""},
+	{"clang", []string{"clang"}, ""},
+	{"musl", []string{"musl-gcc"}, ""},
+	{"i386", []string{"i686-linux-gnu-gcc"}, ""},
+	{"i386-time64", []string{"i686-linux-gnu-gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64", "-D_TIME_BITS=64"}, ""},
+	{"ubsan", []string{"gcc"}, "ubsan"},
+	{"asan", []string{"gcc", "-fsanitize=address"}, "asan"},
 }
 
-// i386Loader is what runs the 32-bit variants.
-const i386Loader = "/lib/ld-linux.so.2"
+// asanOptions are for a program that runs alone; the shim brings its own.
+const asanOptions = "ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0"
 
 // families are the programs. Each is one file of C.
 var families = []string{
@@ -90,8 +91,7 @@ func root() string {
 
 func newBench(dir string) (*bench, error) {
 	b := &bench{
-		dir: dir, tlswrap: filepath.Join(dir, "tlswrap"), library: filepath.Join(dir, "libtlswrap.so"),
-		programs: make(map[string]*program),
+		dir: dir, programs: make(map[string]*program),
 	}
 	// A copy: others may build while this runs.
 	if err := b.install(); err != nil {
@@ -104,42 +104,33 @@ func newBench(dir string) (*bench, error) {
 	return b, b.compileAll()
 }
 
-// install builds tlswrap and copies it, with a shim for 32-bit programs where there is a
-// compiler and a loader for them.
+// install builds tlswrap and copies it, with all builds of the shim.
 func (b *bench) install() error {
 	build := os.Getenv("TLSWRAP_BUILD") // a build that is tested instead of this tree's
 	if build == "" {
 		build = filepath.Join(root(), "build")
-		if err := command("make", "-s", "-C", root(), "build/tlswrap", "build/libtlswrap.so"); err != nil {
+		if err := command("make", "-s", "-C", root(), "all", "build/EM_386/libtlswrap.so",
+			"build/ubsan/libtlswrap.so", "build/asan/libtlswrap.so"); err != nil {
 			return err
 		}
 	}
-	if err := command("cp", filepath.Join(build, "tlswrap"), filepath.Join(build, "libtlswrap.so"), b.dir); err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(variants, variant.is32) {
-		return nil
-	}
-	if os.Getenv("TLSWRAP_BUILD") == "" {
-		if err := command("make", "-s", "-C", root(), "build/EM_386/libtlswrap.so"); err != nil {
+	for _, shim := range []string{"", "ubsan", "asan"} {
+		dir := b.shimDir(shim)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := command("cp", "-r", filepath.Join(build, "tlswrap"), filepath.Join(build, shim, "libtlswrap.so"),
+			filepath.Join(build, "EM_386"), dir); err != nil {
 			return err
 		}
 	}
-	return command("cp", "-r", filepath.Join(build, "EM_386"), b.dir)
+	return nil
 }
+
+// shimDir is where tlswrap is installed with a build of the shim.
+func (b *bench) shimDir(shim string) string { return filepath.Join(b.dir, "with-"+shim) }
 
 func (v variant) is32() bool { return strings.HasPrefix(v.name, "i386") }
-
-// available reports whether programs of this variant can be made and run here. Only the
-// 32-bit ones may be missing.
-func (v variant) available() bool {
-	if !v.is32() {
-		return true
-	}
-	_, err := exec.LookPath(v.cc[0])
-	_, e := os.Stat(i386Loader)
-	return err == nil && e == nil
-}
 
 // program is one compiled program and the tests that it says it has.
 type program struct {
@@ -155,7 +146,6 @@ type listed struct {
 }
 
 func (b *bench) compileAll() error {
-	variants = slices.DeleteFunc(variants, func(v variant) bool { return !v.available() })
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
@@ -218,7 +208,9 @@ func (b *bench) compile(v variant, family string) (*program, error) {
 	if err := command(v.cc[0], append(args, "-o", p.path, source)...); err != nil {
 		return nil, err
 	}
-	out, err := exec.Command(p.path, "--list").Output()
+	list := exec.Command(p.path, "--list")
+	list.Env = []string{asanOptions}
+	out, err := list.Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s --list: %w", p.path, err)
 	}
@@ -303,9 +295,9 @@ func hosts() string {
 
 // environment is what makes the mode.
 func (p *program) environment(t *testing.T, mode string) []string {
-	library := shared.library
+	library := filepath.Join(shared.shimDir(p.variant.shim), "libtlswrap.so")
 	if p.variant.is32() {
-		library = filepath.Join(shared.dir, "EM_386", "libtlswrap.so")
+		library = filepath.Join(shared.shimDir(""), "EM_386", "libtlswrap.so")
 	}
 	env := []string{"LD_PRELOAD=" + library}
 	token := strings.Repeat("0", 32)
@@ -335,7 +327,7 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 		servers.hosts = []string{"covered.test", "six.test", "many.test"}
 	}
 	if mode == wrapped {
-		argv = append(servers.tlswrapArgs(), argv...)
+		argv = append(servers.tlswrapArgs(p.variant.shim), argv...)
 	}
 	if p.family == "names" {
 		file := filepath.Join(t.TempDir(), "hosts")
@@ -352,6 +344,9 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(servers.environ(), "PATH="+os.Getenv("PATH"), "HOME="+cmd.Dir,
 		"HELPERS="+shared.dir+"/"+p.variant.name)
+	if mode == alone {
+		cmd.Env = append(cmd.Env, asanOptions)
+	}
 	cmd.Env = append(cmd.Env, p.environment(t, mode)...)
 	inherited, held := pipe(t)
 	defer inherited.Close()

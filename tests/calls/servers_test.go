@@ -334,8 +334,8 @@ func (srv *server) count() int {
 	return len(srv.visits)
 }
 
-func (s *servers) tlswrapArgs() []string {
-	args := []string{shared.tlswrap, "--ca", s.trust.caFile}
+func (s *servers) tlswrapArgs(shim string) []string {
+	args := []string{filepath.Join(shared.shimDir(shim), "tlswrap"), "--ca", s.trust.caFile}
 	for _, srv := range s.all {
 		for _, host := range s.hosts {
 			if srv.covered {
