@@ -82,12 +82,15 @@ static long finish_connect(int fd, const struct channel *channel, uint16_t flags
 	}
 }
 
-/* The rest of the connect that has made fd a channel, and waits (TW_TAKEN, TW_CONSUME). */
-static long await_channel(int fd)
+/*
+ * The rest of the connect that has made fd a channel, and waits (TW_TAKEN, TW_CONSUME).
+ * interrupted is set where a signal came before.
+ */
+static long await_channel(int fd, bool interrupted)
 {
 	struct channel channel;
 	struct tw_reply reply;
-	long r = wait_for_end(fd);
+	long r = interrupted ? -EINTR : wait_for_end(fd);
 	if (r == 0 && channel_good(fd))
 		return 0;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL)
@@ -160,8 +163,10 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 	if (stand_in >= 0)
 		SYS(SYS_close, stand_in);
 	SYS(SYS_close, control);
+	wait = wait && r == -EINPROGRESS;
+	bool interrupted = wait && signals_interrupt(&mask);
 	signals_restore(&mask);
-	return r == -EINPROGRESS && wait ? await_channel(fd) : r;
+	return wait ? await_channel(fd, interrupted) : r;
 }
 
 /* Gives fd a TCP socket again: the channel's own upstream, or a new one. */

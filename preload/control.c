@@ -99,6 +99,26 @@ void signals_restore(const uint64_t *old)
 	SYS(SYS_rt_sigprocmask, SIG_SETMASK, old, NULL, sizeof *old);
 }
 
+bool signals_interrupt(const uint64_t *old)
+{
+	uint64_t pending = 0;
+	SYS(SYS_rt_sigpending, &pending, sizeof pending);
+	pending &= ~*old;
+	for (int signal = 1; signal <= 64; signal++) {
+		/* struct sigaction as the kernel has it begins with these two. */
+		struct {
+			unsigned long handler, flags, rest[8];
+		} action = {0};
+		if (!(pending >> (signal - 1) & 1) ||
+		    SYS(SYS_rt_sigaction, signal, NULL, &action, sizeof *old) < 0)
+			continue;
+		if (action.handler != (unsigned long)SIG_DFL &&
+		    action.handler != (unsigned long)SIG_IGN && !(action.flags & SA_RESTART))
+			return true;
+	}
+	return false;
+}
+
 static bool is_worker(int control)
 {
 	struct ucred peer;

@@ -88,6 +88,9 @@ const char *control_setting(void);
 void signals_block(uint64_t *old);
 void signals_restore(const uint64_t *old);
 
+/* Whether a signal has come meanwhile that will interrupt the hooked call (signal(7)). */
+bool signals_interrupt(const uint64_t *old);
+
 /*
  * A connection to the worker. control_open returns it, or -EMFILE, -ENFILE, or
  * -ENETDOWN for every other failure: no worker, a stranger in its place, a lost

@@ -190,7 +190,7 @@ func (pr *pair) read() (*[]byte, int, error) {
 		pr.bulk = n >= bulkFrom
 		return true
 	})
-	if err == nil {
+	if e != nil {
 		err = e
 	}
 	if err == nil && n == 0 {
