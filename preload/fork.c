@@ -4,7 +4,8 @@
  * socket of its own in its place.
  *
  * socket marks what it makes, and connect takes the mark away: few are ever marked when
- * a process forks. A socket that was bound is left alone: servers listen on it.
+ * a process forks. Before the fork marks are checked, since the parent may connect before
+ * the child looks. A socket that was bound is left alone: servers listen on it.
  */
 #include "shim.h"
 
@@ -54,9 +55,13 @@ static bool is_shared(int fd)
 static void separate(int fd)
 {
 	union address own;
-	socklen_t len = sizeof own;
-	SYS(SYS_getsockname, fd, &own, &len);
-	long fresh = SYS(SYS_socket, own.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int protocol = 0;
+	socklen_t len = sizeof own, protocol_len = sizeof protocol;
+	if (SYS(SYS_getsockname, fd, &own, &len) < 0 ||
+	    SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &protocol_len) < 0 ||
+	    (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP))
+		return;
+	long fresh = SYS(SYS_socket, own.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, protocol);
 	if (fresh < 0) {
 		SYS(SYS_close, fd); /* closed is not shared */
 		return;
@@ -70,12 +75,29 @@ static void separate(int fd)
 	socket_replace(fd, (int)fresh);
 }
 
-void sockets_separate(void)
+/* Calls f with each descriptor that is marked. */
+static void for_marked(void (*f)(int fd))
 {
 	for (int fd = 0; fd < MARKED_FDS; fd++) {
 		if (unconnected[(size_t)fd / MARK_BITS] == 0)
 			fd |= (int)MARK_BITS - 1; /* none of this word */
-		else if (marked(unconnected, fd) && is_shared(fd))
-			separate(fd);
+		else if (marked(unconnected, fd))
+			f(fd);
 	}
+}
+
+static void check_mark(int fd)
+{
+	if (!is_shared(fd))
+		unmark(unconnected, fd);
+}
+
+void sockets_check(void)
+{
+	for_marked(check_mark);
+}
+
+void sockets_separate(void)
+{
+	for_marked(separate);
 }

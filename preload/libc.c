@@ -60,8 +60,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	/* fork is not hooked: this also sees daemon(3) and forkpty(3), which call
 	 * libc's own. glibc has pthread_atfork only in its static part. */
 	if (__register_atfork)
-		__register_atfork(NULL, NULL, forked, NULL);
+		__register_atfork(sockets_check, NULL, forked, NULL);
 	else if (pthread_atfork)
-		pthread_atfork(NULL, NULL, forked);
+		pthread_atfork(sockets_check, NULL, forked);
 	control_hello();
 }

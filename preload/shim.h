@@ -213,7 +213,10 @@ static inline bool marked(const unsigned long *marks, int fd)
 /* Notes that fd is, or is about to be, connected. */
 void socket_connects(int fd);
 
-/* In a forked child: gives it its own sockets for those that may yet be connected. */
+/* Before a fork: finds out which sockets may yet be connected. */
+void sockets_check(void);
+
+/* In the forked child: gives it sockets of its own for those. */
 void sockets_separate(void);
 
 /* ---- dup.c ---- */

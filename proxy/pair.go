@@ -8,7 +8,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -137,18 +136,26 @@ func discard(fd, n int) error {
 	buf := getBuffer()
 	defer putBuffer(buf)
 	for n > 0 {
-		var pages [64][]byte
-		count, left := 0, n
-		for ; left > 0 && count < len(pages); count++ {
-			pages[count] = (*buf)[:min(page, left)]
-			left -= len(pages[count])
+		var (
+			got int
+			err error
+		)
+		if n <= page {
+			got, err = rawCall(unix.SYS_READ, fd, (*buf)[:n], 0)
+		} else {
+			var pages [64][]byte
+			count, left := 0, n
+			for ; left > 0 && count < len(pages); count++ {
+				pages[count] = (*buf)[:min(page, left)]
+				left -= len(pages[count])
+			}
+			got, err = unix.Readv(fd, pages[:count])
 		}
-		got, err := unix.Readv(fd, pages[:count])
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return os.NewSyscallError("readv", err)
+			return os.NewSyscallError("read", err)
 		case got == 0:
 			return io.ErrUnexpectedEOF
 		}
@@ -159,12 +166,7 @@ func discard(fd, n int) error {
 
 // peek reads without taking, from behind what was peeked at before.
 func peek(fd int, b []byte) (int, error) {
-	n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
-		unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
+	return rawCall(unix.SYS_RECVFROM, fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 }
 
 // read waits for bytes from the program and returns them in a buffer of the pool,

@@ -4,6 +4,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +43,41 @@ func (s *socket) whenReadable(f func(fd int) bool) error {
 // whenWritable does the same for writing.
 func (s *socket) whenWritable(f func(fd int) bool) error {
 	return s.sort(s.raw.Write(func(fd uintptr) bool { return f(int(fd)) }))
+}
+
+// Write implements io.Writer.
+func (s *socket) Write(b []byte) (int, error) {
+	done := 0
+	var err error
+	e := s.whenWritable(func(fd int) bool {
+		for done < len(b) {
+			var n int
+			n, err = rawCall(unix.SYS_WRITE, fd, b[done:], 0)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return err != unix.EAGAIN
+			}
+			done += n
+		}
+		return true
+	})
+	if e != nil {
+		err = e
+	}
+	return done, err
+}
+
+// rawCall makes a system call that reads or writes b and does not block. It does without
+// what Go's runtime does around system calls that may, which for few bytes costs as
+// much as the call. b is not empty.
+func rawCall(number uintptr, fd int, b []byte, flags uintptr) (int, error) {
+	n, _, errno := unix.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // control calls f with the descriptor, which stays open that long.

@@ -127,7 +127,7 @@ func (u *upstream) readAhead() error {
 	e := u.whenReadable(func(fd int) bool {
 		buf := getBuffer()
 		var n int
-		n, err = unix.Read(fd, *buf)
+		n, err = rawCall(unix.SYS_READ, fd, *buf, 0)
 		if n > 0 {
 			u.in, u.start, u.end = buf, 0, n
 			return true
@@ -211,7 +211,7 @@ func (u *upstream) Write(b []byte) (int, error) {
 		u.out = append(u.out, b...)
 		return len(b), nil
 	}
-	return u.File.Write(b)
+	return u.socket.Write(b)
 }
 
 // gather makes writes wait for flush, in buf.
@@ -230,7 +230,7 @@ func (u *upstream) flush() error {
 	if len(out) == 0 {
 		return nil
 	}
-	_, err := u.File.Write(out)
+	_, err := u.socket.Write(out)
 	return err
 }
 
