@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-func (l *lab) requests() work {
+// requests measures with a number of connections that are all in use at a time.
+func (l *lab) requests(connections int) work {
 	wrk := func(scheme string, port int) []string {
-		return []string{"wrk", "-t1", "-c8", fmt.Sprintf("-d%ds", int(l.effort.requests.Seconds())), url(scheme, port, "small")}
+		return []string{"wrk", "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", int(l.effort.requests.Seconds())), url(scheme, port, "small")}
 	}
 	return work{
-		name:   "requests",
-		title:  "wrk gets a file of 1 KB from nginx over 8 kept connections (its own OpenSSL verifies nothing)",
+		name:   fmt.Sprint("requests", connections),
+		title:  fmt.Sprintf("wrk gets a file of 1 KB from nginx over %d kept connections (its own OpenSSL verifies nothing)", connections),
 		units:  []unit{{"requests/s", 0}},
 		rounds: l.effort.rounds,
 		contenders: []contender{

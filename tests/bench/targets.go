@@ -41,7 +41,8 @@ type target struct {
 var targets = []target{
 	{"download throughput", true, 1.1, "x stunnel", timesStunnel("download")},
 	{"upload throughput", true, 1.1, "x stunnel", timesStunnel("upload")},
-	{"requests a second", true, 1.3, "x stunnel", timesStunnel("requests")},
+	{"requests a second, 8 connections", true, 1.3, "x stunnel", timesStunnel("requests8")},
+	{"requests a second, 64 connections", true, 1.3, "x stunnel", timesStunnel("requests64")},
 	{"resumed connections a second", true, 2, "x stunnel", timesStunnel("resumed")},
 	{"added to a connection that passes", false, 60, "µs", added("passed")},
 	{"start-up", false, 20, "ms", plain("startup")},

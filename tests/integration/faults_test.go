@@ -80,6 +80,35 @@ for i in range(100):
 	}
 }
 
+// A worker that gets no more memory dies, as Go programs do. Its connections are reset,
+// and nothing goes out without it.
+func TestWorkerOutOfMemoryFailsClosed(t *testing.T) {
+	t.Parallel()
+	s := serveTLS(t, "db.example.test", echo)
+	socket, worker := sharedWorker(t, nil, s.flags()...)
+	w := wrapped{flags: []string{"--worker", socket}}
+	got := w.run(t, python, "-c", `import errno, socket, subprocess, sys
+def dial():
+    s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 60)
+    s.sendall(sys.argv[4].encode() + b"\n")
+    return s
+first = dial()
+first.recv(100)
+subprocess.run(["prlimit", "--pid", sys.argv[3], "--as=4096:4096"], check=True)
+held = []
+for i in range(5000):
+    try: held.append(dial())
+    except OSError as e: print(e.errno in (errno.ECONNRESET, errno.EPIPE, errno.ENETDOWN)); break
+try: print(first.recv(100))
+except OSError as e: print(errno.errorcode[e.errno])
+try: dial()
+except OSError as e: print(errno.errorcode.get(e.errno, e))
+`, s.host, s.portString(), fmt.Sprint(worker.cmd.Process.Pid), s.marker).stdout
+	if got != "True\nECONNRESET\nENETDOWN\n" {
+		t.Errorf("the program saw %q", got)
+	}
+}
+
 // Ten thousand connections at once: two programs with a worker each, since the limit of
 // descriptors of one process is 20,000 on many machines, and a connection has two.
 func TestTenThousandConnections(t *testing.T) {
