@@ -61,7 +61,7 @@ func run(args []string) int {
 }
 
 // workNames are what -only takes, in the order that they are measured in.
-var workNames = []string{"download", "upload", "requests8", "requests64", "resumed", "full", "passed", "startup", "memory"}
+var workNames = []string{"download", "upload", "requests8", "requests64", "resumed", "full", "passed", "asked", "startup", "memory"}
 
 // parseFlags reads the command line; done is set where the command ends here, with
 // status.

@@ -45,6 +45,7 @@ var targets = []target{
 	{"requests a second, 64 connections", true, 1.3, "x stunnel", timesStunnel("requests64")},
 	{"resumed connections a second", true, 2, "x stunnel", timesStunnel("resumed")},
 	{"added to a connection that passes", false, 60, "µs", added("passed")},
+	{"the same after a question", false, 60, "µs", added("asked")},
 	{"start-up", false, 20, "ms", plain("startup")},
 	{"memory of an idle connection", false, 40, "KiB", plain("memory")},
 }
