@@ -291,7 +291,11 @@ func (c *caller) connect(s *session, req request, fd int) {
 	// says so.
 	if t.decision.Action == rules.Pass || !unconnected(fd) {
 		defer unix.Close(fd)
-		w.reportPass(s, t, c.cred.Pid)
+		why := "no rule"
+		if t.decision.Rule != nil {
+			why = "a rule passes it"
+		}
+		w.reportPass(s, t, c.cred.Pid, why)
 		ports := w.ports.fd
 		if s.voice.verbose || w.log.Enabled(context.Background(), slog.LevelInfo) {
 			ports = -1 // every connection is to be seen

@@ -270,12 +270,12 @@ func (w *Worker) report(s *session, event string, t target, pid int32, f *Failur
 	s.voice.say(t.String() + ": " + f.Reason + where)
 }
 
-func (w *Worker) reportPass(s *session, t target, pid int32) {
-	w.log.Info("passed", w.attrs(t, pid)...)
+// reportPass tells of a connection that is not TLS of ours.
+func (w *Worker) reportPass(s *session, t target, pid int32, why string) {
+	w.log.Info("passed", append(w.attrs(t, pid), "reason", why)...)
 	if s.voice.verbose {
-		why := "no rule"
 		if t.decision.Rule != nil {
-			why = t.decision.Rule.String()
+			why += ", " + t.decision.Rule.String()
 		}
 		s.voice.say(fmt.Sprintf("%s: passed, not TLS of ours (%s)", t, why))
 	}

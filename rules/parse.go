@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,6 +104,9 @@ func (d *document) rule(t *table, index int, origin string) *Rule {
 	d.timeout(f, r)
 	r.AllowTruncation = f.boolean("allow_truncation")
 	r.VerifyNone = f.choice("verify", "full", "none") == "none"
+	r.StartTLS = f.oneOf("starttls", StartTLSProtocols...)
+	d.via(f, r)
+	r.PassClientTLS = f.choice("client_tls", "refuse", "pass") == "pass"
 	if r.Action != TLS {
 		for _, name := range f.known[before:] {
 			if v, ok := t.keys[name]; ok {
@@ -210,6 +214,34 @@ func parseEndpoint(s string) (Endpoint, error) {
 	}
 	name, err := NormalizeName(host)
 	return Endpoint{name, port}, err
+}
+
+func (d *document) via(f *fields, r *Rule) {
+	s, v, ok := f.str("via")
+	if !ok {
+		return
+	}
+	const expected = `expected "http://host:port" or "socks5://host:port", with user:password@ before the host where the proxy asks for it`
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "socks5" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		d.errorf(v.pos, "via is %q, %s", redacted(u), expected)
+		return
+	}
+	p := Proxy{Scheme: u.Scheme, User: u.User.Username()}
+	p.Password, _ = u.User.Password()
+	if p.Endpoint, err = parseEndpoint(u.Host); err != nil || p.Host == "" || len(p.User) > 255 || len(p.Password) > 255 {
+		d.errorf(v.pos, "via is %q, %s", redacted(u), expected)
+		return
+	}
+	r.Via = p
+}
+
+// redacted keeps a password out of a sentence.
+func redacted(u *url.URL) string {
+	if u == nil {
+		return "no URL"
+	}
+	return u.Redacted()
 }
 
 func (d *document) serverName(f *fields, r *Rule) {

@@ -83,6 +83,12 @@ func (p *Policy) Why(t Target) string {
 		if r.Upstream.Port != 0 {
 			s += fmt.Sprintf(", goes to %s", r.Upstream)
 		}
+		if r.StartTLS != "" {
+			s += fmt.Sprintf(", asks for TLS by %s", r.StartTLS)
+		}
+		if r.Via.Scheme != "" {
+			s += fmt.Sprintf(", by way of %s://%s", r.Via.Scheme, r.Via.Endpoint)
+		}
 		return s
 	}
 	s := fmt.Sprintf("none matches, so the default %q counts", p.Default)

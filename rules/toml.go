@@ -223,13 +223,18 @@ func (f *fields) strings(name string) []value {
 
 // choice takes one of a few words; the first is the default.
 func (f *fields) choice(name string, words ...string) string {
-	s, v, ok := f.str(name)
-	if !ok {
-		return words[0]
+	if s := f.oneOf(name, words...); s != "" {
+		return s
 	}
-	if !slices.Contains(words, s) {
+	return words[0]
+}
+
+// oneOf takes one of a few words, or "" where there is none.
+func (f *fields) oneOf(name string, words ...string) string {
+	s, v, ok := f.str(name)
+	if ok && !slices.Contains(words, s) {
 		f.doc.errorf(v.pos, "%s is %q, expected %s", name, s, orList(words))
-		return words[0]
+		return ""
 	}
 	return s
 }
