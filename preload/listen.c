@@ -67,6 +67,8 @@ static void welcome(int fd, struct sockaddr *addr, socklen_t *len)
 	struct tw_request request;
 	struct channel channel;
 	union address peer;
+	const int buffer = TW_SEND_BUFFER;
+	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 	request_init(&request, TW_ACCEPT);
 	SYS(SYS_sendto, fd, request.token, sizeof request.token, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 	if (addr && len && socket_kind(fd, &channel) == SOCKET_CHANNEL)

@@ -131,6 +131,14 @@ struct tw_reply {
 #define TW_LISTEN_PREFIX "/tlswrap-listen-"
 
 /*
+ * The program's end of a channel has this for SO_SNDBUF. In the worker's queue one byte
+ * always stays, and with it the whole message that it came in counts. sendfile(2) makes
+ * messages of 64 KiB, and room is only told of where no more than a quarter of the buffer
+ * is in use (unix_writable; the kernel doubles the size, socket(7)).
+ */
+#define TW_SEND_BUFFER (136 << 10)
+
+/*
  * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS tells the shim where its worker is: the
  * worker's user, the session's token in hexadecimal, and the control socket,
  * @name for an abstract one or an absolute path.

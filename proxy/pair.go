@@ -59,6 +59,9 @@ var junkFile = sync.OnceValues(func() (int, error) {
 	return fd, unix.Ftruncate(fd, junkPiece)
 })
 
+// sendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
+const sendBuffer = 136 << 10
+
 // newPair makes a channel whose program end is bound to the abstract address name
 // (without its leading NUL). The caller owns p, a descriptor in blocking mode.
 func newPair(name string) (pr *pair, p int, err error) {
@@ -67,6 +70,7 @@ func newPair(name string) (pr *pair, p int, err error) {
 		return nil, -1, os.NewSyscallError("socketpair", err)
 	}
 	pr = &pair{}
+	unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	if err = os.NewSyscallError("bind", unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name})); err == nil {
 		pr.junk, err = fill(fds[0])
 	}
