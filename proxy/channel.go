@@ -525,7 +525,7 @@ func (ch *channel) downloadEnd(err error) *Failure {
 	case ch.up.ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
 		if !ch.target.decision.Rule.AllowTruncation {
-			return failf(unix.ECONNRESET, "the server ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)")
+			return failf(unix.ECONNRESET, "the %s ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)", ch.other())
 		}
 		ch.pair.finish()
 		return nil
@@ -536,6 +536,14 @@ func (ch *channel) downloadEnd(err error) *Failure {
 		return nil
 	}
 	return brokenUpstream(err)
+}
+
+// other is the peer's part, for people.
+func (ch *channel) other() string {
+	if ch.service != nil {
+		return "client"
+	}
+	return "server"
 }
 
 func brokenUpstream(err error) *Failure {

@@ -373,20 +373,14 @@ func (c *caller) verdict(s *session, req request) {
 // lend passes the upstream: for one call, or for good and disconnected.
 func (c *caller) lend(s *session, req request) {
 	fd := -1
-	if l := c.worker.listener(s, req.channel); l != nil && req.op == opUpstream {
-		l.tcp.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
-		defer unix.Close(fd)
-		c.send(reply{answer: answerFD}, fd)
-		return
-	}
 	ch := c.worker.channel(s, req.channel)
-	if ch == nil {
-		c.send(reply{answer: answerGone}, -1)
-		return
-	}
-	<-ch.taken
-	if ch.up != nil {
-		ch.up.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+	if l := c.worker.listener(s, req.channel); l != nil && req.op == opUpstream {
+		fd = l.borrow()
+	} else if ch != nil {
+		<-ch.taken
+		if ch.up != nil {
+			ch.up.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+		}
 	}
 	if fd < 0 {
 		c.send(reply{answer: answerGone}, -1)

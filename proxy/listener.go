@@ -24,16 +24,20 @@ type listener struct {
 	id      uint64
 	worker  *Worker
 	session *session
-	tcp     *socket
-	cookie  uint64 // of the socket (SO_COOKIE)
+	fd      int     // the TCP socket
+	tcp     *socket // its owner, once the program has given it up
+	cookie  uint64  // of the socket (SO_COOKIE)
 	local   netip.AddrPort
 	pid     int32
 	slots   chan struct{} // one for each client that is not in a queue yet
+	stop    chan struct{} // closed to end the service
 	done    chan struct{} // closed when the worker does not accept any more
 
 	mu         sync.Mutex
 	service    *service // as last found in the rules
 	queues     []*queue
+	coming     int // queues that are being handed over
+	closed     bool
 	handshakes list.List // of *upstream, the oldest first
 }
 
@@ -63,12 +67,10 @@ func (c *caller) listen(s *session, fd int) {
 		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
 		return
 	}
-	if _, ok := c.handOver(end); !ok {
-		q.close()
-		l.sweep()
-		return
+	_, ok := c.handOver(end)
+	if err := l.add(q, ok); err != nil {
+		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
 	}
-	l.add(q)
 }
 
 // listeningOn returns where a TCP socket listens.
@@ -125,22 +127,22 @@ func (w *Worker) newListener(s *session, fd int, local netip.AddrPort, svc *serv
 	if l != nil {
 		unix.Close(fd)
 	} else {
-		l = &listener{worker: w, session: s, cookie: cookie, local: local, pid: pid, service: svc,
-			slots: make(chan struct{}, maxWaiting), done: make(chan struct{})}
+		l = &listener{worker: w, session: s, fd: fd, cookie: cookie, local: local, pid: pid, service: svc,
+			slots: make(chan struct{}, maxWaiting), stop: make(chan struct{}), done: make(chan struct{})}
 		var id [8]byte
 		rand.Read(id[:])
 		l.id = binary.NativeEndian.Uint64(id[:])
-		if l.tcp, err = newSocket(fd, "listener"); err != nil {
-			return nil, nil, -1, err
-		}
 	}
 	if q, end, err = newQueue(l.id, backlog); err != nil {
 		if w.listeners[l.id] == nil {
-			l.tcp.Close()
+			unix.Close(fd)
 		}
 		return nil, nil, -1, err
 	}
 	w.listeners[l.id] = l
+	l.mu.Lock()
+	l.coming++
+	l.mu.Unlock()
 	return l, q, end, nil
 }
 
@@ -154,17 +156,42 @@ func (w *Worker) listener(s *session, id uint64) *listener {
 	return nil
 }
 
-// add puts a queue to use. The first begins the service.
-func (l *listener) add(q *queue) {
+// borrow returns a descriptor of the TCP socket, or -1.
+func (l *listener) borrow() int {
 	l.mu.Lock()
-	first := len(l.queues) == 0
-	l.queues = append(l.queues, q)
-	l.mu.Unlock()
-	if first {
-		l.worker.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.listen.String())
-		go l.accept()
-		l.worker.sweepLater()
+	defer l.mu.Unlock()
+	if l.closed {
+		return -1
 	}
+	fd, err := unix.FcntlInt(uintptr(l.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// add puts a queue to use that was handed over, if it was. The first begins the service:
+// only now may the socket become non-blocking, as the program's descriptor shared that.
+func (l *listener) add(q *queue, handedOver bool) error {
+	defer l.worker.sweepLater()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.coming--
+	if !handedOver || l.closed {
+		q.close()
+		return nil
+	}
+	l.queues = append(l.queues, q)
+	if l.tcp != nil {
+		return nil
+	}
+	var err error
+	if l.tcp, err = newSocket(l.fd, "listener"); err != nil {
+		return err
+	}
+	l.worker.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.listen.String())
+	go l.accept()
+	return nil
 }
 
 // accept takes clients from the kernel until the listener is closed.
@@ -176,7 +203,11 @@ func (l *listener) accept() {
 			from unix.Sockaddr
 			err  error
 		)
-		l.slots <- struct{}{}
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.stop:
+			return
+		}
 		e := l.tcp.whenReadable(func(own int) bool {
 			fd, from, err = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			return err != unix.EAGAIN
@@ -326,30 +357,36 @@ func (l *listener) sweep() {
 			q.close()
 		}
 	}
-	served := len(l.queues) > 0
 	l.queues = alive
+	dead := len(alive) == 0 && l.coming == 0
 	l.mu.Unlock()
-	if len(alive) > 0 {
-		return
-	}
-	l.worker.mu.Lock()
-	delete(l.worker.listeners, l.id)
-	l.worker.mu.Unlock()
-	l.tcp.Close()
-	if served {
-		<-l.done
+	if dead {
+		l.worker.mu.Lock()
+		delete(l.worker.listeners, l.id)
+		l.worker.mu.Unlock()
+		l.close()
 	}
 }
 
-// close ends the service with its session.
+// close ends the service. It returns when the port is free, and may be called again.
 func (l *listener) close() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed = true
 	for _, q := range l.queues {
 		q.close()
 	}
 	l.queues = nil
-	l.mu.Unlock()
+	close(l.stop)
+	if l.tcp == nil {
+		unix.Close(l.fd)
+		return
+	}
 	l.tcp.Close()
+	<-l.done
 }
 
 // sweepEvery is how long a port can stay in use that a program has stopped to listen on,

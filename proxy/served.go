@@ -36,7 +36,11 @@ func (ch *channel) shakeHands() *Failure {
 	l := ch.service.listen
 	ch.up.SetDeadline(time.Now().Add(l.Timeout))
 	ch.tls = tls.Server(ch.up, ch.service.config)
-	if err := ch.tls.Handshake(); err != nil {
+	err := ch.answerSSLRequest()
+	if err == nil {
+		err = ch.tls.Handshake()
+	}
+	if err != nil {
 		return ch.explainClient(err)
 	}
 	ch.up.SetDeadline(time.Time{})
@@ -56,10 +60,14 @@ func (ch *channel) reject(f *Failure) {
 // explainClient says why a client's handshake failed.
 func (ch *channel) explainClient(err error) *Failure {
 	var (
-		verify *tls.CertificateVerificationError
-		header tls.RecordHeaderError
-		errno  unix.Errno
+		verify  *tls.CertificateVerificationError
+		header  tls.RecordHeaderError
+		errno   unix.Errno
+		failure *Failure
 	)
+	if errors.As(err, &failure) {
+		return failure
+	}
 	if alert, ok := remoteAlert(err); ok {
 		return failf(unix.EPROTO, "the client refused: %s", alertText(alert, err))
 	}

@@ -156,14 +156,20 @@ func (w *Worker) newSession(t Token, v *voice) *session {
 
 func (w *Worker) sessionEnded(s *session) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.sessions, s.token)
+	var left []*listener
 	for id, l := range w.listeners {
 		if l.session == s {
 			delete(w.listeners, id)
-			l.close()
+			left = append(left, l)
 		}
 	}
+	w.mu.Unlock()
+	for _, l := range left {
+		l.close()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.sessions, s.token)
 	if len(w.sessions) == 0 && w.config.EndWithSessions {
 		select {
 		case <-w.ended:

@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -35,6 +36,7 @@ type Leaf struct {
 	CommonName          string
 	Names               []string // DNS names; the first label may be a *
 	IPs                 []netip.Addr
+	URIs                []*url.URL
 	NotBefore, NotAfter time.Time
 	ClientOnly          bool // extended key usage is clientAuth alone
 }
@@ -175,6 +177,7 @@ func (l Leaf) template() *x509.Certificate {
 		SerialNumber: serial(),
 		Subject:      pkix.Name{CommonName: l.CommonName},
 		DNSNames:     l.Names,
+		URIs:         l.URIs,
 		NotBefore:    l.NotBefore,
 		NotAfter:     l.NotAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
