@@ -26,6 +26,7 @@ type channel struct {
 	session *session
 	target  target
 	trust   *trust
+	peer    sockAddr // the target as the program knows it
 	pid     int32
 	pair    *pair
 	up      *upstream
@@ -33,6 +34,7 @@ type channel struct {
 	auth    *clientAuth
 	upgrade *upgrade        // nil where the rule has no starttls
 	filter  starttls.Filter // that the data goes through; nil for none
+	data    dataPorts       // that the program will connect to on this one's behalf
 	watch   *departure
 	opened  bool          // the program has been told that it is connected
 	taken   chan struct{} // closed when up is set, or never will be
@@ -76,6 +78,7 @@ func (ch *channel) run() {
 		defer ch.up.Close()
 		defer ch.pair.close()
 		defer close(ch.ended)
+		defer ch.forgetData()
 		if f := ch.guard(ch.carry); f != nil {
 			ch.report("broken", f)
 		}
@@ -288,6 +291,9 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 	if ch.upgrade != nil && len(config.NextProtos) == 0 {
 		config.NextProtos = ch.upgrade.protocol.ALPN
 	}
+	if sessions := ch.dataSessions(); sessions != nil {
+		config.ClientSessionCache = sessions
+	}
 	ch.tls, ch.auth = tls.Client(ch.up, config), auth
 	err = ch.tls.Handshake()
 	if err == nil {
@@ -405,7 +411,8 @@ func (ch *channel) carry() *Failure {
 // upload carries what the program writes. nil: the program closed.
 func (ch *channel) upload() error {
 	filter := ch.filter
-	for first := true; ; first = false {
+	// What goes over a data connection is anything: a file may begin as TLS does.
+	for first := ch.target.control == nil; ; first = false {
 		buf, n, err := ch.pair.read()
 		if err == io.EOF {
 			if ch.pair.hungUp() && ch.up.abortive() {

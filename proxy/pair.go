@@ -299,6 +299,15 @@ func (pr *pair) gone() {
 // hungUp reports whether the program has closed every copy of its descriptor.
 func (pr *pair) hungUp() bool { return pr.is(hungUp) }
 
+// abandoned reports whether the program has closed every copy of its descriptor, and
+// has written nothing that was not read. Nobody may read meanwhile.
+func (pr *pair) abandoned() bool {
+	return pr.is(func(fd int) bool {
+		left, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+		return err == nil && left <= pr.stale && hungUp(fd)
+	})
+}
+
 // leaving reports whether the program has closed, or shut one side.
 func (pr *pair) leaving() bool { return pr.is(leaving) }
 

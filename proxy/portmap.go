@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +14,10 @@ import (
 type portMap struct {
 	fd     int
 	memory []byte
+
+	mu    sync.Mutex
+	ruled rules.PortMap  // the ports that the rules are about
+	held  map[uint16]int // ports that are set whatever the rules say, and how often
 }
 
 func newPortMap() (*portMap, error) {
@@ -24,7 +29,7 @@ func newPortMap() (*portMap, error) {
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
 		return nil, os.NewSyscallError("ftruncate", err)
 	}
-	m := &portMap{fd: fd}
+	m := &portMap{fd: fd, held: make(map[uint16]int)}
 	if m.memory, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, os.NewSyscallError("mmap", err)
 	}
@@ -40,9 +45,35 @@ func newPortMap() (*portMap, error) {
 // change runs swap, which puts new rules in force, so that at no time a port is clear
 // that the rules in force are about.
 func (m *portMap) change(ports *rules.PortMap, swap func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i, b := range ports {
 		m.memory[i] |= b
 	}
 	swap()
-	copy(m.memory, ports[:])
+	m.ruled = *ports
+	next := *ports
+	for port := range m.held {
+		next[port/8] |= 1 << (port % 8)
+	}
+	copy(m.memory, next[:])
+}
+
+// hold sets a port, until as many calls of release.
+func (m *portMap) hold(port uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held[port]++
+	m.memory[port/8] |= 1 << (port % 8)
+}
+
+func (m *portMap) release(port uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held[port]--; m.held[port] > 0 {
+		return
+	}
+	delete(m.held, port)
+	bit := byte(1) << (port % 8)
+	m.memory[port/8] &^= bit &^ m.ruled[port/8]
 }

@@ -18,17 +18,31 @@ type upgrade struct {
 	dialogue starttls.Dialogue
 }
 
+// protocol is what the upgrade goes by, or nil.
+func (ch *channel) protocol() *starttls.Protocol {
+	if control := ch.target.control; control != nil {
+		return control.upgrade.protocol.Data
+	}
+	return starttls.Of(ch.target.decision.Rule.StartTLS)
+}
+
 // askTLS has the dialogue before TLS.
 func (ch *channel) askTLS() *Failure {
-	p := starttls.Of(ch.target.decision.Rule.StartTLS)
+	p := ch.protocol()
 	if p == nil {
 		return nil
 	}
 	u := &upgrade{protocol: p}
 	u.dialogue.Host = ch.verifiedName()
 	u.dialogue.Local = ch.up.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
+	u.dialogue.Peer = ch.peer.real()
 	if ch.pair != nil { // explain has none
 		u.dialogue.Open = ch.letIn
+		u.dialogue.Warn = func(reason string) { ch.report("refused", failf(unix.EPROTO, "%s", reason)) }
+	}
+	if p.Data != nil {
+		ch.data.sessions = newDataSessions()
+		u.dialogue.Expect = ch.expectData
 	}
 	ch.upgrade = u
 	if err := u.dialogue.Ask(plain{ch.up}, p); err != nil {
@@ -99,7 +113,7 @@ func (c *programConn) Write(b []byte) (int, error) {
 
 // refuse ends a setup whose program had been let in before it failed.
 func (ch *channel) refuse(f *Failure) {
-	if f != errLeft {
+	if f != errLeft && !ch.pair.abandoned() {
 		ch.report("failed", f)
 		if refusal := ch.upgrade.protocol.Refusal; refusal != nil {
 			ch.pair.write(refusal("tlswrap: " + f.Reason))

@@ -36,6 +36,9 @@ type Protocol struct {
 	Refusal func(reason string) []byte
 	// ALPN is offered where the rule has no list of its own.
 	ALPN []string
+	// Data is the protocol of the connections that Dialogue.Expect announces. nil where
+	// there are none.
+	Data *Protocol
 }
 
 // Filter changes what goes by after the dialogue. FromProgram and FromServer may be
@@ -55,9 +58,14 @@ type Filter interface {
 func Of(name string) *Protocol { return protocols[name] }
 
 var protocols = map[string]*Protocol{
+	"ftp":        &ftp,
+	"irc":        &irc,
 	"lmtp":       &lmtp,
 	"smtp":       &smtp,
 	"submission": &smtp,
+
+	"xmpp":        &xmpp,
+	"xmpp-server": &xmppServer,
 }
 
 // Limits of what a server may say before TLS.
@@ -72,10 +80,13 @@ type Dialogue struct {
 	Host string
 	// Local is this end's address.
 	Local netip.Addr
-	// Expect notes that the program will connect to another port of the server, on
-	// behalf of this connection (FTP's data connections). nil where nobody would
-	// connect.
+	// Peer is the server's address as the program knows it.
+	Peer netip.Addr
+	// Expect notes that the program will connect to another port of Peer, on behalf of
+	// this connection (FTP's data connections). nil where nobody would connect.
 	Expect func(port uint16)
+	// Warn tells a person what the program was refused. nil where nobody would read it.
+	Warn func(reason string)
 	// Open lets the program in before TLS, for the protocols whose upgrade needs its
 	// words, and returns the connection to it. From then on a failure is told by
 	// Refusal. nil where there is no program.
