@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/quote"
 	"tlswrap/proxy/starttls"
 	"tlswrap/rules"
 )
@@ -518,10 +519,14 @@ func (ch *channel) downloadEnd(err error) *Failure {
 		a := attempt{name: ch.target.host(), asked: ch.auth.asked, hasCert: ch.auth.cert != nil}
 		return failf(unix.ECONNRESET, "%s", a.explainAlert(alert, err).Reason)
 	}
+	var header tls.RecordHeaderError
 	switch {
+	case errors.As(err, &header):
+		said := append(header.RecordHeader[:], ch.up.Ahead()...)
+		return failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))
 	case ch.up.ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
-		if !ch.target.decision.Rule.AllowTruncation {
+		if over, ok := ch.filter.(starttls.Farewell); !ch.target.decision.Rule.AllowTruncation && (!ok || !over.Over()) {
 			return failf(unix.ECONNRESET, "the server ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)")
 		}
 		ch.pair.finish()

@@ -130,6 +130,11 @@ var ftpRefused = map[string]string{
 
 func (f *ftpFilter) Done() bool { return false }
 
+// Over implements Farewell: 221 and 421 announce the end (RFC 959, section 5.4).
+func (f *ftpFilter) Over() bool {
+	return !f.reply.within && (f.reply.code == "221" || f.reply.code == "421")
+}
+
 func (f *ftpFilter) FromProgram(b []byte) (toServer, toProgram []byte, err error) {
 	lines, err := f.program.lines("the program", b)
 	if err != nil {

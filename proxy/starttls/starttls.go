@@ -54,6 +54,13 @@ type Filter interface {
 	Done() bool
 }
 
+// Farewell is implemented by filters that know when the server has said its last word:
+// nothing is cut short then by an end without close_notify.
+type Farewell interface {
+	// Over is called where FromServer is.
+	Over() bool
+}
+
 // Of returns the protocol that a rule names, or nil.
 func Of(name string) *Protocol { return protocols[name] }
 
