@@ -244,18 +244,24 @@ func (f *ftpFilter) passive(code string, text []byte) string {
 
 // passivePort returns the port of a server's passive address, or 0.
 func passivePort(code string, text []byte) uint16 {
-	var port uint64
+	var numbers [][]byte
+	bits := 16
 	switch code {
 	case "227":
-		if m := ftpPassive.FindSubmatch(text); m != nil {
-			high, _ := strconv.ParseUint(string(m[1]), 10, 8)
-			low, _ := strconv.ParseUint(string(m[2]), 10, 8)
-			port = high<<8 | low
-		}
+		numbers, bits = ftpPassive.FindSubmatch(text), 8
 	case "229":
-		if m := ftpExtended.FindSubmatch(text); m != nil {
-			port, _ = strconv.ParseUint(string(m[1]), 10, 16)
+		numbers = ftpExtended.FindSubmatch(text)
+	}
+	var port uint64
+	for i, digits := range numbers {
+		if i == 0 {
+			continue // the whole match
 		}
+		n, err := strconv.ParseUint(string(digits), 10, bits)
+		if err != nil {
+			return 0
+		}
+		port = port<<bits | n
 	}
 	return uint16(port)
 }

@@ -153,11 +153,11 @@ func (d *Dialogue) Ask(conn Conn, p *Protocol) error {
 
 // Read reads from the server, as all of a dialogue does, and bounds how much that is.
 func (d *Dialogue) Read(b []byte) (int, error) {
-	n, err := d.conn.Read(b)
-	d.read += n
-	if err == nil && d.read > maxDialogue {
-		return n, errorf("%s said more than %d bytes before TLS", d.peer(), maxDialogue)
+	if d.read == maxDialogue {
+		return 0, errorf("%s said more than %d bytes before TLS", d.peer(), maxDialogue)
 	}
+	n, err := d.conn.Read(b[:min(len(b), maxDialogue-d.read)])
+	d.read += n
 	return n, d.explain(err)
 }
 

@@ -73,7 +73,7 @@ type xmppReader struct {
 	*Dialogue
 	decoder *xml.Decoder
 	heard   []byte // since take
-	broken  error // what a read ended in
+	broken  error  // what a read ended in
 }
 
 // ReadByte implements io.ByteReader for the decoder.

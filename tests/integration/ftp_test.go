@@ -246,9 +246,11 @@ f.quit()
 
 func TestFTPClientsSendAndFetchFiles(t *testing.T) {
 	for name, start := range map[string]func() *ftpSite{
-		"vsftpd":              func() *ftpSite { return startVsftpd(t, "db.example.test", "db.example.test") },
-		"proftpd":             func() *ftpSite { return startProftpd(t, "db.example.test") },
-		"proftpd, TLS 1.2":    func() *ftpSite { return startProftpd(t, "db.example.test", "TLSProtocol TLSv1.2", "TLSSessionTickets on") },
+		"vsftpd":  func() *ftpSite { return startVsftpd(t, "db.example.test", "db.example.test") },
+		"proftpd": func() *ftpSite { return startProftpd(t, "db.example.test") },
+		"proftpd, TLS 1.2": func() *ftpSite {
+			return startProftpd(t, "db.example.test", "TLSProtocol TLSv1.2", "TLSSessionTickets on")
+		},
 		"proftpd, real names": func() *ftpSite { return startProftpd(t, "db.example.test") },
 	} {
 		s := start()
