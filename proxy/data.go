@@ -64,24 +64,25 @@ const keepData = time.Minute
 
 // forgetData is called when a control connection, or any other, has ended.
 func (ch *channel) forgetData() {
-	if ch.data.sessions == nil {
-		return
+	if ch.data.sessions != nil {
+		time.AfterFunc(keepData, ch.dropData)
 	}
-	time.AfterFunc(keepData, func() {
-		all := &ch.session.data
-		all.mu.Lock()
-		defer all.mu.Unlock()
-		ch.data.mu.Lock()
-		defer ch.data.mu.Unlock()
-		for port := range ch.data.ports {
-			at := netip.AddrPortFrom(ch.peer.real(), port)
-			if all.to[at] == ch { // no other connection has announced it since
-				delete(all.to, at)
-			}
-			ch.worker.ports.release(port)
+}
+
+func (ch *channel) dropData() {
+	all := &ch.session.data
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	ch.data.mu.Lock()
+	defer ch.data.mu.Unlock()
+	for port := range ch.data.ports {
+		at := netip.AddrPortFrom(ch.peer.real(), port)
+		if all.to[at] == ch { // no other connection has announced it since
+			delete(all.to, at)
 		}
-		ch.data.ports = nil
-	})
+		ch.worker.ports.release(port)
+	}
+	ch.data.ports = nil
 }
 
 // dataTarget is where a data connection of ch goes: to the server that ch itself is
