@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,8 +41,9 @@ func starttlsRule(t *testing.T, s *site, protocol string, more ...string) wrappe
 	return wrapped{flags: []string{"--rules", file}}
 }
 
-// startServer runs a server's program until the test ends, and returns when it listens.
-func startServer(t *testing.T, dir, port string, argv ...string) *running {
+// startServer runs a server's program until the test ends, and returns when it listens on
+// addr.
+func startServer(t *testing.T, dir, addr string, argv ...string) *running {
 	t.Helper()
 	r := wrapped{bare: true, dir: dir}.start(t, argv...)
 	eventually(t, argv[0]+" listens", 20*time.Second, func() bool {
@@ -50,7 +52,7 @@ func startServer(t *testing.T, dir, port string, argv ...string) *running {
 			t.Fatalf("%s ended: %s%s", argv[0], r.stdout, r.stderr)
 		default:
 		}
-		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
 		}
@@ -146,7 +148,7 @@ func startVsftpd(t *testing.T, host, certifiedHost string) *ftpSite {
 		"strict_ssl_read_eof=YES", "ssl_ciphers=HIGH", "rsa_cert_file=" + certFile, "rsa_private_key_file=" + keyFile,
 		"seccomp_sandbox=NO", "isolate_network=NO", "log_ftp_protocol=YES", "debug_ssl=YES", "vsftpd_log_file=" + log,
 	}, "\n")+"\n")
-	startServer(t, dir, port, filepath.Join(lab.dir, "vsftpd"), conf)
+	startServer(t, dir, "127.0.0.1:"+port, filepath.Join(lab.dir, "vsftpd"), conf)
 	return &ftpSite{watchServer(t, host, port, newMarker()), logOf(log)}
 }
 
@@ -168,17 +170,21 @@ func startProftpd(t *testing.T, host string, more ...string) *ftpSite {
 		t.Fatal(err)
 	}
 	users := fileIn(t, dir, "passwd", fmt.Sprintf("u:%s:%d:%d::%s:/bin/sh\n", strings.TrimSpace(string(hash)), user, user, root))
+	ip, _, err := net.SplitHostPort(listenAddr(t, host))
+	if err != nil {
+		t.Fatal(err)
+	}
 	port := closedPort(t)
 	log := filepath.Join(dir, "tls.log")
 	conf := fileIn(t, dir, "proftpd.conf", strings.Join(append([]string{
-		"ServerType standalone", "DefaultAddress 127.0.0.1", "SocketBindTight on", "Port " + port, "UseIPv6 off",
+		"ServerType standalone", "DefaultAddress " + ip, "SocketBindTight on", "Port " + port, "UseIPv6 on",
 		"ModulePath /usr/lib/proftpd", "LoadModule mod_tls.c", "DelayEngine off", "WtmpLog off", "TransferLog none",
 		"PidFile " + dir + "/pid", "ScoreboardFile " + dir + "/score", "SystemLog " + dir + "/log",
 		"User nobody", "Group nogroup", "AuthUserFile " + users, "AuthOrder mod_auth_file.c", "RequireValidShell off",
 		"AllowOverwrite on", "TLSEngine on", "TLSRequired on", "TLSLog " + log,
 		"TLSECCertificateFile " + certFile, "TLSECCertificateKeyFile " + keyFile,
 	}, more...), "\n")+"\n")
-	startServer(t, dir, port, "/usr/sbin/proftpd", "-n", "-q", "-c", conf)
+	startServer(t, dir, net.JoinHostPort(ip, port), "/usr/sbin/proftpd", "-n", "-q", "-c", conf)
 	return &ftpSite{watchServer(t, host, port, marker), logOf(log)}
 }
 
@@ -251,6 +257,7 @@ func TestFTPClientsSendAndFetchFiles(t *testing.T) {
 		"proftpd, TLS 1.2": func() *ftpSite {
 			return startProftpd(t, "db.example.test", "TLSProtocol TLSv1.2", "TLSSessionTickets on")
 		},
+		"proftpd, IPv6":       func() *ftpSite { return startProftpd(t, "six.example.test") },
 		"proftpd, real names": func() *ftpSite { return startProftpd(t, "db.example.test") },
 	} {
 		s := start()
@@ -259,6 +266,9 @@ func TestFTPClientsSendAndFetchFiles(t *testing.T) {
 			more = append(more, `addresses = "real"`)
 		}
 		for client, job := range ftpJobs {
+			if s.host == "six.example.test" && strings.Contains(client, "without EPSV") {
+				continue // PASV has no IPv6 addresses
+			}
 			t.Run(name+"/"+client, func(t *testing.T) {
 				dir := t.TempDir()
 				_, content := secretFile(t, dir, s.marker)
@@ -458,6 +468,74 @@ func TestFTPDataConnectionIsVerified(t *testing.T) {
 			}
 		})
 	}
+}
+
+// serveProxy starts an HTTP proxy that knows CONNECT, and notes where it was asked to
+// connect to.
+func serveProxy(t *testing.T) (addr string, asked *lockedBuffer) {
+	t.Helper()
+	asked = new(lockedBuffer)
+	server, err := testkit.Serve("127.0.0.1:0", nil, func(c net.Conn) {
+		r := bufio.NewReader(c)
+		request, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		fmt.Fprintln(asked, request.Host)
+		up, err := net.Dial("tcp", request.Host)
+		if err != nil {
+			io.WriteString(c, "HTTP/1.1 502 No\r\n\r\n")
+			return
+		}
+		defer up.Close()
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+		down := make(chan struct{})
+		go func() {
+			defer close(down)
+			io.Copy(c, up)
+			c.(*net.TCPConn).CloseWrite()
+		}()
+		io.Copy(up, r)
+		up.(*net.TCPConn).CloseWrite()
+		<-down
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	return fmt.Sprintf("127.0.0.1:%d", server.Port()), asked
+}
+
+func TestFTPDataConnectionsGoTheWayOfTheControlConnection(t *testing.T) {
+	s := startVsftpd(t, "db.example.test", "db.example.test")
+	run := func(t *testing.T, more string) {
+		rules := writeRules(t, fmt.Sprintf(`
+[[rule]]
+host = "other.example.test"
+port = 21
+starttls = "ftp"
+server_name = %q
+upstream = %q
+ca_file = %q
+%s
+`, s.host, s.hostport(), lab.rootPEM, more))
+		dir := t.TempDir()
+		_, content := secretFile(t, dir, s.marker)
+		w := wrapped{flags: []string{"--rules", rules}, dir: dir}
+		url, user := "ftp://other.example.test/up.bin", "u:"+s.marker
+		w.run(t, "curl", "-sS", "-u", user, "-T", "up.bin", url, "--next", "-sS", "-u", user, "-o", "down.bin", url).must(t)
+		if down, err := os.ReadFile(filepath.Join(dir, "down.bin")); err != nil || !bytes.Equal(down, content) {
+			t.Errorf("the file that came back has %d bytes instead of %d (%v)", len(down), len(content), err)
+		}
+	}
+	t.Run("upstream", func(t *testing.T) { run(t, "") })
+	t.Run("proxy", func(t *testing.T) {
+		proxy, asked := serveProxy(t)
+		run(t, fmt.Sprintf("via = %q", "http://"+proxy))
+		if got := strings.Count(asked.String(), "db.example.test:"); got != 3 || strings.Count(asked.String(), s.hostport()) != 1 {
+			t.Errorf("the proxy was asked for %q", asked)
+		}
+	})
 }
 
 // A program that maps which ports no rule is about must not take the data port for one.

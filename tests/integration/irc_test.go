@@ -60,7 +60,7 @@ func startInspircd(t *testing.T, certifiedHost string) *site {
 <pid file="%[1]s/pid">
 <options announcets="no">
 `, dir, port, certFile, keyFile, marker))
-	startServer(t, dir, port, "/usr/sbin/inspircd", "--nofork", "--runasroot", "--config="+conf)
+	startServer(t, dir, "127.0.0.1:"+port, "/usr/sbin/inspircd", "--nofork", "--runasroot", "--config="+conf)
 	return watchServer(t, "db.example.test", port, marker)
 }
 

@@ -41,7 +41,7 @@ log = { { levels = { min = "info" }, to = "console" } }
 VirtualHost "%[4]s"
 	ssl = { key = "%[6]s"; certificate = "%[5]s" }
 `, dir, clients, servers, host, certFile, keyFile))
-	startServer(t, dir, clients, "prosody", "-F", "--config", conf)
+	startServer(t, dir, "127.0.0.1:"+clients, "prosody", "-F", "--config", conf)
 	return prosody{&site{host: host, port: number(t, clients), marker: marker}, &site{host: host, port: number(t, servers), marker: marker}}
 }
 
