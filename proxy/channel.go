@@ -300,6 +300,9 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 	if err == nil {
 		return nil, nil
 	}
+	if ch.notTransferred(err) {
+		return errNoTransfer, nil
+	}
 	a := attempt{
 		name: name, head: ch.up.head, timeout: rule.Timeout, min: rule.MinVersion,
 		asked: auth.asked, hasCert: auth.cert != nil, now: time.Now(),
@@ -392,6 +395,12 @@ func (ch *channel) carry() *Failure {
 			return nil
 		}
 		return brokenUpstream(sending.err)
+	case errors.Is(err, unix.ECONNRESET):
+		// The program closed, and had not read all that was there (unix_release_sock).
+		// TCP sends a reset then, and no FIN before (RFC 1122, section 4.2.2.13).
+		ch.up.abort()
+		<-down
+		return nil
 	case errors.As(err, &hello):
 		ch.up.SetDeadline(past)
 		<-down

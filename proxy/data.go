@@ -2,9 +2,13 @@ package proxy
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tlswrap/rules"
 )
@@ -95,6 +99,15 @@ func (ch *channel) dataTarget(port uint16) target {
 	}
 	t.addr.port, t.decision.Rule, t.control = port, &rule, ch
 	return t
+}
+
+// errNoTransfer is the end of a data connection on which the server said nothing.
+var errNoTransfer = failf(unix.ECONNRESET, "the server ended the data connection before it spoke TLS")
+
+// notTransferred reports whether err is that, as the end of a handshake.
+func (ch *channel) notTransferred(err error) bool {
+	return ch.target.control != nil && len(ch.up.head) == 0 &&
+		(errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE))
 }
 
 // dataSessions is the cache of a control connection and its data connections, or nil.

@@ -299,12 +299,12 @@ func (pr *pair) gone() {
 // hungUp reports whether the program has closed every copy of its descriptor.
 func (pr *pair) hungUp() bool { return pr.is(hungUp) }
 
-// abandoned reports whether the program has closed every copy of its descriptor, and
-// has written nothing that was not read. Nobody may read meanwhile.
-func (pr *pair) abandoned() bool {
+// unsent reports whether the program has written what was not read. Nobody may read
+// meanwhile.
+func (pr *pair) unsent() bool {
 	return pr.is(func(fd int) bool {
-		left, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
-		return err == nil && left <= pr.stale && hungUp(fd)
+		n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+		return err != nil || n > pr.stale
 	})
 }
 

@@ -113,7 +113,7 @@ func (c *programConn) Write(b []byte) (int, error) {
 
 // refuse ends a setup whose program had been let in before it failed.
 func (ch *channel) refuse(f *Failure) {
-	if f != errLeft && !ch.pair.abandoned() {
+	if ch.matters(f) {
 		ch.report("failed", f)
 		if refusal := ch.upgrade.protocol.Refusal; refusal != nil {
 			ch.pair.write(refusal("tlswrap: " + f.Reason))
@@ -122,6 +122,20 @@ func (ch *channel) refuse(f *Failure) {
 	ch.pair.close()
 	ch.up.Close()
 	ch.worker.forget(ch.id)
+}
+
+// matters reports whether a failure after the program was let in is one to anybody. A
+// data connection that has carried nothing is not missed: what the server does not want
+// to transfer it says on the control connection, and a program may close what it does not
+// need.
+func (ch *channel) matters(f *Failure) bool {
+	switch {
+	case f == errLeft:
+		return false
+	case ch.target.control == nil || ch.pair.unsent():
+		return true
+	}
+	return f != errNoTransfer && !ch.pair.hungUp()
 }
 
 // dialogueFailure explains why a dialogue, or a proxy's, ended badly.

@@ -97,6 +97,7 @@ func (r *ftpReply) preliminary() bool { return strings.HasPrefix(r.code, "1") }
 type ftpFilter struct {
 	dialogue        *Dialogue
 	program, server partial // what has come of a line that is not whole
+	warned          bool    // of active mode
 
 	mu    sync.Mutex
 	asked []ftpAsked // that the server has not answered, or that wait for it to answer
@@ -145,7 +146,8 @@ func (f *ftpFilter) FromProgram(b []byte) (toServer, toProgram []byte, err error
 	for _, line := range lines {
 		verb := ftpVerb(line)
 		answer := ftpRefused[verb]
-		if answer == ftpActive && f.dialogue.Warn != nil {
+		if answer == ftpActive && f.dialogue.Warn != nil && !f.warned {
+			f.warned = true
 			f.dialogue.Warn("the program asked for a data connection in active mode, which would come without TLS: refused; have it use passive mode")
 		}
 		switch {

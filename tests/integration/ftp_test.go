@@ -470,6 +470,41 @@ func TestFTPDataConnectionIsVerified(t *testing.T) {
 	}
 }
 
+// What a server refuses to transfer, and what a program does not want to the end, leaves
+// the control connection as it was, and is nobody's failure.
+func TestFTPTransfersThatDoNotHappen(t *testing.T) {
+	for name, s := range map[string]*ftpSite{
+		"vsftpd":  startVsftpd(t, "db.example.test", "db.example.test"),
+		"proftpd": startProftpd(t, "db.example.test"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			secretFile(t, dir, s.marker)
+			w := s.wrappedFTP(t)
+			w.dir, w.stdin = dir, strings.NewReader(fmt.Sprintf(`
+import ftplib
+f = ftplib.FTP()
+f.connect(%q, %d)
+f.login("u", %q)
+try: f.retrbinary("RETR missing", print)
+except ftplib.error_perm as e: print(str(e)[:3])
+with open("up.bin", "rb") as up: f.storbinary("STOR up.bin", up)
+f.voidcmd("TYPE I")
+data = f.transfercmd("RETR up.bin")
+print(len(data.recv(10)))
+data.close()
+print(f.getmultiline()[0])
+f.makepasv()
+print(f.size("up.bin") > 0)
+f.quit()
+`, s.host, s.port, s.marker))
+			if e := w.run(t, "/usr/bin/python3", "-").must(t); e.stdout != "550\n10\n4\nTrue\n" {
+				t.Errorf("stdout: %s", e.stdout)
+			}
+		})
+	}
+}
+
 // serveProxy starts an HTTP proxy that knows CONNECT, and notes where it was asked to
 // connect to.
 func serveProxy(t *testing.T) (addr string, asked *lockedBuffer) {
