@@ -38,7 +38,7 @@ func (ch *channel) askTLS() *Failure {
 	u.dialogue.Peer = ch.peer.real()
 	if ch.pair != nil { // explain has none
 		u.dialogue.Open = ch.letIn
-		u.dialogue.Warn = func(reason string) { ch.report("refused", failf(unix.EPROTO, "%s", reason)) }
+		u.dialogue.Warn = func(reason string) { ch.report("failed", failf(unix.EPROTO, "%s", reason)) }
 	}
 	if p.Data != nil {
 		ch.data.sessions = newDataSessions()
