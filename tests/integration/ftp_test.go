@@ -326,16 +326,25 @@ func TestFTPServerWithAWrongCertificateIsRefused(t *testing.T) {
 }
 
 func TestFTPServerWithoutTLSIsRefused(t *testing.T) {
-	for name, test := range map[string]struct{ greeting, auth, want string }{
-		"no AUTH":          {"220 hi\r\n", "500 AUTH what?\r\n", `it said "500 AUTH what?"`},
-		"said too much":    {"220-hi\r\n 220 is not the end\r\n220 there\r\n", "234 go\r\n230 welcome\r\n", `the server said more than it may before TLS: "230 welcome"`},
-		"no greeting":      {"", "", "the server closed the connection instead of sending a greeting"},
-		"another protocol": {"* OK IMAP4\r\n", "", `the server did not send a greeting: it said "* OK IMAP4"`},
-		"too busy":         {"421 later\r\n", "", `it said "421 later"`},
+	const drip = 0 // a server that says one byte after the other, for ever
+	for name, test := range map[string]struct{ greeting, auth, want, more string }{
+		"no AUTH":          {"220 hi\r\n", "500 AUTH what?\r\n", `it said "500 AUTH what?"`, ""},
+		"said too much":    {"220-hi\r\n 220 is not the end\r\n220 there\r\n", "234 go\r\n230 welcome\r\n", `the server said more than it may before TLS: "230 welcome"`, ""},
+		"no greeting":      {"", "", "the server closed the connection instead of sending a greeting", ""},
+		"another protocol": {"* OK IMAP4\r\n", "", `the server did not send a greeting: it said "* OK IMAP4"`, ""},
+		"too busy":         {"421 later\r\n", "", `it said "421 later"`, ""},
+		"no line end":      {strings.Repeat("2", 10<<20), "", "the server sent a line of more than 8192 bytes instead of a greeting", ""},
+		"slow":             {string(rune(drip)), "", `the server did not send a greeting in time, after "222`, `timeout = "1s"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			marker := newMarker()
 			server, err := testkit.Serve(listenAddr(t, "db.example.test"), nil, func(c net.Conn) {
+				for test.greeting[:min(1, len(test.greeting))] == string(rune(drip)) {
+					if _, err := io.WriteString(c, "2"); err != nil {
+						return
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
 				io.WriteString(c, test.greeting)
 				if test.auth != "" {
 					bufio.NewReader(c).ReadString('\n')
@@ -349,7 +358,7 @@ func TestFTPServerWithoutTLSIsRefused(t *testing.T) {
 			t.Cleanup(server.Close)
 			watch := lab.sniffer.Watch([]byte(marker), server.Port())
 			s := &ftpSite{site: &site{host: "db.example.test", port: server.Port(), marker: marker}}
-			e := s.wrappedFTP(t).run(t, "curl", "-sS", "-u", "u:"+marker, "ftp://"+s.hostport()+"/")
+			e := s.wrappedFTP(t, test.more).run(t, "curl", "-sS", "-u", "u:"+marker, "ftp://"+s.hostport()+"/")
 			if e.status == 0 || !strings.Contains(e.stderr, test.want) {
 				t.Errorf("status %d, stderr: %s", e.status, e.stderr)
 			}
@@ -441,23 +450,26 @@ func TestFTPDataConnectionIsVerified(t *testing.T) {
 		data   func(net.Conn)
 		stdout string
 		stderr string
+		more   string
 	}{
-		"good store": {store, secured(good(), func(c *tls.Conn) { io.Copy(io.Discard, c) }), "stored", ""},
-		"good fetch": {fetch, secured(good(), func(c *tls.Conn) { io.WriteString(c, "12345") }), "fetched 5", ""},
+		"good store": {store, secured(good(), func(c *tls.Conn) { io.Copy(io.Discard, c) }), "stored", "", ""},
+		"good fetch": {fetch, secured(good(), func(c *tls.Conn) { io.WriteString(c, "12345") }), "fetched 5", "", ""},
+		"fetch, nothing": {fetch, testkit.Silent, "failed: [Errno 104]",
+			"the server accepted the connection but did not answer the TLS handshake within 2s", `timeout = "2s"`},
 		"store, wrong certificate": {store, secured(bad(), func(c *tls.Conn) { io.Copy(io.Discard, c) }),
-			"", "certificate is for other.example.test, not db.example.test"},
+			"", "certificate is for other.example.test, not db.example.test", ""},
 		"fetch, wrong certificate": {fetch, secured(bad(), func(c *tls.Conn) { io.WriteString(c, "12345") }),
-			"failed: [Errno 104]", "certificate is for other.example.test, not db.example.test"},
+			"failed: [Errno 104]", "certificate is for other.example.test, not db.example.test", ""},
 		"fetch, plaintext": {fetch, func(c net.Conn) { io.WriteString(c, "a file in plaintext") },
-			"failed: [Errno 104]", `the server does not speak TLS on this port: it said "a file in plaintext"`},
+			"failed: [Errno 104]", `the server does not speak TLS on this port: it said "a file in plaintext"`, ""},
 		"fetch, cut off": {fetch, func(c net.Conn) {
 			s := tls.Server(c, good())
 			io.WriteString(s, "12345")
-		}, "failed: [Errno 104]", "the server ended the connection without close_notify"},
+		}, "failed: [Errno 104]", "the server ended the connection without close_notify", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fakeFTP(t, pasv, test.data)
-			w := s.wrappedFTP(t)
+			w := s.wrappedFTP(t, test.more)
 			w.stdin = strings.NewReader(s.ftplibJob(strings.ReplaceAll(test.job, "MARKER", fmt.Sprintf("b%q", s.marker))))
 			e := w.run(t, "/usr/bin/python3", "-")
 			if !strings.HasPrefix(e.stdout, test.stdout) {
