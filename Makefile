@@ -58,9 +58,10 @@ build/asan/libtlswrap.so: $(SHIM_DEP)
 	$(CC) -fsanitize=address $(SHIM_CFLAGS) -shared -o $@ $(SHIM_SRC) $(@D)/defaults.c
 
 # For the tests: Debian's vsftpd cannot be installed beside its proftpd.
+FETCH = apt-get -qq -o APT::Sandbox::User=root download vsftpd
 build/vsftpd:
 	@mkdir -p $(@D)/debian
-	cd $(@D)/debian && apt-get -qq -o APT::Sandbox::User=root download vsftpd && dpkg-deb -x vsftpd_*.deb . && mv usr/sbin/vsftpd ..
+	cd $(@D)/debian && { $(FETCH) || { apt-get -qq update && $(FETCH); }; } && dpkg-deb -x vsftpd_*.deb . && mv usr/sbin/vsftpd ..
 	rm -r $(@D)/debian
 
 install: all
