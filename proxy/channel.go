@@ -32,6 +32,7 @@ type channel struct {
 	pair    *pair
 	up      *upstream
 	tls     *tls.Conn
+	service *service // that the program offers; nil where it is the client
 	auth    *clientAuth
 	upgrade *upgrade        // nil where the rule has no starttls
 	filter  starttls.Filter // that the data goes through; nil for none
@@ -72,7 +73,12 @@ func (ch *channel) run() {
 		ch.session.channelClosed()
 		return
 	}
-	// On a stack of its own: the handshake's is large, and the connection may idle.
+	ch.relay()
+}
+
+// relay begins to carry bytes, on a stack of its own: the handshake's is large, and the
+// connection may idle.
+func (ch *channel) relay() {
 	go func() {
 		defer ch.session.channelClosed()
 		defer ch.worker.forget(ch.id)
@@ -409,6 +415,10 @@ func (ch *channel) carry() *Failure {
 		ch.up.Close()
 		<-down
 		return dialogueFailure(err)
+	case err == errStranger:
+		ch.up.Close()
+		<-down
+		return failf(unix.EPROTO, "%v", err)
 	}
 	// The program has closed, and all that it wrote has been sent.
 	ch.tls.CloseWrite()

@@ -235,8 +235,15 @@ func (c *caller) open(req request, fd int) (*session, error) {
 
 // answer does what a request asks. It owns fd.
 func (c *caller) answer(s *session, req request, fd int) {
-	if req.op == opConnect {
+	switch req.op {
+	case opConnect:
 		c.connect(s, req, fd)
+		return
+	case opListen:
+		c.listen(s, fd)
+		return
+	case opAccept:
+		c.accepted(s, fd)
 		return
 	}
 	if fd >= 0 {
@@ -257,6 +264,9 @@ func (c *caller) answer(s *session, req request, fd int) {
 		c.send(addressReply(s, req), -1)
 	case opExec:
 		c.send(c.inspect(s, req, fd), -1)
+	case opSweep:
+		c.worker.sweep()
+		c.send(reply{answer: answerGood}, -1)
 	default:
 		c.worker.log.Warn("refused", "pid", c.cred.Pid, "error", fmt.Sprintf("control request of unknown kind %d", req.op))
 	}
@@ -296,11 +306,7 @@ func (c *caller) connect(s *session, req request, fd int) {
 			why = "a rule passes it"
 		}
 		w.reportPass(s, t, c.cred.Pid, why)
-		ports := w.ports.fd
-		if s.voice.verbose || w.log.Enabled(context.Background(), slog.LevelInfo) {
-			ports = -1 // every connection is to be seen
-		}
-		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, ports)
+		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, c.portMap(s))
 		return
 	}
 	ch, end, err := w.newChannel(s, p.trustFor(t), t, req.addrs[0], c.cred.Pid)
@@ -314,23 +320,20 @@ func (c *caller) connect(s *session, req request, fd int) {
 	c.begin(ch, end, fd)
 }
 
+// portMap is the port map for a program of s.
+func (c *caller) portMap(s *session) int {
+	return c.worker.ports.fd(s.voice.verbose || c.worker.log.Enabled(context.Background(), slog.LevelInfo))
+}
+
 // begin hands the program's end over, and starts the connection once it is in place.
 func (c *caller) begin(ch *channel, end, fd int) {
-	err := c.send(reply{answer: answerChannel}, end)
-	unix.Close(end)
-	var taken request
-	if err == nil {
-		var stray int
-		if taken, stray, err = c.receive(); stray >= 0 {
-			unix.Close(stray)
-		}
-	}
-	if err != nil || taken.op != opTaken {
-		// The program could not put it in place: its socket was not touched.
+	taken, ok := c.handOver(end)
+	if !ok {
 		unix.Close(fd)
 		ch.abandon()
 		return
 	}
+	var err error
 	if ch.up, err = newUpstream(fd); err != nil {
 		ch.abandon()
 		return
@@ -338,6 +341,21 @@ func (c *caller) begin(ch *channel, end, fd int) {
 	ch.setTold(taken.flags&flagConsume != 0)
 	close(ch.taken)
 	go ch.run()
+}
+
+// handOver sends what is to stand in the place of the program's socket, and closes it
+// here. Where the program could not put it in place, its socket was not touched.
+func (c *caller) handOver(end int) (taken request, ok bool) {
+	err := c.send(reply{answer: answerChannel}, end)
+	unix.Close(end)
+	if err != nil {
+		return taken, false
+	}
+	taken, stray, err := c.receive()
+	if stray >= 0 {
+		unix.Close(stray)
+	}
+	return taken, err == nil && taken.op == opTaken
 }
 
 func (c *caller) verdict(s *session, req request) {
@@ -354,13 +372,19 @@ func (c *caller) verdict(s *session, req request) {
 
 // lend passes the upstream: for one call, or for good and disconnected.
 func (c *caller) lend(s *session, req request) {
+	fd := -1
+	if l := c.worker.listener(s, req.channel); l != nil && req.op == opUpstream {
+		l.tcp.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+		defer unix.Close(fd)
+		c.send(reply{answer: answerFD}, fd)
+		return
+	}
 	ch := c.worker.channel(s, req.channel)
 	if ch == nil {
 		c.send(reply{answer: answerGone}, -1)
 		return
 	}
 	<-ch.taken
-	fd := -1
 	if ch.up != nil {
 		ch.up.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
 	}

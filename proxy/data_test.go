@@ -16,7 +16,7 @@ func newTestPorts(t *testing.T) *portMap {
 	return m
 }
 
-func (m *portMap) isSet(port uint16) bool { return m.memory[port/8]>>(port%8)&1 != 0 }
+func (m *portMap) isSet(port uint16) bool { return m.plain.memory[port/8]>>(port%8)&1 != 0 }
 
 func TestPortMapHoldsPortsAcrossReloads(t *testing.T) {
 	m := newTestPorts(t)
@@ -24,7 +24,7 @@ func TestPortMapHoldsPortsAcrossReloads(t *testing.T) {
 	m.hold(42)
 	m.hold(42)
 	m.hold(43)
-	m.change(&ruled, func() {})
+	m.change(&ruled, new(rules.PortMap), func() {})
 	if !m.isSet(42) || !m.isSet(43) || m.isSet(44) {
 		t.Fatal("a held port was cleared by new rules, or another set")
 	}

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -9,27 +11,86 @@ import (
 	"tlswrap/rules"
 )
 
-// portMap is the memory file that programs map to see which ports no rule is about: see
-// preload/wire.h.
+// portMap is the memory files that programs map to see which ports no rule is about: see
+// preload/wire.h. One is for sessions whose every connection is to be seen: in it all
+// ports that programs connect to are set.
 type portMap struct {
-	fd     int
-	memory []byte
+	plain, seen *mapFile
 
 	mu    sync.Mutex
-	ruled rules.PortMap  // the ports that the rules are about
-	held  map[uint16]int // ports that are set whatever the rules say, and how often
+	ruled rules.PortMap  // the ports to connect to that the rules are about
+	held  map[uint16]int // those that are set whatever the rules say, and how often
 }
 
 func newPortMap() (*portMap, error) {
+	plain, err := newMapFile()
+	if err != nil {
+		return nil, err
+	}
+	seen, err := newMapFile()
+	return &portMap{plain: plain, seen: seen, held: make(map[uint16]int)}, err
+}
+
+// fd is the file for a program.
+func (m *portMap) fd(seen bool) int {
+	if seen {
+		return m.seen.fd
+	}
+	return m.plain.fd
+}
+
+// change runs swap, which puts new rules in force, so that at no time a port is clear
+// that the rules in force are about.
+func (m *portMap) change(connects, listens *rules.PortMap, swap func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ruled = *connects
+	plain := slices.Concat(connects[:], listens[:])
+	for port := range m.held {
+		plain[port/8] |= 1 << (port % 8)
+	}
+	seen := slices.Concat(bytes.Repeat([]byte{0xff}, len(connects)), listens[:])
+	m.plain.set(plain)
+	m.seen.set(seen)
+	swap()
+	copy(m.plain.memory, plain)
+	copy(m.seen.memory, seen)
+}
+
+// hold sets a port that programs connect to, until as many calls of release.
+func (m *portMap) hold(port uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held[port]++
+	m.plain.memory[port/8] |= 1 << (port % 8)
+}
+
+func (m *portMap) release(port uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held[port]--; m.held[port] > 0 {
+		return
+	}
+	delete(m.held, port)
+	bit := byte(1) << (port % 8)
+	m.plain.memory[port/8] &^= bit &^ m.ruled[port/8]
+}
+
+type mapFile struct {
+	fd     int
+	memory []byte
+}
+
+func newMapFile() (*mapFile, error) {
 	fd, err := unix.MemfdCreate("tlswrap-ports", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
-	size := len(rules.PortMap{})
+	const size = 2 * len(rules.PortMap{})
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
 		return nil, os.NewSyscallError("ftruncate", err)
 	}
-	m := &portMap{fd: fd, held: make(map[uint16]int)}
+	m := &mapFile{fd: fd}
 	if m.memory, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, os.NewSyscallError("mmap", err)
 	}
@@ -42,38 +103,9 @@ func newPortMap() (*portMap, error) {
 	return m, nil
 }
 
-// change runs swap, which puts new rules in force, so that at no time a port is clear
-// that the rules in force are about.
-func (m *portMap) change(ports *rules.PortMap, swap func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// set sets the bits of ports, and clears none.
+func (m *mapFile) set(ports []byte) {
 	for i, b := range ports {
 		m.memory[i] |= b
 	}
-	swap()
-	m.ruled = *ports
-	next := *ports
-	for port := range m.held {
-		next[port/8] |= 1 << (port % 8)
-	}
-	copy(m.memory, next[:])
-}
-
-// hold sets a port, until as many calls of release.
-func (m *portMap) hold(port uint16) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.held[port]++
-	m.memory[port/8] |= 1 << (port % 8)
-}
-
-func (m *portMap) release(port uint16) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.held[port]--; m.held[port] > 0 {
-		return
-	}
-	delete(m.held, port)
-	bit := byte(1) << (port % 8)
-	m.memory[port/8] &^= bit &^ m.ruled[port/8]
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"container/list"
 	"encoding/binary"
 	"io"
 	"net"
@@ -28,6 +29,8 @@ type upstream struct {
 	head  []byte // the first bytes that the peer sent, for people
 	peer  netip.AddrPort
 	ended bool // the peer's FIN was seen
+
+	place *list.Element // among a listener's handshakes
 
 	mu   sync.Mutex
 	hold bool // writes are gathered, until flush
@@ -290,15 +293,9 @@ func (u *upstream) shutdown() {
 
 // LocalAddr asks the kernel.
 func (u *upstream) LocalAddr() net.Addr {
-	var sa unix.Sockaddr
-	u.control(func(fd int) { sa, _ = unix.Getsockname(fd) })
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)))
-	case *unix.SockaddrInet6:
-		return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)))
-	}
-	return net.TCPAddrFromAddrPort(netip.AddrPort{})
+	var local netip.AddrPort
+	u.control(func(fd int) { local, _ = localAddr(fd) })
+	return net.TCPAddrFromAddrPort(local)
 }
 
 // RemoteAddr is what the socket was last connected to.

@@ -49,11 +49,13 @@ type Worker struct {
 	loading  sync.Mutex
 	warm     sync.Once
 
-	mu       sync.Mutex
-	sessions map[Token]*session
-	channels map[uint64]*channel
-	ended    chan struct{} // closed with the last session
-	used     bool          // there was a session
+	mu        sync.Mutex
+	sessions  map[Token]*session
+	channels  map[uint64]*channel
+	listeners map[uint64]*listener
+	sweeping  bool          // a sweep of the listeners is due
+	ended     chan struct{} // closed with the last session
+	used      bool          // there was a session
 }
 
 // New reads the rules and the files that they name. The error says all that is wrong
@@ -61,7 +63,7 @@ type Worker struct {
 func New(config Config) (*Worker, error) {
 	w := &Worker{
 		config: config, log: config.Log, resolver: newResolver(),
-		sessions: make(map[Token]*session), channels: make(map[uint64]*channel),
+		sessions: make(map[Token]*session), channels: make(map[uint64]*channel), listeners: make(map[uint64]*listener),
 		ended: make(chan struct{}),
 	}
 	if w.log == nil {
@@ -90,7 +92,7 @@ func (w *Worker) Reload() error {
 	if err != nil {
 		return err
 	}
-	w.ports.change(r.Ports(), func() { w.policy.Store(p) })
+	w.ports.change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
 	return nil
 }
 
@@ -156,6 +158,12 @@ func (w *Worker) sessionEnded(s *session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.sessions, s.token)
+	for id, l := range w.listeners {
+		if l.session == s {
+			delete(w.listeners, id)
+			l.close()
+		}
+	}
 	if len(w.sessions) == 0 && w.config.EndWithSessions {
 		select {
 		case <-w.ended:

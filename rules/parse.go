@@ -50,14 +50,17 @@ func parse(path string, data []byte, origin string) (*Policy, error) {
 	f := &fields{doc: d, table: &d.top}
 	p.Default = map[string]Action{"pass": Pass, "deny": Deny}[f.choice("default", "pass", "deny")]
 	p.CAFile = d.path(f, "ca_file")
-	f.known = append(f.known, "rule")
+	f.known = append(f.known, "rule", "listen")
 	f.unknown()
 	for i, t := range d.rules {
 		p.Rules = append(p.Rules, d.rule(t, i+1, origin))
 	}
-	if _, given := d.top.keys["default"]; !given && len(d.rules) == 0 && len(d.errs) == 0 {
+	for i, t := range d.listens {
+		p.Listens = append(p.Listens, d.listen(t, i+1))
+	}
+	if _, given := d.top.keys["default"]; !given && len(d.rules) == 0 && len(d.listens) == 0 && len(d.errs) == 0 {
 		// Nobody means that, and a file that is just being written looks so.
-		d.errorf(Pos{path, 1, 1}, "no rule, expected at least one [[rule]], or default to say what becomes of everything")
+		d.errorf(Pos{path, 1, 1}, "no rule, expected at least one [[rule]] or [[listen]], or default to say what becomes of everything")
 	}
 	if len(d.errs) > 0 {
 		slices.SortStableFunc(d.errs, func(a, b *Error) int {
@@ -74,16 +77,22 @@ func parse(path string, data []byte, origin string) (*Policy, error) {
 // path takes a file name and makes it relative to the rules file's folder.
 func (d *document) path(f *fields, name string) string {
 	s, v, ok := f.str(name)
-	switch {
-	case !ok:
+	if !ok {
 		return ""
-	case s == "":
+	}
+	if s == "" {
 		d.errorf(v.pos, "%s is empty, expected a file", name)
 		return ""
-	case filepath.IsAbs(s):
-		return s
 	}
-	return filepath.Join(filepath.Dir(d.file), s)
+	return d.resolve(s)
+}
+
+// resolve makes a file name relative to the rules file's folder.
+func (d *document) resolve(file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(filepath.Dir(d.file), file)
 }
 
 func (d *document) rule(t *table, index int, origin string) *Rule {

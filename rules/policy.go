@@ -15,6 +15,7 @@ type Policy struct {
 	Default Action // for what no rule matches: Pass or Deny
 	CAFile  string // roots to trust for every rule, beside the system's
 	Rules   []*Rule
+	Listens []*Listen
 }
 
 //go:embed builtin.toml

@@ -22,6 +22,8 @@ type options struct {
 	worker  string
 	verbose bool
 	quiet   bool
+
+	acceptStdin bool
 }
 
 // list is a flag that may be given again.
@@ -53,6 +55,7 @@ Runs the program and turns the connections that the rules name into verified TLS
   --ca FILE         trust the roots in FILE for every rule; repeatable
   --worker SOCKET   use the running worker at SOCKET
   --log FILE        write what happens to FILE, one JSON object a line
+  --accept-stdin    serve the client on standard input, which inetd has accepted
   -v                say a line for every connection
   -q                say nothing, also not why a connection failed
 
