@@ -57,6 +57,13 @@ build/asan/libtlswrap.so: $(SHIM_DEP)
 	echo '$(ASAN_DEFAULTS)' > $(@D)/defaults.c
 	$(CC) -fsanitize=address $(SHIM_CFLAGS) -shared -o $@ $(SHIM_SRC) $(@D)/defaults.c
 
+# For the tests: Debian's vsftpd cannot be installed beside its proftpd.
+FETCH = apt-get -qq -o APT::Sandbox::User=root download vsftpd
+build/vsftpd:
+	@mkdir -p $(@D)/debian
+	cd $(@D)/debian && { $(FETCH) || { apt-get -qq update && $(FETCH); }; } && dpkg-deb -x vsftpd_*.deb . && mv usr/sbin/vsftpd ..
+	rm -r $(@D)/debian
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/tlswrap $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 755 build/tlswrap $(DESTDIR)$(PREFIX)/bin/

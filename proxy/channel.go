@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/quote"
 	"tlswrap/proxy/starttls"
 	"tlswrap/rules"
 )
@@ -26,6 +27,7 @@ type channel struct {
 	session *session
 	target  target
 	trust   *trust
+	peer    sockAddr // the target as the program knows it
 	pid     int32
 	pair    *pair
 	up      *upstream
@@ -34,6 +36,7 @@ type channel struct {
 	auth    *clientAuth
 	upgrade *upgrade        // nil where the rule has no starttls
 	filter  starttls.Filter // that the data goes through; nil for none
+	data    dataPorts       // that the program will connect to on this one's behalf
 	watch   *departure
 	opened  bool          // the program has been told that it is connected
 	taken   chan struct{} // closed when up is set, or never will be
@@ -82,6 +85,7 @@ func (ch *channel) relay() {
 		defer ch.up.Close()
 		defer ch.pair.close()
 		defer close(ch.ended)
+		defer ch.forgetData()
 		if f := ch.guard(ch.carry); f != nil {
 			ch.report("broken", f)
 		}
@@ -294,10 +298,16 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 	if ch.upgrade != nil && len(config.NextProtos) == 0 {
 		config.NextProtos = ch.upgrade.protocol.ALPN
 	}
+	if sessions := ch.dataSessions(); sessions != nil {
+		config.ClientSessionCache = sessions
+	}
 	ch.tls, ch.auth = tls.Client(ch.up, config), auth
 	err = ch.tls.Handshake()
 	if err == nil {
 		return nil, nil
+	}
+	if ch.notTransferred(err) {
+		return errNoTransfer, nil
 	}
 	a := attempt{
 		name: name, head: ch.up.head, timeout: rule.Timeout, min: rule.MinVersion,
@@ -391,6 +401,12 @@ func (ch *channel) carry() *Failure {
 			return nil
 		}
 		return brokenUpstream(sending.err)
+	case errors.Is(err, unix.ECONNRESET):
+		// The program closed, and had not read all that was there (unix_release_sock).
+		// TCP sends a reset then, and no FIN before (RFC 1122, section 4.2.2.13).
+		ch.up.abort()
+		<-down
+		return nil
 	case errors.As(err, &hello):
 		ch.up.SetDeadline(past)
 		<-down
@@ -415,7 +431,8 @@ func (ch *channel) carry() *Failure {
 // upload carries what the program writes. nil: the program closed.
 func (ch *channel) upload() error {
 	filter := ch.filter
-	for first := true; ; first = false {
+	// What goes over a data connection is anything: a file may begin as TLS does.
+	for first := ch.target.control == nil; ; first = false {
 		buf, n, err := ch.pair.read()
 		if err == io.EOF {
 			if ch.pair.hungUp() && ch.up.abortive() {
@@ -521,10 +538,14 @@ func (ch *channel) downloadEnd(err error) *Failure {
 		a := attempt{name: ch.target.host(), asked: ch.auth.asked, hasCert: ch.auth.cert != nil}
 		return failf(unix.ECONNRESET, "%s", a.explainAlert(alert, err).Reason)
 	}
+	var header tls.RecordHeaderError
 	switch {
+	case errors.As(err, &header):
+		said := append(header.RecordHeader[:], ch.up.Ahead()...)
+		return failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))
 	case ch.up.ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
-		if !ch.target.decision.Rule.AllowTruncation {
+		if over, ok := ch.filter.(starttls.Farewell); !ch.target.decision.Rule.AllowTruncation && (!ok || !over.Over()) {
 			return failf(unix.ECONNRESET, "the %s ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)", ch.other())
 		}
 		ch.pair.finish()

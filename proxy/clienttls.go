@@ -104,6 +104,9 @@ type framing struct {
 	rest   int // bytes of the record that are still to come
 }
 
+// maxCiphertext is the most that a record has (RFC 5246, section 6.2.3).
+const maxCiphertext = maxPlaintext + 2048
+
 // next reports whether b goes on with the stream.
 func (f *framing) next(b []byte) bool {
 	const first, last = 20, 24 // change_cipher_spec to heartbeat
@@ -120,6 +123,9 @@ func (f *framing) next(b []byte) bool {
 		}
 		if f.have == recordHeaderLen {
 			f.have, f.rest = 0, recordLen(f.header[:])
+			if f.rest > maxCiphertext {
+				return false
+			}
 		}
 	}
 	return true

@@ -309,7 +309,7 @@ func (c *caller) connect(s *session, req request, fd int) {
 		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, c.portMap(s))
 		return
 	}
-	ch, end, err := w.newChannel(s, p, t, req.addrs[0], c.cred.Pid)
+	ch, end, err := w.newChannel(s, p.trustFor(t), t, req.addrs[0], c.cred.Pid)
 	if err != nil {
 		unix.Close(fd)
 		failure := failf(unix.ENETDOWN, "no channel: %v", err)

@@ -22,6 +22,7 @@ type target struct {
 	name     string   // the host name, or "" where only the address is known
 	addr     sockAddr // the real address
 	decision rules.Decision
+	control  *channel // that this is a data connection of; nil for others
 }
 
 // host is what the certificate has to be for, unless the rule says otherwise.
@@ -43,6 +44,9 @@ func (t target) String() string {
 func (w *Worker) identify(s *session, p *policy, addr sockAddr) (target, *Failure) {
 	t := target{addr: addr}
 	ip := addr.real()
+	if control := s.data.control(ip, addr.port); control != nil {
+		return control.dataTarget(addr.port), nil
+	}
 	if isSynthetic(ip) {
 		id, ok := s.names.lookup(ip)
 		if !ok {

@@ -353,6 +353,15 @@ func (pr *pair) gone() {
 // hungUp reports whether the program has closed every copy of its descriptor.
 func (pr *pair) hungUp() bool { return pr.is(hungUp) }
 
+// unsent reports whether the program has written what was not read. Nobody may read
+// meanwhile.
+func (pr *pair) unsent() bool {
+	return pr.is(func(fd int) bool {
+		n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+		return err != nil || n > pr.stale
+	})
+}
+
 // leaving reports whether the program has closed, or shut one side.
 func (pr *pair) leaving() bool { return pr.is(leaving) }
 

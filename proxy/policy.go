@@ -99,6 +99,14 @@ func (p *policy) adoptSessions(old *policy) {
 	}
 }
 
+// trustFor returns what a connection to t trusts and presents.
+func (p *policy) trustFor(t target) *trust {
+	if t.control != nil {
+		return t.control.trust
+	}
+	return p.trust[t.decision.Rule]
+}
+
 func newTrust(rule *rules.Rule, caFiles []string) (*trust, error) {
 	t := &trust{}
 	for _, f := range append(caFiles, rule.CAFile) {

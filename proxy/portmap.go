@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -13,7 +14,13 @@ import (
 // portMap is the memory files that programs map to see which ports no rule is about: see
 // preload/wire.h. One is for sessions whose every connection is to be seen: in it all
 // ports that programs connect to are set.
-type portMap struct{ plain, seen *mapFile }
+type portMap struct {
+	plain, seen *mapFile
+
+	mu    sync.Mutex
+	ruled rules.PortMap  // the ports to connect to that the rules are about
+	held  map[uint16]int // those that are set whatever the rules say, and how often
+}
 
 func newPortMap() (*portMap, error) {
 	plain, err := newMapFile()
@@ -21,7 +28,7 @@ func newPortMap() (*portMap, error) {
 		return nil, err
 	}
 	seen, err := newMapFile()
-	return &portMap{plain, seen}, err
+	return &portMap{plain: plain, seen: seen, held: make(map[uint16]int)}, err
 }
 
 // fd is the file for a program.
@@ -35,13 +42,38 @@ func (m *portMap) fd(seen bool) int {
 // change runs swap, which puts new rules in force, so that at no time a port is clear
 // that the rules in force are about.
 func (m *portMap) change(connects, listens *rules.PortMap, swap func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ruled = *connects
 	plain := slices.Concat(connects[:], listens[:])
+	for port := range m.held {
+		plain[port/8] |= 1 << (port % 8)
+	}
 	seen := slices.Concat(bytes.Repeat([]byte{0xff}, len(connects)), listens[:])
 	m.plain.set(plain)
 	m.seen.set(seen)
 	swap()
 	copy(m.plain.memory, plain)
 	copy(m.seen.memory, seen)
+}
+
+// hold sets a port that programs connect to, until as many calls of release.
+func (m *portMap) hold(port uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held[port]++
+	m.plain.memory[port/8] |= 1 << (port % 8)
+}
+
+func (m *portMap) release(port uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held[port]--; m.held[port] > 0 {
+		return
+	}
+	delete(m.held, port)
+	bit := byte(1) << (port % 8)
+	m.plain.memory[port/8] &^= bit &^ m.ruled[port/8]
 }
 
 type mapFile struct {

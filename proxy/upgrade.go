@@ -18,17 +18,31 @@ type upgrade struct {
 	dialogue starttls.Dialogue
 }
 
+// protocol is what the upgrade goes by, or nil.
+func (ch *channel) protocol() *starttls.Protocol {
+	if control := ch.target.control; control != nil {
+		return control.upgrade.protocol.Data
+	}
+	return starttls.Of(ch.target.decision.Rule.StartTLS)
+}
+
 // askTLS has the dialogue before TLS.
 func (ch *channel) askTLS() *Failure {
-	p := starttls.Of(ch.target.decision.Rule.StartTLS)
+	p := ch.protocol()
 	if p == nil {
 		return nil
 	}
 	u := &upgrade{protocol: p}
 	u.dialogue.Host = ch.verifiedName()
 	u.dialogue.Local = ch.up.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
+	u.dialogue.Peer = ch.peer.real()
 	if ch.pair != nil { // explain has none
 		u.dialogue.Open = ch.letIn
+		u.dialogue.Warn = func(reason string) { ch.report("failed", failf(unix.EPROTO, "%s", reason)) }
+	}
+	if p.Data != nil {
+		ch.data.sessions = newDataSessions()
+		u.dialogue.Expect = ch.expectData
 	}
 	ch.upgrade = u
 	if err := u.dialogue.Ask(plain{ch.up}, p); err != nil {
@@ -99,7 +113,7 @@ func (c *programConn) Write(b []byte) (int, error) {
 
 // refuse ends a setup whose program had been let in before it failed.
 func (ch *channel) refuse(f *Failure) {
-	if f != errLeft {
+	if ch.matters(f) {
 		ch.report("failed", f)
 		if refusal := ch.upgrade.protocol.Refusal; refusal != nil {
 			ch.pair.write(refusal("tlswrap: " + f.Reason))
@@ -108,6 +122,20 @@ func (ch *channel) refuse(f *Failure) {
 	ch.pair.close()
 	ch.up.Close()
 	ch.worker.forget(ch.id)
+}
+
+// matters reports whether a failure after the program was let in is one to anybody. A
+// data connection that has carried nothing is not missed: what the server does not want
+// to transfer it says on the control connection, and a program may close what it does not
+// need.
+func (ch *channel) matters(f *Failure) bool {
+	switch {
+	case f == errLeft:
+		return false
+	case ch.target.control == nil || ch.pair.unsent():
+		return true
+	}
+	return f != errNoTransfer && !ch.pair.hungUp()
 }
 
 // dialogueFailure explains why a dialogue, or a proxy's, ended badly.

@@ -130,6 +130,14 @@ func (u *upstream) abortive() bool {
 	return abort
 }
 
+// abort closes with a reset.
+func (u *upstream) abort() {
+	u.control(func(fd int) {
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	})
+	u.Close()
+}
+
 // await waits, holding no buffer, until ciphertext is there.
 func (u *upstream) await() error {
 	if u.in != nil {

@@ -214,8 +214,8 @@ func (w *Worker) hurryOrphans(s *session) {
 // newChannel makes the channel for a connection to t, which the program calls peer.
 // end is the program's side; the caller closes it once it is handed over, gives the
 // channel its upstream, and runs or abandons it.
-func (w *Worker) newChannel(s *session, p *policy, t target, peer sockAddr, pid int32) (ch *channel, end int, err error) {
-	ch = &channel{worker: w, session: s, target: t, trust: p.trust[t.decision.Rule], pid: pid,
+func (w *Worker) newChannel(s *session, trust *trust, t target, peer sockAddr, pid int32) (ch *channel, end int, err error) {
+	ch = &channel{worker: w, session: s, target: t, trust: trust, peer: peer, pid: pid,
 		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	var id [8]byte
 	rand.Read(id[:])

@@ -137,7 +137,7 @@ func joinAddrs(ips []netip.Addr) string {
 func (p page) probe(probe *proxy.Probe, rule *rules.Rule) int {
 	p.line("upstream", "%s", probe.Upstream)
 	for i, said := range probe.Said {
-		name := map[bool]string{true: rule.StartTLS}[i == 0]
+		name := map[bool]string{true: "starttls"}[i == 0]
 		who := map[bool]string{true: "server", false: "worker"}[said.FromServer]
 		p.line(name, "%s: %s", who, said.Text)
 	}

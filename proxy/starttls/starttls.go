@@ -36,6 +36,9 @@ type Protocol struct {
 	Refusal func(reason string) []byte
 	// ALPN is offered where the rule has no list of its own.
 	ALPN []string
+	// Data is the protocol of the connections that Dialogue.Expect announces. nil where
+	// there are none.
+	Data *Protocol
 }
 
 // Filter changes what goes by after the dialogue. FromProgram and FromServer may be
@@ -51,13 +54,25 @@ type Filter interface {
 	Done() bool
 }
 
+// Farewell is implemented by filters that know when the server has said its last word:
+// nothing is cut short then by an end without close_notify.
+type Farewell interface {
+	// Over is called where FromServer is.
+	Over() bool
+}
+
 // Of returns the protocol that a rule names, or nil.
 func Of(name string) *Protocol { return protocols[name] }
 
 var protocols = map[string]*Protocol{
+	"ftp":        &ftp,
+	"irc":        &irc,
 	"lmtp":       &lmtp,
 	"smtp":       &smtp,
 	"submission": &smtp,
+
+	"xmpp":        &xmpp,
+	"xmpp-server": &xmppServer,
 }
 
 // Limits of what a server may say before TLS.
@@ -72,10 +87,13 @@ type Dialogue struct {
 	Host string
 	// Local is this end's address.
 	Local netip.Addr
-	// Expect notes that the program will connect to another port of the server, on
-	// behalf of this connection (FTP's data connections). nil where nobody would
-	// connect.
+	// Peer is the server's address as the program knows it.
+	Peer netip.Addr
+	// Expect notes that the program will connect to another port of Peer, on behalf of
+	// this connection (FTP's data connections). nil where nobody would connect.
 	Expect func(port uint16)
+	// Warn tells a person what the program was refused. nil where nobody would read it.
+	Warn func(reason string)
 	// Open lets the program in before TLS, for the protocols whose upgrade needs its
 	// words, and returns the connection to it. From then on a failure is told by
 	// Refusal. nil where there is no program.
@@ -135,11 +153,11 @@ func (d *Dialogue) Ask(conn Conn, p *Protocol) error {
 
 // Read reads from the server, as all of a dialogue does, and bounds how much that is.
 func (d *Dialogue) Read(b []byte) (int, error) {
-	n, err := d.conn.Read(b)
-	d.read += n
-	if err == nil && d.read > maxDialogue {
-		return n, errorf("%s said more than %d bytes before TLS", d.peer(), maxDialogue)
+	if d.read == maxDialogue {
+		return 0, errorf("%s said more than %d bytes before TLS", d.peer(), maxDialogue)
 	}
+	n, err := d.conn.Read(b[:min(len(b), maxDialogue-d.read)])
+	d.read += n
 	return n, d.explain(err)
 }
 

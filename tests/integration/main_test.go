@@ -92,7 +92,7 @@ func build(dir string) error {
 	if err != nil {
 		return err
 	}
-	files := []string{"build/tlswrap", "build/libtlswrap.so"}
+	files := []string{"build/tlswrap", "build/libtlswrap.so", "build/vsftpd"}
 	make := exec.Command("make", append([]string{"-s", "-C", root}, files...)...)
 	if out, err := make.CombinedOutput(); err != nil {
 		return fmt.Errorf("make: %w\n%s", err, out)
@@ -139,6 +139,7 @@ func missingPrograms() []string {
 	for _, p := range []string{
 		"curl", "wget", "/usr/bin/python3", "node", "java", "perl", "bash", "nc.openbsd", "socat", "nginx",
 		"gcc", "g++", "redis-server", "redis-cli", "git", "ip",
+		"/usr/sbin/proftpd", "lftp", "tnftp", "prosody", "sendxmpp", "/usr/sbin/inspircd", "irssi", "openssl",
 	} {
 		if _, err := exec.LookPath(p); err != nil {
 			missing = append(missing, p)

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// Data connections are those that a program makes on behalf of one that it has, its
+// control connection, to a port that the server has told it there (FTP). They get TLS as
+// the control connection did, and resume its session, which servers demand as a proof
+// that both are of one client.
+
+// dataPorts is what a control connection has announced.
+type dataPorts struct {
+	sessions tls.ClientSessionCache // nil where the protocol has no data connections
+	mu       sync.Mutex
+	ports    map[uint16]struct{}
+}
+
+// dataAddrs is where the programs of a session will make data connections to, as they
+// know the addresses. Most sessions have none.
+type dataAddrs struct {
+	mu sync.Mutex
+	to map[netip.AddrPort]*channel // the control connection
+}
+
+// control returns the connection that announced an address last, or nil.
+func (d *dataAddrs) control(ip netip.Addr, port uint16) *channel {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.to[netip.AddrPortFrom(ip, port)]
+}
+
+// expectData notes, before the program learns of it, that it may connect to a port of the
+// server. That stays so for as long as the control connection does, and a while after: a
+// program that connects twice, or late, must not get a connection without TLS.
+func (ch *channel) expectData(port uint16) {
+	all := &ch.session.data
+	all.mu.Lock()
+	if all.to == nil {
+		all.to = make(map[netip.AddrPort]*channel)
+	}
+	all.to[netip.AddrPortFrom(ch.peer.real(), port)] = ch
+	all.mu.Unlock()
+
+	ch.data.mu.Lock()
+	defer ch.data.mu.Unlock()
+	if _, known := ch.data.ports[port]; known {
+		return
+	}
+	if ch.data.ports == nil {
+		ch.data.ports = make(map[uint16]struct{})
+	}
+	ch.data.ports[port] = struct{}{}
+	ch.worker.ports.hold(port)
+}
+
+// keepData is how long an ended control connection's data connections are still expected.
+const keepData = time.Minute
+
+// forgetData is called when a control connection, or any other, has ended.
+func (ch *channel) forgetData() {
+	if ch.data.sessions != nil {
+		time.AfterFunc(keepData, ch.dropData)
+	}
+}
+
+func (ch *channel) dropData() {
+	all := &ch.session.data
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	ch.data.mu.Lock()
+	defer ch.data.mu.Unlock()
+	for port := range ch.data.ports {
+		at := netip.AddrPortFrom(ch.peer.real(), port)
+		if all.to[at] == ch { // no other connection has announced it since
+			delete(all.to, at)
+		}
+		ch.worker.ports.release(port)
+	}
+	ch.data.ports = nil
+}
+
+// dataTarget is where a data connection of ch goes: to the server that ch itself is
+// connected to, not to another that the rule's upstream is a name of too.
+func (ch *channel) dataTarget(port uint16) target {
+	t := ch.target
+	rule := *t.decision.Rule
+	if rule.Upstream = (rules.Endpoint{Host: rule.Upstream.Host}); rule.Upstream.Host != "" && rule.Via.Scheme == "" {
+		rule.Upstream.Host = ch.up.peer.Addr().String()
+	}
+	t.addr.port, t.decision.Rule, t.control = port, &rule, ch
+	return t
+}
+
+// errNoTransfer is the end of a data connection on which the server said nothing.
+var errNoTransfer = failf(unix.ECONNRESET, "the server ended the data connection before it spoke TLS")
+
+// notTransferred reports whether err is that, as the end of a handshake.
+func (ch *channel) notTransferred(err error) bool {
+	return ch.target.control != nil && len(ch.up.head) == 0 &&
+		(errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE))
+}
+
+// dataSessions is the cache of a control connection and its data connections, or nil.
+func (ch *channel) dataSessions() tls.ClientSessionCache {
+	if control := ch.target.control; control != nil {
+		return readOnly{control.data.sessions}
+	}
+	return ch.data.sessions
+}
+
+// newDataSessions makes the cache of one control connection: in one that was shared, the
+// session could be another's.
+func newDataSessions() tls.ClientSessionCache { return tls.NewLRUClientSessionCache(1) }
+
+// readOnly is a cache as data connections see it, which resume the control connection's
+// session, and not each other's.
+type readOnly struct{ tls.ClientSessionCache }
+
+// Put implements tls.ClientSessionCache.
+func (readOnly) Put(string, *tls.ClientSessionState) {}

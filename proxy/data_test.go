@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"net/netip"
+	"testing"
+
+	"tlswrap/rules"
+)
+
+func newTestPorts(t *testing.T) *portMap {
+	t.Helper()
+	m, err := newPortMap()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (m *portMap) isSet(port uint16) bool { return m.plain.memory[port/8]>>(port%8)&1 != 0 }
+
+func TestPortMapHoldsPortsAcrossReloads(t *testing.T) {
+	m := newTestPorts(t)
+	ruled := rules.PortMap{5: 1 << 3} // port 43
+	m.hold(42)
+	m.hold(42)
+	m.hold(43)
+	m.change(&ruled, new(rules.PortMap), func() {})
+	if !m.isSet(42) || !m.isSet(43) || m.isSet(44) {
+		t.Fatal("a held port was cleared by new rules, or another set")
+	}
+	m.release(42)
+	m.release(43)
+	if !m.isSet(42) {
+		t.Error("a port that is held twice was cleared by one release")
+	}
+	if !m.isSet(43) {
+		t.Error("a port that a rule is about was cleared")
+	}
+	m.release(42)
+	if m.isSet(42) || len(m.held) != 0 {
+		t.Error("a released port stayed set")
+	}
+}
+
+// testControl is a control connection to peer that has announced ports.
+func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...uint16) *channel {
+	to := netip.MustParseAddrPort(peer)
+	addr := sockAddr{ip: to.Addr(), port: to.Port()}
+	ch := &channel{worker: w, session: s, peer: addr,
+		target: target{name: "ftp.example.test", addr: addr, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
+		up:     &upstream{peer: netip.MustParseAddrPort("192.0.2.9:21")}}
+	for _, p := range ports {
+		ch.expectData(p)
+	}
+	return ch
+}
+
+func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
+	w := &Worker{resolver: newResolver(), ports: newTestPorts(t)}
+	s := &session{worker: w, names: newNames()}
+	policy := &policy{rules: &rules.Policy{Default: rules.Pass}}
+	rule := &rules.Rule{Upstream: rules.Endpoint{Host: "ftp2.example.test", Port: 990}, StartTLS: "ftp"}
+	first := testControl(s, w, "192.0.2.1:21", rule, 1024, 1024, 1025)
+	second := testControl(s, w, "192.0.2.1:21", rule, 1025)
+
+	find := func(addr string, port uint16) target {
+		t.Helper()
+		got, failure := w.identify(s, policy, sockAddr{ip: netip.MustParseAddr(addr), port: port})
+		if failure != nil {
+			t.Fatal(failure)
+		}
+		return got
+	}
+	got := find("::ffff:192.0.2.1", 1024)
+	if got.control != first || got.decision.Action != rules.TLS || got.name != "ftp.example.test" || got.addr.port != 1024 {
+		t.Errorf("an announced port led to %+v", got)
+	}
+	// The data goes to the server that the control connection goes to.
+	if up := got.decision.Rule.Upstream; up != (rules.Endpoint{Host: "192.0.2.9"}) {
+		t.Errorf("the data connection goes to %v", up)
+	}
+	if rule.Upstream.Port != 990 {
+		t.Error("the control connection's rule was changed")
+	}
+	if got := find("192.0.2.1", 1025); got.control != second {
+		t.Error("the last to announce a port has not got it")
+	}
+	for _, other := range []struct {
+		addr string
+		port uint16
+	}{{"192.0.2.1", 1026}, {"192.0.2.2", 1024}} {
+		if got := find(other.addr, other.port); got.control != nil || got.decision.Action != rules.Pass {
+			t.Errorf("%v was taken for a data connection", other)
+		}
+	}
+	if got := find("192.0.2.1", 1024); got.control != first {
+		t.Error("a port that was used once may be connected to without TLS")
+	}
+
+	first.dropData()
+	if find("192.0.2.1", 1024).control != nil || w.ports.isSet(1024) {
+		t.Error("an ended control connection's port is still expected")
+	}
+	if find("192.0.2.1", 1025).control != second || !w.ports.isSet(1025) {
+		t.Error("an ended control connection took another's port along")
+	}
+	second.dropData()
+	if len(s.data.to) != 0 || w.ports.isSet(1025) {
+		t.Error("something is left")
+	}
+}
+
+func TestDataConnectionByWayOfAProxyAsksForTheName(t *testing.T) {
+	w := &Worker{resolver: newResolver(), ports: newTestPorts(t)}
+	rule := &rules.Rule{Upstream: rules.Endpoint{Host: "ftp2.example.test", Port: 990}, Via: rules.Proxy{Scheme: "http"}}
+	ch := testControl(&session{worker: w}, w, "192.0.2.1:21", rule)
+	if up := ch.dataTarget(1024).decision.Rule.Upstream; up != (rules.Endpoint{Host: "ftp2.example.test"}) {
+		t.Errorf("the data connection goes to %v", up)
+	}
+}
