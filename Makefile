@@ -6,8 +6,8 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 
 GO_SRC   = $(shell find cmd proxy rules -name '*.go' -o -name '*.s' -o -name '*.toml') go.mod go.sum
-SHIM_SRC = $(wildcard preload/*.c)
-SHIM_DEP = $(SHIM_SRC) $(wildcard preload/*.h) build/exports.map
+SHIM_SRC = $(wildcard preload/*.c libtls/*.c)
+SHIM_DEP = $(SHIM_SRC) $(wildcard preload/*.h libtls/*.h libtls/include/*.h) build/exports.map
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion
 
 # One file for glibc and musl: nothing is linked in, nothing is needed, and what libc
@@ -94,7 +94,7 @@ lint:
 	@$(MAKE) -s build/exports.map
 	for cc in gcc clang; do $$cc $(SHIM_CFLAGS) -Werror -fsyntax-only $(SHIM_SRC) || exit 1; done
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem --suppress=uninitvar --suppress=ctuuninitvar --error-exitcode=1 preload
+		--suppress=missingIncludeSystem --suppress=uninitvar --suppress=ctuuninitvar --error-exitcode=1 preload libtls
 
 # Every fuzz target for a while; go test runs their seeds.
 FUZZTIME ?= 30s

@@ -343,18 +343,11 @@ func (ch *channel) upload() error {
 
 // send writes to the upstream. More than one record is gathered into one system call.
 func (ch *channel) send(b []byte) error {
+	write := func() error { _, err := ch.tls.Write(b); return err }
 	if len(b) <= maxPlaintext {
-		_, err := ch.tls.Write(b)
-		return err
+		return write()
 	}
-	out := getBuffer()
-	defer putBuffer(out)
-	ch.up.gather(*out)
-	_, err := ch.tls.Write(b)
-	if e := ch.up.flush(); err == nil {
-		err = e
-	}
-	return err
+	return ch.up.gathered(write)
 }
 
 // upstreamError tells a failure to send from one to read what the program writes.
@@ -362,29 +355,38 @@ type upstreamError struct{ err error }
 
 func (e *upstreamError) Error() string { return e.err.Error() }
 
-// download carries what the server sends, as many whole records at a time as are here.
+// download carries what the server sends.
 func (ch *channel) download() *Failure {
+	if err := deliver(ch.up, ch.tls, ch.pair); err != nil {
+		return ch.downloadEnd(err)
+	}
+	return nil
+}
+
+// deliver carries what the peer sends to the program, as many whole records at a time as are
+// here. nil: the program does not read any more.
+func deliver(up *upstream, conn io.Reader, pr *pair) error {
 	for {
-		if err := ch.up.await(); err != nil {
-			return ch.downloadEnd(err)
+		if err := up.await(); err != nil {
+			return err
 		}
 		buf := getBuffer()
-		n, err := ch.tls.Read(*buf)
-		for err == nil && len(*buf)-n > maxPlaintext && ch.up.whole() {
+		n, err := conn.Read(*buf)
+		for err == nil && len(*buf)-n > maxPlaintext && up.whole() {
 			var m int
-			m, err = ch.tls.Read((*buf)[n:])
+			m, err = conn.Read((*buf)[n:])
 			n += m
 		}
 		var gone error
 		if n > 0 {
-			gone = ch.pair.write((*buf)[:n])
+			gone = pr.write((*buf)[:n])
 		}
 		putBuffer(buf)
 		if gone != nil {
-			return nil // the program does not read any more
+			return nil
 		}
 		if err != nil {
-			return ch.downloadEnd(err)
+			return err
 		}
 	}
 }

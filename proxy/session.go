@@ -16,6 +16,7 @@ type session struct {
 	token  Token
 	names  *names
 	voice  *voice
+	libtls libtlsState
 
 	mu        sync.Mutex
 	processes map[int32]struct{}
