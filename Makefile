@@ -16,7 +16,7 @@ SHIM_CFLAGS  = -std=gnu17 -O2 -g -fPIC -fvisibility=hidden -fno-stack-protector 
 SHIM_LDFLAGS = -shared -nostdlib -Wl,-z,defs,-z,now,-z,relro,-Bsymbolic,--version-script=build/exports.map
 SHIM_BUILD   = $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
 
-all: build/tlswrap build/libtlswrap.so
+all: build/tlswrap build/libtlswrap.so build/libtls
 
 # entry_*.s is the entry point: it looks at the ignored signals before Go's runtime does.
 ENTRY = $(if $(wildcard cmd/tlswrap/entry_$(shell $(GO) env GOARCH).s),-E entry)
@@ -30,6 +30,14 @@ build/exports.map: preload/exports.list
 
 build/libtlswrap.so: $(SHIM_DEP)
 	$(CC) $(SHIM_BUILD)
+
+# The names by which programs and bindings open libtls: all are the shim. A loader that has
+# preloaded it takes them for what it has (they are one file).
+LIBTLS_NAMES = libtls.so.26 libtls.so.28 libressl.so
+build/libtls: Makefile
+	@mkdir -p $@
+	for name in $(LIBTLS_NAMES); do ln -sf ../libtlswrap.so $@/$$name; done
+	@touch $@
 
 # The shim for other kinds of program, in folders named as debug/elf names machines.
 cross: build/EM_AARCH64/libtlswrap.so build/EM_386/libtlswrap.so
@@ -58,7 +66,8 @@ build/asan/libtlswrap.so: $(SHIM_DEP)
 	$(CC) -fsanitize=address $(SHIM_CFLAGS) -shared -o $@ $(SHIM_SRC) $(@D)/defaults.c
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/tlswrap $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/tlswrap/libtls $(DESTDIR)$(PREFIX)/include/tlswrap \
+		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 755 build/tlswrap $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 build/libtlswrap.so $(DESTDIR)$(PREFIX)/lib/tlswrap/
 	for m in EM_386 EM_AARCH64; do \
@@ -66,6 +75,9 @@ install: all
 			install -D -m 644 build/$$m/libtlswrap.so $(DESTDIR)$(PREFIX)/lib/tlswrap/$$m/libtlswrap.so; \
 		fi; \
 	done
+	for name in $(LIBTLS_NAMES); do ln -sf ../libtlswrap.so $(DESTDIR)$(PREFIX)/lib/tlswrap/libtls/$$name; done
+	install -m 644 libtls/include/tls.h libtls/include/ressl.h $(DESTDIR)$(PREFIX)/include/tlswrap/
+	install -m 644 man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 man/tlswrap.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 man/tlswrap.rules.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 

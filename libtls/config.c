@@ -186,7 +186,7 @@ struct source {
 static int put_source(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,
                       const struct source *from)
 {
-	static const char *const words[] = {"certificate", "key", "OCSP"};
+	static const char *const words[] = {"certificate", "key", "ocsp"};
 	if (from->file)
 		return put_file(config, where, kind, words[kind - TW_TLS_CERT], from->file);
 	return put_memory(config, where, kind, from->data, from->size);

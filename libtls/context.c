@@ -40,8 +40,13 @@ int set_error_errno(struct tls *ctx, int errno_value, const char *format, ...)
 
 const char *tls_error(struct tls *ctx)
 {
-	if (!ctx->error.text && ctx->role == SERVER && ctx->built)
-		return __atomic_load_n(&ctx->built->error, __ATOMIC_ACQUIRE);
+	if (ctx->role == SERVER && ctx->built) {
+		char *left = __atomic_exchange_n(&ctx->built->error, NULL, __ATOMIC_ACQ_REL);
+		if (left) {
+			error_clear(&ctx->error);
+			ctx->error.text = left;
+		}
+	}
 	return ctx->error.text;
 }
 

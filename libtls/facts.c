@@ -36,6 +36,19 @@ unfit:
 	return NULL;
 }
 
+/* Leaves a sentence for the context that has accepted this one, if that is still there. */
+static void tell_listener(struct tls *ctx, const char *sentence)
+{
+	if (!sentence || !ctx->built)
+		return;
+	size_t n = strlen(sentence) + 1;
+	char *copy = malloc(n);
+	if (copy) {
+		memcpy(copy, sentence, n);
+		free(__atomic_exchange_n(&ctx->built->error, copy, __ATOMIC_ACQ_REL));
+	}
+}
+
 int facts_take(struct tls *ctx, const uint8_t *data, size_t size)
 {
 	struct facts *facts = facts_parse(data, size);
@@ -44,14 +57,7 @@ int facts_take(struct tls *ctx, const uint8_t *data, size_t size)
 	const char *error = facts->strings[TW_TLS_ERROR];
 	if (facts->numbers[TW_TLS_FAILED]) {
 		set_error(ctx, "%s", error ? error : "handshake failed");
-		if (facts->numbers[TW_TLS_LISTENER] && ctx->built) {
-			char *copy = malloc(strlen(ctx->error.text ? ctx->error.text : "") + 1);
-			if (copy) {
-				memcpy(copy, ctx->error.text ? ctx->error.text : "",
-				       strlen(ctx->error.text ? ctx->error.text : "") + 1);
-				free(__atomic_exchange_n(&ctx->built->error, copy, __ATOMIC_ACQ_REL));
-			}
-		}
+		tell_listener(ctx, facts->strings[TW_TLS_LISTENER_ERROR]);
 		free(facts);
 		ctx->broken = true;
 		return -1;
@@ -180,7 +186,7 @@ static int64_t ocsp_fact(const struct tls *ctx, enum tw_tls_number which)
 
 const char *tls_peer_ocsp_url(struct tls *ctx)
 {
-	return string(ctx, TW_TLS_OCSP_URL);
+	return ocsp(ctx) ? ocsp(ctx)->strings[TW_TLS_OCSP_URL] : NULL;
 }
 
 const char *tls_peer_ocsp_result(struct tls *ctx)

@@ -92,7 +92,8 @@ static int start(struct tls *ctx)
 	size_t n = ctx->servername ? strlen(ctx->servername) : 0;
 	if (n > sizeof request.body)
 		return set_error(ctx, "server name indication failure");
-	memcpy(request.body, ctx->servername, n);
+	if (n)
+		memcpy(request.body, ctx->servername, n);
 	request.size = (uint32_t)n;
 	if (worker_ask(&ctx->error, &request, &session, with_session, &reply, &ctx->pump->link) < 0)
 		return -1;
@@ -189,7 +190,8 @@ static int keep_facts(struct tls *ctx, const uint8_t *data, size_t size)
 	uint8_t *all = malloc(pump->facts_size + size);
 	if (!all)
 		return error_set(&ctx->error, TLS_ERROR_OUT_OF_MEMORY, 0, "out of memory");
-	memcpy(all, pump->facts, pump->facts_size);
+	if (pump->facts)
+		memcpy(all, pump->facts, pump->facts_size);
 	memcpy(all + pump->facts_size, data, size);
 	free(pump->facts);
 	pump->facts = all;

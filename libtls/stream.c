@@ -51,7 +51,8 @@ static long begin(struct tls *ctx, struct tw_tls_reply *reply)
 	size_t n = ctx->servername ? strlen(ctx->servername) : 0;
 	if (n > sizeof request.body)
 		return -EINVAL;
-	memcpy(request.body, ctx->servername, n);
+	if (n)
+		memcpy(request.body, ctx->servername, n);
 	request.size = (uint32_t)n;
 
 	long r = control_open();

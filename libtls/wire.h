@@ -110,7 +110,6 @@ struct tw_tls_reply {
  */
 enum tw_tls_number {
 	TW_TLS_FAILED,   /* 1: the handshake has, and TW_TLS_ERROR says how */
-	TW_TLS_LISTENER, /* 1: so it is on the listening context */
 	TW_TLS_STRENGTH,
 	TW_TLS_RESUMED,
 	TW_TLS_PROVIDED,
@@ -127,6 +126,7 @@ enum tw_tls_number {
 
 enum tw_tls_string {
 	TW_TLS_ERROR,
+	TW_TLS_LISTENER_ERROR, /* for the context that has accepted it */
 	TW_TLS_VERSION,
 	TW_TLS_CIPHER,
 	TW_TLS_SELECTED, /* ALPN */

@@ -55,6 +55,7 @@ Runs the program and turns the connections that the rules name into verified TLS
   --log FILE        write what happens to FILE, one JSON object a line
   -v                say a line for every connection
   -q                say nothing, also not why a connection failed
+  --libtls-path     print the folder of our libtls.so.26, for LD_LIBRARY_PATH
 
 tlswrap worker takes --rules, --tls, --ca and --log, and
 

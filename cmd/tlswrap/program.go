@@ -28,8 +28,12 @@ func runProgram(args []string, io stdio) int {
 	f.StringVar(&o.log, "log", "", "write JSON lines to `FILE`")
 	f.BoolVar(&o.verbose, "v", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
+	libtlsPath := f.Bool("libtls-path", false, "")
 	if status, done := parseFlags(f, args, io); done {
 		return status
+	}
+	if *libtlsPath {
+		return printLibtlsPath(io)
 	}
 	if f.NArg() == 0 {
 		return complain(io, exitOurs, "no program given; see tlswrap --help")
@@ -85,6 +89,17 @@ func findLibrary() (string, error) {
 		return path, nil
 	}
 	return "", fmt.Errorf("libtlswrap.so is neither beside %s nor in ../lib/tlswrap", own)
+}
+
+// printLibtlsPath prints the folder with libtls.so.26 and the others, which are the shim: for
+// LD_LIBRARY_PATH, where a program opens libtls by its name.
+func printLibtlsPath(io stdio) int {
+	library, err := findLibrary()
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	fmt.Fprintln(io.out, filepath.Join(filepath.Dir(library), "libtls"))
+	return 0
 }
 
 // findProgram finds the file that execvp(3) would start.

@@ -27,7 +27,7 @@ func ContainsName(chain []byte, name string) (bool, error) {
 func (c *Config) ProcessOCSP(chainPEM, response []byte) []byte {
 	sent, err := parseChain(chainPEM)
 	if err != nil {
-		return failure(err.Error(), false)
+		return failure(err.Error()).marshal()
 	}
 	now := time.Now()
 	chain := sent
@@ -40,6 +40,7 @@ func (c *Config) ProcessOCSP(chainPEM, response []byte) []byte {
 	result, err := checkResponse(response, chain, now)
 	if result != nil {
 		f.setOCSP(result)
+		f.setOCSPURL(sent[0])
 	}
 	if p, ok := errors.AsType[*problem](err); ok {
 		f.numbers[numFailed] = 1

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +33,7 @@ func newConfig(s settings) (*Config, error) {
 	if s.has(flagForeignKey) {
 		return nil, errors.New("private keys that an OpenSSL engine of the program's would use are not supported by tlswrap: crypto/tls never asks it")
 	}
-	steps := []func() error{c.loadProtocols, c.loadPairs, c.loadRoots, c.loadCRLs}
+	steps := []func() error{c.loadProtocols, c.loadPairs, c.loadRoots, c.loadCRLs, c.completeChains}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -213,8 +214,31 @@ func (c *Config) loadCRLs() error {
 		}
 		c.crls = append(c.crls, list)
 	}
-	if c.crls == nil {
-		return errors.New("failed to parse crl")
+	return nil // without one, no certificate has a list
+}
+
+// completeChains has a leaf that came without its issuers presented with those among the CA
+// certificates, as OpenSSL does it (ssl_add_cert_chain).
+func (c *Config) completeChains() error {
+	if c.roots == nil {
+		return nil
+	}
+	known, _ := parseChain(c.things[kindCA])
+	for i := range c.pairs {
+		pair := &c.pairs[i]
+		if len(pair.Certificate) > 1 {
+			continue
+		}
+		for last := pair.Leaf; last != nil && !bytes.Equal(last.RawSubject, last.RawIssuer); {
+			at := slices.IndexFunc(known, func(ca *x509.Certificate) bool {
+				return bytes.Equal(ca.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(ca) == nil
+			})
+			if last = nil; at >= 0 {
+				last = known[at]
+				pair.Certificate = append(pair.Certificate, last.Raw)
+				known = slices.Delete(slices.Clone(known), at, at+1)
+			}
+		}
 	}
 	return nil
 }

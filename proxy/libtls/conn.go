@@ -69,11 +69,11 @@ func (c *Conn) Open() (facts []byte, ok bool) {
 	}
 	state := c.ConnectionState()
 	if err := c.checkName(state); err != nil {
-		return failure(err.Error(), false), false
+		return failure(err.Error()).marshal(), false
 	}
 	if c.session != nil {
 		if err := c.session.write(); err != nil {
-			return failure(err.Error(), false), false
+			return failure(err.Error()).marshal(), false
 		}
 	}
 	return c.facts(state).marshal(), true
@@ -81,16 +81,20 @@ func (c *Conn) Open() (facts []byte, ok bool) {
 
 func (c *Conn) failed(err error) []byte {
 	isServer := c.config.IsServer()
-	if c.config.has(flagRessl) {
-		if isServer {
-			return failure("ssl accept failure (1)", false)
-		}
-		return failure("SSL connect failed: 1", false)
+	switch {
+	case c.config.has(flagRessl) && isServer:
+		return failure("ssl accept failure (1)").marshal()
+	case c.config.has(flagRessl):
+		return failure("SSL connect failed: 1").marshal()
+	case c.problem != nil && isServer:
+		// libtls has the reason on the listening context alone.
+		f := failure("handshake failed: error:0A000086:SSL routines::certificate verify failed")
+		f.set(strListenerError, c.problem.text)
+		return f.marshal()
+	case c.problem != nil:
+		return failure(c.problem.text).marshal()
 	}
-	if c.problem != nil {
-		return failure(c.problem.text, isServer)
-	}
-	return failure("handshake failed: "+Sentence(err), false)
+	return failure("handshake failed: " + Sentence(err)).marshal()
 }
 
 // checkName comes after the handshake, as in libtls: the server sees it succeed.

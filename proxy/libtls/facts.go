@@ -64,14 +64,11 @@ func seconds(t time.Time) int64 {
 }
 
 // failure is what a connection begins with that has not come about.
-func failure(text string, listener bool) []byte {
+func failure(text string) *facts {
 	f := newFacts()
 	f.numbers[numFailed] = 1
-	if listener {
-		f.numbers[numListener] = 1
-	}
 	f.set(strError, text)
-	return f.marshal()
+	return f
 }
 
 // setPeer tells about the certificates that the peer sent.
@@ -92,6 +89,10 @@ func (f *facts) setPeer(sent []*x509.Certificate) {
 		pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
 	}
 	f.set(strChain, chain.String())
+	f.setOCSPURL(leaf)
+}
+
+func (f *facts) setOCSPURL(leaf *x509.Certificate) {
 	if len(leaf.OCSPServer) > 0 {
 		f.set(strOCSPURL, leaf.OCSPServer[0])
 	}

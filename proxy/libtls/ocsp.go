@@ -99,7 +99,7 @@ func checkResponse(der []byte, chain []*x509.Certificate, now time.Time) (*ocspR
 	if rest, err := asn1.Unmarshal(der, &response); err != nil || len(rest) > 0 {
 		return nil, &problem{"unable to parse OCSP response"}
 	}
-	result := &ocspResult{status: int(response.Status), cert: -1, reason: -1}
+	result := &ocspResult{status: int(response.Status), cert: -1}
 	if response.Status != 0 {
 		result.text = responseTexts[int(response.Status)]
 		return result, &problem{"ocsp verify failed: response - " + result.text}

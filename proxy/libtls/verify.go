@@ -141,7 +141,7 @@ func unknownIssuer(sent []*x509.Certificate) string {
 
 // checkRevocation wants a current list for every certificate, where there are lists at all.
 func (c *Config) checkRevocation(chain []*x509.Certificate, now time.Time) *problem {
-	if c.crls == nil {
+	if c.things[kindCRL] == nil {
 		return nil
 	}
 	for i, cert := range chain {

@@ -46,7 +46,6 @@ const (
 // Numbers and strings of the facts.
 const (
 	numFailed = iota
-	numListener
 	numStrength
 	numResumed
 	numProvided
@@ -63,6 +62,7 @@ const (
 
 const (
 	strError = iota
+	strListenerError
 	strVersion
 	strCipher
 	strSelected

@@ -62,6 +62,9 @@ func arrange(dir string) error {
 		if err := command("cp", filepath.Join(build, "tlswrap"), filepath.Join(build, variant, "libtlswrap.so"), to); err != nil {
 			return err
 		}
+		if err := command("cp", "-d", "-r", filepath.Join(build, "libtls"), to); err != nil {
+			return err
+		}
 	}
 	var err error
 	lab.pki, err = newPKI(filepath.Join(dir, "pki"))
@@ -90,6 +93,9 @@ func compile(t *testing.T, name string, args ...string) string {
 	}
 	return out
 }
+
+// ours links with our own libtls instead of Debian's: it has all functions of tls.h.
+func ours() []string { return []string{"-L" + filepath.Join(lab.dir, "libtls"), "-l:libtls.so.26"} }
 
 // run runs a program and returns what it says, with its status where that is not 0.
 func run(t *testing.T, env []string, argv ...string) string {
