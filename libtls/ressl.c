@@ -242,8 +242,7 @@ int ressl_connect_socket(struct ressl *opaque, int s, const char *hostname)
 	if (ctx->role == CLIENT && config_read_later(ctx->config, &ctx->error) < 0)
 		return -1;
 	int r = tls_connect_socket(ctx, s, hostname);
-	if (r == 0)
-		ctx->socket = s;
+	ctx->socket = s; /* ressl_close's, also where this has failed */
 	return connected(ctx, r);
 }
 

@@ -1,7 +1,9 @@
 package libtls_test
 
 import (
+	"bufio"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,14 +13,6 @@ import (
 func TestOwn(t *testing.T) {
 	program := compile(t, "own.c", ours()...)
 	withASan := compile(t, "own.c", append(ours(), "-fsanitize=address")...)
-	for _, err := range []error{
-		command("openssl", "pkcs8", "-topk8", "-in", lab.pki.path("host.key"), "-passout", "pass:secret", "-out", lab.pki.path("pkcs8.key")),
-		command("openssl", "pkey", "-traditional", "-aes256", "-in", lab.pki.path("host.key"), "-passout", "pass:secret", "-out", lab.pki.path("traditional.key")),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	list := run(t, nil, lab.tlswrap, program)
 	for name := range strings.FieldsSeq(list) {
 		t.Run(name, func(t *testing.T) {
@@ -45,27 +39,58 @@ func TestMuch(t *testing.T) {
 	}
 }
 
-// Nothing that a context or a configuration held is left when they are freed.
+// Nothing that a context or a configuration held is left when they are freed. valgrind cannot be
+// preloaded, so its programs find our libtls by its name, and a session of another's.
 func TestValgrind(t *testing.T) {
+	env := []string{"LD_LIBRARY_PATH=" + filepath.Join(lab.dir, "libtls"), openSession(t)}
+	valgrind := []string{"valgrind", "-q", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible",
+		"--errors-for-leak-kinds=definite,indirect,possible", "--error-exitcode=9"}
 	program := compile(t, "own.c", ours()...)
 	for _, name := range []string{"close-notify", "cut-off", "wrong-role", "foreign-keys", "connect", "load-file", "sessions", "half-a-handshake"} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			out := run(t, nil, lab.tlswrap, "valgrind", "-q", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible",
-				"--errors-for-leak-kinds=definite,indirect,possible", "--error-exitcode=9", program, name, lab.pki.dir)
-			if out != "" {
+			out := run(t, env, append(valgrind, program, name, lab.pki.dir)...)
+			for line := range strings.Lines(out) {
+				// valgrind's own remark on how the shim asks whether an address can be read.
+				if !strings.Contains(line, "sigprocmask: unknown 'how' field") {
+					t.Error(line)
+				}
+			}
+		})
+	}
+	pair := compile(t, "pair.c", ours()...)
+	for _, transport := range []string{"poll", "cbs512"} {
+		t.Run(transport, func(t *testing.T) {
+			words := goodPair + "s.add=@second.pem+@second.key s.lifetime=3600 s.ticket=1+48 c.alpn=a ocsp=@good.ocsp"
+			out := run(t, env, append(append(valgrind, pair, transport), expand(words)...)...)
+			if strings.Contains(out, "==") || strings.Contains(out, "exit status") || !strings.Contains(out, "intact") {
 				t.Error(out)
 			}
 		})
 	}
-	pair := compile(t, "pair.c", "-ltls")
-	for _, transport := range []string{"poll", "cbs512"} {
-		out := run(t, nil, append([]string{lab.tlswrap, "valgrind", "-q", "--leak-check=full", "--error-exitcode=9", pair, transport},
-			expand(goodPair+"s.add=@second.pem+@second.key s.lifetime=3600 s.ticket=1 c.alpn=a ocsp=@good.ocsp")...)...)
-		if strings.Contains(out, "==") || strings.Contains(out, "exit status") {
-			t.Errorf("%s: %s", transport, out)
-		}
+}
+
+// openSession keeps a session of tlswrap's open until the test ends, and returns what its
+// programs have in their environment.
+func openSession(t *testing.T) string {
+	t.Helper()
+	cmd := exec.Command(lab.tlswrap, "sh", "-c", "echo TLSWRAP_CONTROL=$TLSWRAP_CONTROL; read end")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdin.Close(); cmd.Wait() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
 }
 
 // A key that is named by its file is in the worker alone.

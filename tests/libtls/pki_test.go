@@ -111,7 +111,9 @@ func newPKI(dir string) (*pki, error) {
 	if failed != nil {
 		return nil, failed
 	}
-	return p, p.makeResponses(host)
+	return p, firstError(p.makeResponses(host),
+		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
+		command("openssl", "pkey", "-traditional", "-aes256", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("traditional.key")))
 }
 
 func firstError(errs ...error) error {
