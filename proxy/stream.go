@@ -165,6 +165,7 @@ func (t *stream) carry() {
 	}()
 	if err := t.upload(); err != nil {
 		// What the peer said before it stopped listening still arrives.
+		t.up.SetReadDeadline(time.Now().Add(drainTime))
 		<-down
 		t.setEnd(false, libtls.Sentence(err))
 		return
@@ -210,6 +211,7 @@ func (t *stream) upload() error {
 		if err != nil {
 			return nil // closed by download
 		}
+		said := t.said
 		send := func() error { return t.send((*buf)[:n]) }
 		if n > maxPlaintext {
 			err = t.up.gathered(send)
@@ -217,6 +219,10 @@ func (t *stream) upload() error {
 			err = send()
 		}
 		putBuffer(buf)
+		if err == nil && t.said && !said {
+			// Not before all is out: crypto/tls lets nothing be written after it.
+			err = t.tls.CloseWrite()
+		}
 		if err != nil {
 			return err
 		}
@@ -238,7 +244,7 @@ func (t *stream) send(b []byte) error {
 			}
 			if t.frame == 0 {
 				t.said = true
-				return t.tls.CloseWrite()
+				return nil // nothing comes after it
 			}
 			continue
 		}
