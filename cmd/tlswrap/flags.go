@@ -22,6 +22,8 @@ type options struct {
 	worker  string
 	verbose bool
 	quiet   bool
+
+	libtlsPath bool // print it, and run nothing
 }
 
 // list is a flag that may be given again.

@@ -28,11 +28,11 @@ func runProgram(args []string, io stdio) int {
 	f.StringVar(&o.log, "log", "", "write JSON lines to `FILE`")
 	f.BoolVar(&o.verbose, "v", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
-	libtlsPath := f.Bool("libtls-path", false, "")
+	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
 	if status, done := parseFlags(f, args, io); done {
 		return status
 	}
-	if *libtlsPath {
+	if o.libtlsPath {
 		return printLibtlsPath(io)
 	}
 	if f.NArg() == 0 {
