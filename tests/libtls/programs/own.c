@@ -282,6 +282,32 @@ static void test_much(void)
 	done(&e);
 }
 
+static void *pour_and_close(void *ctx)
+{
+	pour(ctx);
+	CHECK(tls_close(ctx) == 0);
+	tls_free(ctx);
+	return NULL;
+}
+
+/* What was written last arrives before the close_notify that follows at once. */
+static void test_all_before_the_end(void)
+{
+	for (int i = 0; i < 20; i++) {
+		struct ends e = connected();
+		pthread_t thread;
+		char b[1];
+		much = (2 << 20) + (size_t)i;
+		CHECK(pthread_create(&thread, NULL, pour_and_close, e.server) == 0);
+		drink(e.client);
+		CHECK(tls_read(e.client, b, 1) == 0);
+		pthread_join(thread, NULL);
+		CHECK(tls_close(e.client) == 0);
+		e.server = NULL;
+		done(&e);
+	}
+}
+
 /* ---- tls_connect ---- */
 
 static int listening(int family)
@@ -655,6 +681,7 @@ static const struct {
 	{"poll-shows-the-rest", test_poll_shows_the_rest},
 	{"full", test_full},
 	{"much", test_much},
+	{"all-before-the-end", test_all_before_the_end},
 	{"connect", test_connect},
 	{"wrong-role", test_wrong_role},
 	{"foreign-keys", test_foreign_keys},
