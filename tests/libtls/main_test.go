@@ -50,7 +50,7 @@ func arrange(dir string) error {
 		return err
 	}
 	lab.dir, lab.tlswrap = dir, filepath.Join(dir, "tlswrap")
-	if err := command("make", "-s", "-C", root(), "all", "build/asan/libtlswrap.so", "build/ubsan/libtlswrap.so"); err != nil {
+	if err := command("make", "-s", "-C", root(), "all", "build/asan/libtlswrap.so", "build/ubsan/libtlswrap.so", "build/EM_386/libtlswrap.so"); err != nil {
 		return err
 	}
 	build := filepath.Join(root(), "build")
@@ -65,6 +65,14 @@ func arrange(dir string) error {
 		if err := command("cp", "-d", "-r", filepath.Join(build, "libtls"), to); err != nil {
 			return err
 		}
+	}
+	// 32-bit programs have a library of their own.
+	narrow := filepath.Join(dir, "EM_386")
+	if err := command("cp", "-r", filepath.Join(build, "EM_386"), dir); err != nil {
+		return err
+	}
+	if err := os.Symlink("libtlswrap.so", filepath.Join(narrow, "libtls.so.26")); err != nil {
+		return err
 	}
 	var err error
 	lab.pki, err = newPKI(filepath.Join(dir, "pki"))
@@ -85,10 +93,15 @@ func command(name string, args ...string) error {
 // compile builds a program of ours against our own header.
 func compile(t *testing.T, name string, args ...string) string {
 	t.Helper()
+	return compileWith(t, "gcc", name, args...)
+}
+
+func compileWith(t *testing.T, cc, name string, args ...string) string {
+	t.Helper()
 	out := filepath.Join(t.TempDir(), strings.TrimSuffix(name, ".c"))
 	all := []string{"-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-D_GNU_SOURCE",
 		"-I" + filepath.Join(root(), "libtls", "include"), "-o", out, filepath.Join(root(), "tests", "libtls", "programs", name)}
-	if err := command("gcc", append(all, args...)...); err != nil {
+	if err := command(cc, append(all, args...)...); err != nil {
 		t.Fatal(err)
 	}
 	return out

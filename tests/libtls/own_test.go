@@ -9,22 +9,27 @@ import (
 	"testing"
 )
 
-// The tests of own.c pass under tlswrap, with sanitizer builds of the shim too.
+// The tests of own.c pass under tlswrap, with every C library and with sanitizer builds of the shim.
 func TestOwn(t *testing.T) {
 	program := compile(t, "own.c", ours()...)
-	withASan := compile(t, "own.c", append(ours(), "-fsanitize=address")...)
-	list := run(t, nil, lab.tlswrap, program)
-	for name := range strings.FieldsSeq(list) {
+	narrow := filepath.Join(lab.dir, "EM_386")
+	variants := []struct{ name, program, shim, libraries string }{
+		{"gcc", program, "", "libtls"},
+		{"clang", compileWith(t, "clang", "own.c", ours()...), "", "libtls"},
+		{"musl", compileWith(t, "musl-gcc", "own.c", ours()...), "", "libtls"},
+		{"i386", compileWith(t, "i686-linux-gnu-gcc", "own.c", "-L"+narrow, "-l:libtls.so.26"), "", "EM_386"},
+		{"ubsan", program, "ubsan", "libtls"},
+		{"asan", compile(t, "own.c", append(ours(), "-fsanitize=address")...), "asan", "libtls"},
+	}
+	env := func(libraries string) []string {
+		return []string{"LD_LIBRARY_PATH=" + filepath.Join(lab.dir, libraries)}
+	}
+	for name := range strings.FieldsSeq(run(t, env("libtls"), lab.tlswrap, program)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, variant := range []string{"", "ubsan", "asan"} {
-				p := program
-				if variant == "asan" {
-					p = withASan
-				}
-				wrap := filepath.Join(lab.dir, variant, "tlswrap")
-				if out := run(t, nil, wrap, p, name, lab.pki.dir); out != "" {
-					t.Errorf("%s: %s", variant, out)
+			for _, v := range variants {
+				if out := run(t, env(v.libraries), filepath.Join(lab.dir, v.shim, "tlswrap"), v.program, name, lab.pki.dir); out != "" {
+					t.Errorf("%s: %s", v.name, out)
 				}
 			}
 		})

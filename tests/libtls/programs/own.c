@@ -134,6 +134,8 @@ static void test_close_notify(void)
 {
 	struct ends e = connected();
 	char b[8];
+	SAYS(tls_peer_cert_common_name(e.client), "host.test");
+	CHECK(tls_peer_cert_common_name(e.server) == NULL);
 	CHECK(tls_write(e.client, "abc", 3) == 3);
 	CHECK(tls_close(e.client) == 0);
 	CHECK(tls_close(e.client) == 0);
