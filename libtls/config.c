@@ -161,9 +161,38 @@ int tls_config_set_ca_mem(struct tls_config *config, const uint8_t *ca, size_t l
 	return put_memory(config, &config->things[TW_TLS_CA], TW_TLS_CA, ca, len);
 }
 
+/* Opens the folders of a list that is separated by colons, for the worker to read. */
+static struct thing *load_folders(struct error *error, const char *paths)
+{
+	int fds[MOST_DESCRIPTORS], count = 0;
+	char path[PATH_MAX];
+	while (*paths && count < MOST_DESCRIPTORS) {
+		size_t n = 0;
+		while (paths[n] && paths[n] != ':')
+			n++;
+		if (n < sizeof path) {
+			memcpy(path, paths, n);
+			path[n] = '\0';
+			long fd = SYS(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			if (fd >= 0)
+				fds[count++] = (int)fd;
+		}
+		paths += n + (paths[n] == ':');
+	}
+	/* One that is not there has no certificates: libtls finds that out when it verifies. */
+	struct thing *loaded = count ? load_fds(error, TW_TLS_CA_PATH, fds, count)
+	                             : load_memory(error, TW_TLS_CA_PATH, "", 1);
+	while (count)
+		SYS(SYS_close, fds[--count]);
+	return loaded;
+}
+
 int tls_config_set_ca_path(struct tls_config *config, const char *ca_path)
 {
-	return put_string(config, TW_TLS_CA_PATH, ca_path);
+	struct thing **where = &config->things[TW_TLS_CA_PATH];
+	if (!ca_path)
+		return put_memory(config, where, TW_TLS_CA_PATH, NULL, 0);
+	return put(config, where, load_folders(&config->error, ca_path));
 }
 
 int tls_config_set_crl_file(struct tls_config *config, const char *crl_file)
@@ -616,7 +645,7 @@ static void load_environment(struct thing *things[TW_TLS_THINGS])
 		}
 	}
 	if (dir)
-		things[TW_TLS_CA_PATH] = load_memory(&ignored, TW_TLS_CA_PATH, dir, strlen(dir));
+		things[TW_TLS_CA_PATH] = load_folders(&ignored, dir);
 	error_clear(&ignored);
 }
 

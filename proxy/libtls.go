@@ -66,7 +66,7 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 	switch req.op {
 	case opTLSLoad:
 		var data []byte
-		if data, err = readDescriptor(fds.take()); err == nil {
+		if data, err = readThing(&fds); err == nil {
 			r.number, err = store.Load(libtls.Kind(req.flags), data)
 		}
 	case opTLSBuild:
@@ -79,7 +79,9 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 		store.Drop(req.channel)
 		return
 	case opTLSEnd:
-		r.value, r.text = s.libtls.stream(req.channel).howItEnded()
+		if r.value, r.text = s.libtls.stream(req.channel).howItEnded(); r.text == "" {
+			r.text = libtls.Sentence(unix.ECONNRESET)
+		}
 	case opTLSName:
 		var chain []byte
 		if chain, err = readDescriptor(fds.take()); err == nil {
@@ -145,6 +147,24 @@ func (c *caller) sendData(data []byte) error {
 	}
 	c.send(tlsReply{answer: answerFD}, fd)
 	return nil
+}
+
+// readThing reads a file, or the certificates of one or more folders.
+func readThing(fds *descriptors) ([]byte, error) {
+	folders := []byte{}
+	for {
+		fd := fds.take()
+		var st unix.Stat_t
+		if fd < 0 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return readDescriptor(fd)
+		}
+		// By way of the descriptor: the program may have another root directory.
+		folders = append(folders, libtls.ReadFolder(fmt.Sprintf("/proc/self/fd/%d", fd))...)
+		unix.Close(fd)
+		if len(*fds) == 0 {
+			return folders, nil
+		}
+	}
 }
 
 // readDescriptor reads a file from its beginning and closes it. What is no file, a pipe, is

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func (t *stream) close() {
 // run is the connection's life.
 func (t *stream) run() {
 	defer t.session.channelClosed()
-	defer t.session.libtls.forget(t.id)
+	defer t.forget()
 	defer t.close()
 	defer func() {
 		if r := recover(); r != nil {
@@ -88,6 +89,15 @@ func (t *stream) run() {
 		return
 	}
 	t.carry()
+}
+
+// forget drops the connection: one that broke not before the program can have asked why.
+func (t *stream) forget() {
+	if _, reason := t.howItEnded(); reason == "" {
+		t.session.libtls.forget(t.id)
+		return
+	}
+	time.AfterFunc(keepFailed, func() { t.session.libtls.forget(t.id) })
 }
 
 // open shakes hands. It has no time limit but the program's patience: it ends when the program
@@ -113,8 +123,23 @@ func (t *stream) open() (facts []byte, ok bool) {
 		<-watched
 		t.pair.w.SetReadDeadline(time.Time{})
 	}
-	t.worker.log.Info("libtls", "target", t.String(), "pid", t.pid, "good", ok)
+	t.report(ok)
 	return facts, ok
+}
+
+// report tells of a handshake in the log, and who asked for a line each. Why one has failed is
+// told by the program, which finds the sentence in tls_error.
+func (t *stream) report(ok bool) {
+	if !ok {
+		t.worker.log.Error("failed", "target", t.String(), "pid", t.pid)
+		return
+	}
+	st := t.tls.ConnectionState()
+	t.worker.log.Info("connected", "target", t.String(), "pid", t.pid, "version", tls.VersionName(st.Version),
+		"cipher", tls.CipherSuiteName(st.CipherSuite), "resumed", st.DidResume, "alpn", st.NegotiatedProtocol)
+	if v := t.session.voice; v.verbose {
+		v.say(fmt.Sprintf("%s: %s, %s, verified as the program wants it", t, tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite)))
+	}
 }
 
 // leave ends a connection after a failed handshake. Bytes of the peer's that are not read would
@@ -134,15 +159,12 @@ func (t *stream) leave() {
 // was no close_notify: value 1.
 func (t *stream) howItEnded() (value uint16, reason string) {
 	if t == nil {
-		return 0, "Connection reset by peer"
+		return 0, ""
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.truncated {
 		value = 1
-	}
-	if t.reason == "" {
-		return value, "Connection reset by peer"
 	}
 	return value, t.reason
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Config is an immutable configuration: what tls_configure has read, or a client's at its
@@ -163,23 +162,22 @@ func (c *Config) loadRoots() error {
 		return errors.New("ssl verify memory setup failure")
 	}
 	c.addRoots(env)
-	if path == nil {
-		return nil
-	}
-	for dir := range strings.SplitSeq(string(path), ":") {
-		c.addRootsOf(dir)
-	}
+	c.addRoots(path)
 	return nil
 }
 
-// addRootsOf reads a folder as OpenSSL does: files named after a hash of their subject.
-func (c *Config) addRootsOf(dir string) {
-	files, _ := filepath.Glob(filepath.Join(dir, "[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f].[0-9]*"))
+// ReadFolder reads the certificates of a folder as OpenSSL does: of files that are named after a
+// hash of their subject. The result is PEM, and never nil.
+func ReadFolder(dir string) []byte {
+	const hash = "[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]"
+	all := []byte{}
+	files, _ := filepath.Glob(filepath.Join(dir, hash+".[0-9]*"))
 	for _, f := range files {
-		if data, err := os.ReadFile(f); err == nil {
-			c.addRoots(data)
+		if data, err := os.ReadFile(f); err == nil && len(all)+len(data) <= Most {
+			all = append(append(all, data...), '\n')
 		}
 	}
+	return all
 }
 
 func (c *Config) addRoots(data []byte) int {

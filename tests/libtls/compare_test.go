@@ -85,6 +85,8 @@ var comparisons = map[string]string{
 	"ca is junk":             goodPair + "c.ca=@junk",
 	"crl is junk":            goodPair + "c.crl=@junk",
 	"ca path":                "s.keypair=@host.pem+@host.key c.ca_path=@.",
+	"ca path with hashes":    "s.keypair=@host.pem+@host.key c.ca_path=@hashed",
+	"ca path that is not":    "s.keypair=@host.pem+@host.key c.ca_path=@missing",
 	"words":                  "c.ciphers=NO-SUCH-CIPHER c.curve=NO-SUCH-CURVE c.curves=auto c.dhe=some c.alpn=a,,b c.curve=P-256,P-384",
 	"more words":             "c.curve=auto c.curve=none c.ciphers=secure c.ciphers=INSECURE c.alpn=a c.curves=P-256:X25519",
 	"protocols":              "c.protocols=all c.protocols=default c.protocols=all,!tlsv1.0 c.protocols=!tlsv1.3 c.protocols=tlsv1.2:tlsv1.3 c.protocols= c.protocols=tlsv9 c.protocols=TLSv1.2",

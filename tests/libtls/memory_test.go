@@ -3,6 +3,7 @@ package libtls_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/tls"
@@ -57,8 +58,8 @@ func keyPatterns(t *testing.T, file string) map[string][]byte {
 	return patterns
 }
 
-// searchServer runs a server and searches its memory for patterns before and after handshakes.
-func searchServer(t *testing.T, argv []string, patterns map[string][]byte) []string {
+// startServer runs server.c until the test ends, and returns where it listens.
+func startServer(t *testing.T, argv ...string) (*exec.Cmd, string) {
 	t.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	out, err := cmd.StdoutPipe()
@@ -68,17 +69,24 @@ func searchServer(t *testing.T, argv []string, patterns map[string][]byte) []str
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Process.Kill()
+	t.Cleanup(func() { cmd.Process.Kill() })
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatalf("%v: %q %v", argv, line, err)
 	}
+	return cmd, "127.0.0.1:" + strings.TrimSpace(line)
+}
+
+// searchServer runs a server and searches its memory for patterns before and after handshakes.
+func searchServer(t *testing.T, argv []string, patterns map[string][]byte) []string {
+	t.Helper()
+	cmd, address := startServer(t, argv...)
 	found := searchMemory(t, cmd.Process.Pid, patterns)
 	for _, word := range []string{"hello", "quit"} {
 		if word == "quit" {
 			maps.Copy(found, searchMemory(t, cmd.Process.Pid, patterns))
 		}
-		greet(t, "127.0.0.1:"+strings.TrimSpace(line), word)
+		greet(t, address, word)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
@@ -134,4 +142,22 @@ func searchMemory(t *testing.T, pid int, patterns map[string][]byte) map[string]
 		t.Fatalf("only %d bytes of the program's memory could be read", searched)
 	}
 	return found
+}
+
+// A client that wants to negotiate anew (RFC 5246, section 7.4.1.1) is turned away, and the server
+// goes on.
+func TestRenegotiation(t *testing.T) {
+	server, address := startServer(t, lab.tlswrap, compile(t, "server.c", "-ltls"), lab.pki.path("host.pem"), lab.pki.path("host.key"))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	client := exec.CommandContext(ctx, "openssl", "s_client", "-tls1_2", "-connect", address)
+	client.Stdin = strings.NewReader("R\n")
+	out, err := client.CombinedOutput()
+	if ctx.Err() != nil || !strings.Contains(string(out), "RENEGOTIATING") || !strings.Contains(string(out), "alert") {
+		t.Errorf("%v: %s", err, out)
+	}
+	greet(t, address, "quit")
+	if err := server.Wait(); err != nil {
+		t.Error(err)
+	}
 }

@@ -112,6 +112,8 @@ func newPKI(dir string) (*pki, error) {
 		return nil, failed
 	}
 	return p, firstError(p.makeResponses(host),
+		command("mkdir", p.path("hashed")), command("cp", p.path("ca.pem"), p.path("otherca.pem"), p.path("hashed")),
+		command("openssl", "rehash", p.path("hashed")),
 		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
 		command("openssl", "pkey", "-traditional", "-aes256", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("traditional.key")))
 }

@@ -473,6 +473,33 @@ static void test_alpn_without_match(void)
 	done(&e);
 }
 
+/* With TLS 1.3 a client learns that its certificate is missing when it reads. */
+static void test_refused_later(void)
+{
+	struct tls_config *config = tls_config_new();
+	struct ends e;
+	pthread_t thread;
+	char b[8];
+	CHECK(tls_config_set_keypair_file(config, file("host.pem"), file("host.key")) == 0);
+	CHECK(tls_config_set_ca_file(config, file("ca.pem")) == 0);
+	tls_config_verify_client(config);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, e.fds) == 0);
+	e.listener = tls_server();
+	e.client = client_for("ca.pem");
+	CHECK(tls_configure(e.listener, config) == 0);
+	CHECK(tls_accept_socket(e.listener, &e.server, e.fds[1]) == 0);
+	CHECK(tls_connect_socket(e.client, e.fds[0], "host.test") == 0);
+	CHECK(pthread_create(&thread, NULL, (void *(*)(void *))(void (*)(void))tls_handshake, e.server) == 0);
+	CHECK(tls_handshake(e.client) == 0);
+	CHECK(tls_read(e.client, b, sizeof b) == -1);
+	CHECK(strstr(tls_error(e.client), "read failed: error:0A00045C:SSL routines::tlsv13 alert certificate required"));
+	CHECK(tls_write(e.client, "x", 1) == -1);
+	CHECK(strstr(tls_error(e.client), "write failed: error:0A00045C"));
+	pthread_join(thread, NULL);
+	tls_config_free(config);
+	done(&e);
+}
+
 static void test_load_file(void)
 {
 	size_t n, m;
@@ -688,6 +715,7 @@ static const struct {
 	{"wrong-role", test_wrong_role},
 	{"foreign-keys", test_foreign_keys},
 	{"alpn-without-match", test_alpn_without_match},
+	{"refused-later", test_refused_later},
 	{"load-file", test_load_file},
 	{"sessions", test_sessions},
 	{"privileges", test_privileges},
