@@ -14,10 +14,15 @@ type Store struct {
 	mu   sync.Mutex
 	last uint64
 	held map[uint64]any // []byte, or *Config
+	size int            // of all that was loaded, in bytes
 }
 
-// Most is the largest thing that Load takes, in bytes.
-const Most = 64 << 20
+// Most is the largest thing that Load takes, in bytes. A session has mostBytes in mostThings.
+const (
+	Most       = 64 << 20
+	mostBytes  = 4 * Most
+	mostThings = 1 << 16
+)
 
 // Load keeps data, which becomes the store's. The error is libtls's sentence.
 func (s *Store) Load(kind Kind, data []byte) (uint64, error) {
@@ -39,7 +44,7 @@ func (s *Store) Load(kind Kind, data []byte) (uint64, error) {
 			return 0, err
 		}
 	}
-	return s.hold(data), nil
+	return s.hold(data, len(data))
 }
 
 // Build makes a configuration of settings, a struct tw_tls_settings.
@@ -52,7 +57,7 @@ func (s *Store) Build(settings []byte) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return s.hold(c), nil
+	return s.hold(c, 0)
 }
 
 // Config finds a configuration that Build has made.
@@ -69,18 +74,25 @@ func (s *Store) Config(number uint64) (*Config, error) {
 func (s *Store) Drop(number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if data, ok := s.held[number].([]byte); ok {
+		s.size -= len(data)
+	}
 	delete(s.held, number)
 }
 
-func (s *Store) hold(v any) uint64 {
+func (s *Store) hold(v any, size int) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held == nil {
 		s.held = make(map[uint64]any)
 	}
+	if len(s.held) >= mostThings || s.size+size > mostBytes {
+		return 0, errors.New("tlswrap's worker holds too much for this run already")
+	}
 	s.last++
 	s.held[s.last] = v
-	return s.last
+	s.size += size
+	return s.last, nil
 }
 
 func (s *Store) bytes(number uint64) ([]byte, error) {
