@@ -161,8 +161,10 @@ int tls_peer_cert_contains_name(struct tls *ctx, const char *name)
 	if (n > sizeof request.body)
 		return 0; /* longer than any name */
 	long fd = memory_file(chain, ctx->facts->chain_size);
-	if (fd < 0)
-		return set_error_errno(ctx, (int)-fd, "memory file") < 0 ? 0 : 0;
+	if (fd < 0) {
+		set_error_errno(ctx, (int)-fd, "memory file");
+		return 0;
+	}
 	const int sent = (int)fd;
 	tls_request_init(&request, TW_TLS_NAME);
 	memcpy(request.body, name, n);

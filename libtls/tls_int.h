@@ -53,7 +53,8 @@ struct error {
 };
 
 void error_clear(struct error *error);
-/* Replaces; vset appends strerror(errno_value) where that is not 0. -1. */
+/* Replaces the error, with ": " and strerror(errno_value) behind it where that is not 0. set returns
+ * -1. */
 int error_set(struct error *error, int code, int errno_value, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 void error_vset(struct error *error, int code, int errno_value, const char *format, va_list list)

@@ -216,3 +216,16 @@ func publicKey(t *testing.T, der []byte) []byte {
 	block, _ := pem.Decode(out)
 	return block.Bytes
 }
+
+// The rules hold for a program of libtls's as for every other: what they deny is denied.
+func TestDenied(t *testing.T) {
+	port := serve(t, "host", func(c net.Conn) { t.Error("somebody came"); c.Close() })
+	rules := filepath.Join(lab.dir, "deny.toml")
+	if err := os.WriteFile(rules, []byte("default = \"deny\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := run(t, nil, lab.tlswrap, "--rules", rules, "catgirl", "-o", "-h", "127.0.0.1", "-p", port)
+	if !strings.Contains(out, "no rule allows it") || !strings.Contains(out, "Permission denied") {
+		t.Error(out)
+	}
+}
