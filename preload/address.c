@@ -124,7 +124,7 @@ EXPORT int getpeername(int fd, struct sockaddr *restrict addr, socklen_t *restri
 		__typeof__(&getpeername) real = NEXT(getpeername);
 		return real ? real(fd, addr, len) : finish(SYS(SYS_getpeername, fd, addr, len));
 	}
-	long r = channel_connected(fd, &channel);
+	long r = channel.listens ? -ENOTCONN : channel_connected(fd, &channel);
 	if (r == 0 && (!len || (!addr && *len)))
 		r = -EFAULT;
 	if (r == 0 && (int)*len < 0)

@@ -32,6 +32,46 @@ enum {
 	SHORTEST = AT_IP + 2 * 4,
 };
 
+/* Reads a channel's name out of own. */
+static bool read_channel(const union address *own, socklen_t len, struct channel *channel)
+{
+	const char *path = own->un.sun_path;
+	size_t n = len - offsetof(struct sockaddr_un, sun_path);
+	if (own->any.sa_family != AF_UNIX || n < SHORTEST || n > sizeof own->un.sun_path ||
+	    path[0] != '\0' ||
+	    memcmp(path + AT_PREFIX, TW_NAME_PREFIX, sizeof TW_NAME_PREFIX - 1) != 0)
+		return false;
+	bool v6 = path[AT_FAMILY] == '6';
+	if (v6 && n < AT_IP + 2 * 16)
+		return false;
+	memset(channel, 0, sizeof *channel);
+	channel->id = read_hex(path + AT_CHANNEL, 16);
+	channel->peer.family = v6 ? AF_INET6 : AF_INET;
+	channel->peer.port = (uint16_t)read_hex(path + AT_PORT, 4);
+	channel->peer.scope = (uint32_t)read_hex(path + AT_SCOPE, 8);
+	for (int i = 0; i < (v6 ? 16 : 4); i++)
+		channel->peer.ip[i] = (uint8_t)read_hex(path + AT_IP + 2 * i, 2);
+	return true;
+}
+
+/* Where the listener stands in the name of what programs listen on, or NULL. */
+static const char *read_listener(const union address *own, socklen_t len)
+{
+	enum { DIGITS = 16, PREFIX = sizeof TW_LISTEN_PREFIX - 1 };
+	if (own->any.sa_family != AF_UNIX || len <= offsetof(struct sockaddr_un, sun_path) ||
+	    own->un.sun_path[0] != '/')
+		return NULL;
+	size_t n = len - offsetof(struct sockaddr_un, sun_path);
+	if (n > sizeof own->un.sun_path)
+		return NULL;
+	while (n > 0 && own->un.sun_path[n - 1] == '\0') /* unix(7): it may be counted */
+		n--;
+	if (n < PREFIX + DIGITS)
+		return NULL;
+	const char *name = own->un.sun_path + n - DIGITS - PREFIX;
+	return memcmp(name, TW_LISTEN_PREFIX, PREFIX) == 0 ? name + PREFIX : NULL;
+}
+
 long socket_kind(int fd, struct channel *channel)
 {
 	union address own;
@@ -39,23 +79,20 @@ long socket_kind(int fd, struct channel *channel)
 	long r = SYS(SYS_getsockname, fd, &own, &len);
 	if (r < 0)
 		return r;
-	const char *path = own.un.sun_path;
-	size_t n = len - offsetof(struct sockaddr_un, sun_path);
-	if (own.any.sa_family != AF_UNIX || n < SHORTEST || n > sizeof own.un.sun_path ||
-	    path[0] != '\0' ||
-	    memcmp(path + AT_PREFIX, TW_NAME_PREFIX, sizeof TW_NAME_PREFIX - 1) != 0)
+	if (read_channel(&own, len, channel))
+		return SOCKET_CHANNEL;
+	const char *listener = read_listener(&own, len);
+	if (!listener)
 		return own.any.sa_family;
 
-	bool v6 = path[AT_FAMILY] == '6';
-	if (v6 && n < AT_IP + 2 * 16)
-		return AF_UNIX;
-	channel->id = read_hex(path + AT_CHANNEL, 16);
-	memset(&channel->peer, 0, sizeof channel->peer);
-	channel->peer.family = v6 ? AF_INET6 : AF_INET;
-	channel->peer.port = (uint16_t)read_hex(path + AT_PORT, 4);
-	channel->peer.scope = (uint32_t)read_hex(path + AT_SCOPE, 8);
-	for (int i = 0; i < (v6 ? 16 : 4); i++)
-		channel->peer.ip[i] = (uint8_t)read_hex(path + AT_IP + 2 * i, 2);
+	/* One that was accepted there has its own name on the other side. */
+	union address peer;
+	len = sizeof peer;
+	if (SYS(SYS_getpeername, fd, &peer, &len) == 0)
+		return read_channel(&peer, len, channel) ? SOCKET_CHANNEL : AF_UNIX;
+	memset(channel, 0, sizeof *channel);
+	channel->id = read_hex(listener, 16);
+	channel->listens = true;
 	return SOCKET_CHANNEL;
 }
 
@@ -134,6 +171,57 @@ long socket_replace(int fd, int stand_in)
 		r = replace_one(fd, stand_in);
 	SYS(SYS_close, stand_in);
 	return r;
+}
+
+long channel_ask(int fd, const struct tw_request *request, struct tw_reply *reply,
+                 uint16_t taken)
+{
+	int stand_in = -1;
+	long control = control_open();
+	if (control < 0)
+		return control;
+	long r = control_send((int)control, request, fd);
+	if (r == 0)
+		r = control_receive((int)control, reply, &stand_in);
+	if (r == 0) {
+		switch (reply->answer) {
+		case TW_ANSWER_PASS:
+			if (stand_in >= 0)
+				port_map_keep(stand_in);
+			stand_in = -1;
+			r = TW_ANSWER_PASS;
+			break;
+		case TW_ANSWER_CHANNEL:
+			r = socket_replace(fd, stand_in);
+			stand_in = -1;
+			if (r == 0) {
+				struct tw_request done;
+				request_init(&done, TW_TAKEN);
+				done.flags = taken;
+				r = control_send((int)control, &done, -1);
+			}
+			if (r == 0)
+				r = TW_ANSWER_CHANNEL;
+			break;
+		case TW_ANSWER_ERROR:
+			r = reply->error > 0 ? -reply->error : -ENETDOWN;
+			break;
+		default:
+			r = -ENETDOWN;
+		}
+	}
+	if (stand_in >= 0)
+		SYS(SYS_close, stand_in);
+	SYS(SYS_close, control);
+	return r;
+}
+
+bool is_tcp(int fd)
+{
+	int protocol = 0;
+	socklen_t len = sizeof protocol;
+	return SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+	       (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
 }
 
 long channel_borrow(const struct channel *channel, enum tw_op op)

@@ -4,14 +4,6 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 
-static bool is_tcp(int fd)
-{
-	int protocol = 0;
-	socklen_t len = sizeof protocol;
-	return SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
-	       (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
-}
-
 /*
  * Waits until setup has ended, as connect(2) waits: for as long as SO_SNDTIMEO says,
  * restarted after a signal whose handler wants that (signal(7)), and as a cancellation
@@ -112,57 +104,24 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 	struct tw_request request;
 	struct tw_reply reply;
 	uint64_t mask;
-	int stand_in = -1;
 	bool wait = !socket_nonblocking(fd);
 
-	signals_block(&mask);
-	long control = control_open();
-	if (control < 0) {
-		signals_restore(&mask);
-		return control;
-	}
 	request_init(&request, TW_CONNECT);
 	request.count = 1;
 	request.addrs[0] = *to;
-	long r = control_send((int)control, &request, fd);
-	if (r == 0)
-		r = control_receive((int)control, &reply, &stand_in);
-	if (r == 0) {
-		switch (reply.answer) {
-		case TW_ANSWER_PASS:
-			if (stand_in >= 0)
-				port_map_keep(stand_in);
-			stand_in = -1;
-			socket_connects(fd);
-			if (reply.count == 1) {
-				*native_len = address_write(&reply.addrs[0], native);
-				r = CALL_NATIVE;
-			} else {
-				r = -ENETDOWN;
-			}
-			break;
-		case TW_ANSWER_CHANNEL:
-			r = socket_replace(fd, stand_in);
-			stand_in = -1;
-			if (r == 0) {
-				socket_connects(fd);
-				request_init(&request, TW_TAKEN);
-				request.flags = wait ? TW_CONSUME : 0;
-				r = control_send((int)control, &request, -1);
-			}
-			if (r == 0)
-				r = -EINPROGRESS;
-			break;
-		case TW_ANSWER_ERROR:
-			r = reply.error > 0 ? -reply.error : -ENETDOWN;
-			break;
-		default:
-			r = -ENETDOWN;
+	signals_block(&mask);
+	long r = channel_ask(fd, &request, &reply, wait ? TW_CONSUME : 0);
+	if (r >= 0)
+		socket_connects(fd);
+	if (r == TW_ANSWER_CHANNEL) {
+		r = -EINPROGRESS;
+	} else if (r == TW_ANSWER_PASS) {
+		r = -ENETDOWN;
+		if (reply.count == 1) {
+			*native_len = address_write(&reply.addrs[0], native);
+			r = CALL_NATIVE;
 		}
 	}
-	if (stand_in >= 0)
-		SYS(SYS_close, stand_in);
-	SYS(SYS_close, control);
 	wait = wait && r == -EINPROGRESS;
 	bool interrupted = wait && signals_interrupt(&mask);
 	signals_restore(&mask);
@@ -221,6 +180,8 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 		return -EFAULT;
 	bool readable = address_read(addr, len, &to);
 
+	if (kind == SOCKET_CHANNEL && channel.listens)
+		return -EISCONN;
 	if (kind == SOCKET_CHANNEL) {
 		bool dissolve = to.family == AF_UNSPEC && addr;
 		long r = dissolve ? CALL_NATIVE : connect_again(fd, &channel);

@@ -9,10 +9,20 @@
 /* Mapped once and for all: a page that is shared with the worker, and read only. */
 static const uint8_t *port_map;
 
-bool port_passes(uint16_t port)
+static bool is_clear(size_t half, uint16_t port)
 {
 	const uint8_t *map = __atomic_load_n(&port_map, __ATOMIC_ACQUIRE);
-	return map && !(__atomic_load_n(&map[port / 8], __ATOMIC_RELAXED) >> port % 8 & 1);
+	return map && !(__atomic_load_n(&map[half + port / 8], __ATOMIC_RELAXED) >> port % 8 & 1);
+}
+
+bool port_passes(uint16_t port)
+{
+	return is_clear(0, port);
+}
+
+bool listen_passes(uint16_t port)
+{
+	return is_clear(TW_PORT_MAP_LISTEN, port);
 }
 
 void port_map_keep(int fd)

@@ -42,7 +42,7 @@
 	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
 	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)       \
-	X(socket) X(system) X(popen) X(wordexp)
+	X(socket) X(system) X(popen) X(wordexp) X(listen) X(accept) X(accept4) X(bind)
 
 enum next_function {
 #define X(name) NEXT_##name,
@@ -158,7 +158,8 @@ void address_copy(const union address *from, socklen_t from_len, struct sockaddr
 
 struct channel {
 	uint64_t id;
-	struct tw_addr peer; /* where the program connected to */
+	bool listens;        /* it is what a program listens on: see TW_LISTEN_PREFIX */
+	struct tw_addr peer; /* where the program connected to, or its client */
 };
 
 #define SOCKET_CHANNEL (-1000) /* no address family */
@@ -187,6 +188,17 @@ bool socket_nonblocking(int fd);
 
 /* poll(2) for one descriptor, without waiting: the events, or -errno. */
 long socket_poll(int fd, short events);
+
+/* Whether fd is a TCP socket. */
+bool is_tcp(int fd);
+
+/*
+ * Shows the worker the socket fd with request. TW_ANSWER_PASS: it stays as it is;
+ * TW_ANSWER_CHANNEL: what the worker gave stands in its place, and the worker was told so
+ * with taken as flags; or -errno, and it stays as it was. Call with signals blocked.
+ */
+long channel_ask(int fd, const struct tw_request *request, struct tw_reply *reply,
+                 uint16_t taken);
 
 /* Asks the worker for a descriptor of this channel (TW_RESTART, TW_UPSTREAM). */
 long channel_borrow(const struct channel *channel, enum tw_op op);
@@ -259,6 +271,9 @@ void epoll_enter(int fd, const struct epoll_places *places);
 
 /* Whether the worker has said that no rule is about this port: see TW_PORT_MAP_SIZE. */
 bool port_passes(uint16_t port);
+
+/* The same for a port of this machine's. */
+bool listen_passes(uint16_t port);
 
 /* Keeps the port map in the memory file fd, and closes that. */
 void port_map_keep(int fd);

@@ -23,6 +23,16 @@ __attribute__((no_sanitize_address)) EXPORT long syscall(long number, ...)
 	switch (number) {
 	case SYS_connect:
 		return connect((int)a[0], (const struct sockaddr *)a[1], (socklen_t)a[2]);
+	case SYS_bind:
+		return bind((int)a[0], (const struct sockaddr *)a[1], (socklen_t)a[2]);
+	case SYS_listen:
+		return listen((int)a[0], (int)a[1]);
+#ifdef SYS_accept
+	case SYS_accept:
+		return accept((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
+#endif
+	case SYS_accept4:
+		return accept4((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
 	case SYS_sendto:
 		return sendto((int)a[0], (const void *)a[1], (size_t)a[2], (int)a[3],
 		              (const struct sockaddr *)a[4], (socklen_t)a[5]);

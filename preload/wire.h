@@ -31,6 +31,10 @@ enum tw_op {
 	TW_NAMES = 7,    /* name was looked up and has addrs; which to show? */
 	TW_ADDRESS = 8,  /* what does the synthetic addrs[0] stand for? */
 	TW_EXEC = 9,     /* can this file be preloaded into? with the file */
+	TW_LISTEN = 10,  /* may this listening socket serve? with the socket */
+	TW_ACCEPT = 11,  /* may this accepted socket be served? with the socket; asked by
+	                    tlswrap itself, before the program */
+	TW_SWEEP = 12,   /* close what programs have stopped to listen on */
 };
 
 enum tw_flag {
@@ -93,12 +97,14 @@ struct tw_reply {
 };
 
 /*
- * With TW_ANSWER_PASS the worker may send a memory file: a bit for every port, set
+ * With TW_ANSWER_PASS the worker sends a memory file: a bit for every port, set
  * where some rule does more than pass (bit port % 8 of byte port / 8). A connect to a
- * real address whose bit is clear needs no question. The worker changes the file when
- * its rules change; it does not shrink.
+ * real address whose bit is clear needs no question. From TW_PORT_MAP_LISTEN on the same
+ * follows for the ports that programs listen on. The worker changes the file when its
+ * rules change; it does not shrink.
  */
-#define TW_PORT_MAP_SIZE 8192
+#define TW_PORT_MAP_LISTEN 8192
+#define TW_PORT_MAP_SIZE (2 * TW_PORT_MAP_LISTEN)
 
 /*
  * The worker binds the program's end of a channel to the abstract address
@@ -110,6 +116,27 @@ struct tw_reply {
  * 8 or 32. The text is for people (ss -x) and cut to fit.
  */
 #define TW_NAME_PREFIX "tlswrap/"
+
+/*
+ * What a program listens on in the place of a TCP socket is an AF_UNIX socket with the
+ * name of a file that is gone again, in some folder:
+ *
+ *   .../tlswrap-listen-LISTENER
+ *
+ * LISTENER is 16 hexadecimal digits, and takes the place of CHANNEL in requests. Sockets
+ * that are accepted there have that name too; the worker's end has a channel's, with the
+ * client's address as PEER. As its first words the shim writes the session's token
+ * there: the worker believes no other end.
+ */
+#define TW_LISTEN_PREFIX "/tlswrap-listen-"
+
+/*
+ * The program's end of a channel has this for SO_SNDBUF. In the worker's queue one byte
+ * always stays, and with it the whole message that it came in counts. sendfile(2) makes
+ * messages of 64 KiB, and room is only told of where no more than a quarter of the buffer
+ * is in use (unix_writable; the kernel doubles the size, socket(7)).
+ */
+#define TW_SEND_BUFFER (136 << 10)
 
 /*
  * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS tells the shim where its worker is: the

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/starttls"
 	"tlswrap/rules"
 )
 
@@ -28,7 +30,12 @@ type channel struct {
 	pair    *pair
 	up      *upstream
 	tls     *tls.Conn
+	service *service // that the program offers; nil where it is the client
 	auth    *clientAuth
+	upgrade *upgrade        // nil where the rule has no starttls
+	filter  starttls.Filter // that the data goes through; nil for none
+	watch   *departure
+	opened  bool          // the program has been told that it is connected
 	taken   chan struct{} // closed when up is set, or never will be
 	done    chan struct{} // closed when setup has ended
 	ended   chan struct{} // closed when nothing uses up any more
@@ -54,12 +61,21 @@ const keepFailed = 30 * time.Second
 // run sets the connection up and has its bytes carried.
 func (ch *channel) run() {
 	if err := ch.guard(ch.setup); err != nil {
-		ch.fail(err)
+		if ch.opened {
+			ch.refuse(err)
+		} else {
+			ch.fail(err)
+		}
 		close(ch.ended)
 		ch.session.channelClosed()
 		return
 	}
-	// On a stack of its own: the handshake's is large, and the connection may idle.
+	ch.relay()
+}
+
+// relay begins to carry bytes, on a stack of its own: the handshake's is large, and the
+// connection may idle.
+func (ch *channel) relay() {
 	go func() {
 		defer ch.session.channelClosed()
 		defer ch.worker.forget(ch.id)
@@ -95,28 +111,9 @@ func (ch *channel) setup() *Failure {
 	deadline, _ := ctx.Deadline()
 	ch.up.SetDeadline(deadline)
 
-	// A program that shuts even one side of a connecting socket ends it, as with TCP.
-	// Most setups are over before it is worth while to wait for that.
-	watched := make(chan struct{})
-	watch := time.AfterFunc(watchAfter, func() {
-		defer close(watched)
-		ch.pair.w.whenReadable(leaving)
-		if ch.pair.leaving() {
-			cancel()
-			ch.up.SetDeadline(past)
-		}
-	})
-	failure := ch.dial(ctx)
-	if failure == nil {
-		failure, _ = ch.handshake()
-	}
-	if !watch.Stop() {
-		// Nothing else may read W from here on.
-		ch.pair.w.SetReadDeadline(past)
-		<-watched
-		ch.pair.w.SetReadDeadline(time.Time{})
-	}
-	if ch.pair.leaving() {
+	ch.watch = ch.watchDeparture(cancel)
+	failure := ch.connect(ctx)
+	if ch.watch.stop() {
 		return errLeft
 	}
 	if failure != nil {
@@ -126,14 +123,82 @@ func (ch *channel) setup() *Failure {
 	return ch.accept()
 }
 
-// watchAfter is how long a setup goes on before it is watched whether the program gives
-// it up.
+// connect does everything that comes before the program is told.
+func (ch *channel) connect(ctx context.Context) *Failure {
+	if f := ch.dial(ctx); f != nil {
+		return f
+	}
+	if f := ch.askTLS(); f != nil {
+		return f
+	}
+	if f, _ := ch.handshake(); f != nil {
+		return f
+	}
+	return ch.secured()
+}
+
+// departure watches whether the program gives a setup up.
+type departure struct {
+	pair    *pair
+	timer   *time.Timer
+	watched chan struct{}
+	once    sync.Once
+	left    bool
+}
+
+// watchAfter is how long a setup goes on before it is watched. Most are over before it
+// is worth while.
 const watchAfter = 20 * time.Millisecond
+
+// watchDeparture ends a setup that the program gives up: one that shuts even one side
+// of a connecting socket ends it, as with TCP.
+func (ch *channel) watchDeparture(cancel func()) *departure {
+	d := &departure{pair: ch.pair, watched: make(chan struct{})}
+	d.timer = time.AfterFunc(watchAfter, func() {
+		defer close(d.watched)
+		d.pair.w.whenReadable(leaving)
+		if d.pair.leaving() {
+			cancel()
+			ch.up.SetDeadline(past)
+		}
+	})
+	return d
+}
+
+// stop ends the watch, after which others may read W, and reports whether the program
+// had left. It may be called again.
+func (d *departure) stop() bool {
+	d.once.Do(func() {
+		if !d.timer.Stop() {
+			d.pair.w.SetReadDeadline(past)
+			<-d.watched
+			d.pair.w.SetReadDeadline(time.Time{})
+		}
+		d.left = d.pair.leaving()
+	})
+	return d.left
+}
 
 // errLeft is the end of a setup that the program gave up.
 var errLeft = failf(unix.ECONNRESET, "the program gave up")
 
+// accept lets the program have its connection.
 func (ch *channel) accept() *Failure {
+	if f := ch.open(); f != nil {
+		return f
+	}
+	if words := ch.greeting(); len(words) > 0 && ch.pair.write(words) != nil {
+		return errLeft
+	}
+	ch.reportGood()
+	return nil
+}
+
+// open tells the program that it is connected.
+func (ch *channel) open() *Failure {
+	if ch.opened {
+		return nil
+	}
 	ch.mu.Lock()
 	ch.state = good
 	ch.mu.Unlock()
@@ -141,15 +206,26 @@ func (ch *channel) accept() *Failure {
 		ch.worker.log.Debug("left", "target", ch.target.String(), "error", err)
 		return errLeft
 	}
+	ch.opened = true
 	close(ch.done)
-	ch.reportGood()
 	return nil
 }
 
-// dial connects the upstream, to the address that the program meant or to the rule's.
+// dial connects the upstream, to the address that the program meant, or to where the
+// rule says.
 func (ch *channel) dial(ctx context.Context) *Failure {
 	rule := ch.target.decision.Rule
-	addrs, failure := ch.upstreamAddrs(ctx, rule)
+	if rule.Via.Scheme != "" {
+		return ch.dialVia(ctx, rule)
+	}
+	return ch.dialTo(ctx, rule.Upstream)
+}
+
+// dialTo connects to an endpoint, of which host and port may be missing: those are the
+// target's.
+func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *Failure {
+	rule := ch.target.decision.Rule
+	addrs, failure := ch.upstreamAddrs(ctx, to)
 	for i, a := range addrs {
 		if i > 0 {
 			ch.up.disconnect()
@@ -166,12 +242,12 @@ func (ch *channel) dial(ctx context.Context) *Failure {
 	return failure
 }
 
-func (ch *channel) upstreamAddrs(ctx context.Context, rule *rules.Rule) ([]sockAddr, *Failure) {
+func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]sockAddr, *Failure) {
 	to := ch.target.addr
-	if rule.Upstream.Port != 0 {
-		to.port = rule.Upstream.Port
+	if end.Port != 0 {
+		to.port = end.Port
 	}
-	host := rule.Upstream.Host
+	host := end.Host
 	if host == "" {
 		return []sockAddr{to}, nil
 	}
@@ -179,7 +255,7 @@ func (ch *channel) upstreamAddrs(ctx context.Context, rule *rules.Rule) ([]sockA
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ips = append(ips, ip)
 	} else if ips, err = ch.worker.resolver.lookup(ctx, "ip", host); err != nil {
-		return nil, dialFailure(err, netip.AddrPort{}, rule.Timeout)
+		return nil, dialFailure(err, netip.AddrPort{}, ch.target.decision.Rule.Timeout)
 	}
 	var addrs []sockAddr
 	for _, ip := range ips {
@@ -214,6 +290,9 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 	config, auth, err := ch.trust.tlsConfig(rule, name)
 	if err != nil {
 		return failf(unix.EKEYREJECTED, "%v", err), nil
+	}
+	if ch.upgrade != nil && len(config.NextProtos) == 0 {
+		config.NextProtos = ch.upgrade.protocol.ALPN
 	}
 	ch.tls, ch.auth = tls.Client(ch.up, config), auth
 	err = ch.tls.Handshake()
@@ -299,14 +378,31 @@ func (ch *channel) carry() *Failure {
 			ch.pair.close()
 		}
 	}()
-	var sending *upstreamError
-	if err := ch.upload(); errors.As(err, &sending) {
+	var (
+		sending *upstreamError
+		hello   *clientTLSError
+		fault   *starttls.Error
+	)
+	switch err := ch.upload(); {
+	case errors.As(err, &sending):
 		// What the server said before it stopped listening still arrives.
 		<-down
 		if ch.pair.closed() {
 			return nil
 		}
 		return brokenUpstream(sending.err)
+	case errors.As(err, &hello):
+		ch.up.SetDeadline(past)
+		<-down
+		return ch.clientTLS(hello.first)
+	case errors.As(err, &fault):
+		ch.up.Close()
+		<-down
+		return dialogueFailure(err)
+	case err == errStranger:
+		ch.up.Close()
+		<-down
+		return failf(unix.EPROTO, "%v", err)
 	}
 	// The program has closed, and all that it wrote has been sent.
 	ch.tls.CloseWrite()
@@ -318,7 +414,8 @@ func (ch *channel) carry() *Failure {
 
 // upload carries what the program writes. nil: the program closed.
 func (ch *channel) upload() error {
-	for {
+	filter := ch.filter
+	for first := true; ; first = false {
 		buf, n, err := ch.pair.read()
 		if err == io.EOF {
 			if ch.pair.hungUp() && ch.up.abortive() {
@@ -333,21 +430,38 @@ func (ch *channel) upload() error {
 		if err != nil {
 			return err
 		}
-		err = ch.send((*buf)[:n])
+		b := (*buf)[:n]
+		switch {
+		case first && speaksTLS(b):
+			err = &clientTLSError{bytes.Clone(b)}
+		case filter != nil:
+			if err = ch.filtered(filter, b); filter.Done() {
+				filter = nil
+			}
+		default:
+			err = ch.send(b)
+		}
 		putBuffer(buf)
 		if err != nil {
-			return &upstreamError{err}
+			return err
 		}
 	}
 }
 
 // send writes to the upstream. More than one record is gathered into one system call.
+// The error is an *upstreamError.
 func (ch *channel) send(b []byte) error {
-	write := func() error { _, err := ch.tls.Write(b); return err }
+	var err error
+	write := func() error { _, e := ch.tls.Write(b); return e }
 	if len(b) <= maxPlaintext {
-		return write()
+		err = write()
+	} else {
+		err = ch.up.gathered(write)
 	}
-	return ch.up.gathered(write)
+	if err != nil {
+		return &upstreamError{err}
+	}
+	return nil
 }
 
 // upstreamError tells a failure to send from one to read what the program writes.
@@ -355,38 +469,39 @@ type upstreamError struct{ err error }
 
 func (e *upstreamError) Error() string { return e.err.Error() }
 
-// download carries what the server sends.
+// download carries what the server sends, as many whole records at a time as are here.
 func (ch *channel) download() *Failure {
-	if err := deliver(ch.up, ch.tls, ch.pair); err != nil {
-		return ch.downloadEnd(err)
-	}
-	return nil
-}
-
-// deliver carries what the peer sends to the program, as many whole records at a time as are
-// here. nil: the program does not read any more.
-func deliver(up *upstream, conn io.Reader, pr *pair) error {
+	filter := ch.filter
 	for {
-		if err := up.await(); err != nil {
-			return err
+		if err := ch.up.await(); err != nil {
+			return ch.downloadEnd(err)
 		}
 		buf := getBuffer()
-		n, err := conn.Read(*buf)
-		for err == nil && len(*buf)-n > maxPlaintext && up.whole() {
+		n, err := ch.tls.Read(*buf)
+		for err == nil && len(*buf)-n > maxPlaintext && ch.up.whole() {
 			var m int
-			m, err = conn.Read((*buf)[n:])
+			m, err = ch.tls.Read((*buf)[n:])
 			n += m
 		}
-		var gone error
-		if n > 0 {
-			gone = pr.write((*buf)[:n])
+		b := (*buf)[:n]
+		var broken, gone error
+		if filter != nil && n > 0 {
+			if b, broken = filter.FromServer(b); filter.Done() {
+				filter = nil
+			}
+		}
+		if len(b) > 0 {
+			gone = ch.pair.write(b)
 		}
 		putBuffer(buf)
+		if broken != nil {
+			return dialogueFailure(broken)
+		}
 		if gone != nil {
-			return nil
+			return nil // the program does not read any more
 		}
 		if err != nil {
-			return err
+			return ch.downloadEnd(err)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -262,8 +261,15 @@ func (c *caller) open(req request, fd int) (*session, error) {
 
 // answer does what a request asks. It owns fd.
 func (c *caller) answer(s *session, req request, fd int) {
-	if req.op == opConnect {
+	switch req.op {
+	case opConnect:
 		c.connect(s, req, fd)
+		return
+	case opListen:
+		c.listen(s, fd)
+		return
+	case opAccept:
+		c.accepted(s, fd)
 		return
 	}
 	if fd >= 0 {
@@ -284,6 +290,9 @@ func (c *caller) answer(s *session, req request, fd int) {
 		c.send(addressReply(s, req), -1)
 	case opExec:
 		c.send(c.inspect(s, req, fd), -1)
+	case opSweep:
+		c.worker.sweep()
+		c.send(reply{answer: answerGood}, -1)
 	default:
 		c.worker.log.Warn("refused", "pid", c.cred.Pid, "error", fmt.Sprintf("control request of unknown kind %d", req.op))
 	}
@@ -318,12 +327,12 @@ func (c *caller) connect(s *session, req request, fd int) {
 	// says so.
 	if t.decision.Action == rules.Pass || !unconnected(fd) {
 		defer unix.Close(fd)
-		w.reportPass(s, t, c.cred.Pid)
-		ports := w.ports.fd
-		if s.voice.verbose || w.log.Enabled(context.Background(), slog.LevelInfo) {
-			ports = -1 // every connection is to be seen
+		why := "no rule"
+		if t.decision.Rule != nil {
+			why = "a rule passes it"
 		}
-		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, ports)
+		w.reportPass(s, t, c.cred.Pid, why)
+		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, c.portMap(s))
 		return
 	}
 	ch, end, err := w.newChannel(s, p, t, req.addrs[0], c.cred.Pid)
@@ -337,30 +346,20 @@ func (c *caller) connect(s *session, req request, fd int) {
 	c.begin(ch, end, fd)
 }
 
-// receiveTaken waits until the program's end is in place. The error means that it is not.
-func (c *caller) receiveTaken() (request, error) {
-	taken, strays, err := c.receive()
-	strays.close()
-	if err == nil && taken.op != opTaken {
-		err = errors.New("the channel was not taken")
-	}
-	return taken, err
+// portMap is the port map for a program of s.
+func (c *caller) portMap(s *session) int {
+	return c.worker.ports.fd(s.voice.verbose || c.worker.log.Enabled(context.Background(), slog.LevelInfo))
 }
 
 // begin hands the program's end over, and starts the connection once it is in place.
 func (c *caller) begin(ch *channel, end, fd int) {
-	err := c.send(reply{answer: answerChannel}, end)
-	unix.Close(end)
-	var taken request
-	if err == nil {
-		taken, err = c.receiveTaken()
-	}
-	if err != nil {
-		// The program could not put it in place: its socket was not touched.
+	taken, ok := c.handOver(reply{answer: answerChannel}, end)
+	if !ok {
 		unix.Close(fd)
 		ch.abandon()
 		return
 	}
+	var err error
 	if ch.up, err = newUpstream(fd); err != nil {
 		ch.abandon()
 		return
@@ -368,6 +367,19 @@ func (c *caller) begin(ch *channel, end, fd int) {
 	ch.setTold(taken.flags&flagConsume != 0)
 	close(ch.taken)
 	go ch.run()
+}
+
+// handOver sends what is to stand in the place of the program's socket, and closes it
+// here. Where the program could not put it in place, its socket was not touched.
+func (c *caller) handOver(r interface{ marshal() []byte }, end int) (taken request, ok bool) {
+	err := c.send(r, end)
+	unix.Close(end)
+	if err != nil {
+		return taken, false
+	}
+	taken, strays, err := c.receive()
+	strays.close()
+	return taken, err == nil && taken.op == opTaken
 }
 
 func (c *caller) verdict(s *session, req request) {
@@ -397,13 +409,19 @@ func (c *caller) lend(s *session, req request) {
 		c.lendStream(t)
 		return
 	}
+	fd := -1
+	if l := c.worker.listener(s, req.channel); l != nil && req.op == opUpstream {
+		l.tcp.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+		defer unix.Close(fd)
+		c.send(reply{answer: answerFD}, fd)
+		return
+	}
 	ch := c.worker.channel(s, req.channel)
 	if ch == nil {
 		c.send(reply{answer: answerGone}, -1)
 		return
 	}
 	<-ch.taken
-	fd := -1
 	if ch.up != nil {
 		ch.up.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
 	}

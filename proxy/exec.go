@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/quote"
 )
 
 // Executor is the process that is about to start a program.
@@ -172,7 +174,7 @@ func sameFile(file *os.File, path string) (bool, error) {
 func (c *caller) inspect(s *session, req request, fd int) reply {
 	w := c.worker
 	refuse := func(why string) reply {
-		w.say(s, fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", printable([]byte(req.name)), why))
+		w.say(s, fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.name)), why))
 		return reply{answer: answerError, errno: unix.EACCES}
 	}
 	if fd < 0 {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/starttls"
 	"tlswrap/rules"
 )
 
@@ -21,6 +22,7 @@ type Probe struct {
 	Name     string               // that was to be verified
 	Chain    []*x509.Certificate  // as the server sent it, verified or not
 	State    *tls.ConnectionState // nil where the handshake did not finish
+	Said     []starttls.Line      // before TLS
 	Failure  *Failure             // nil where all was verified
 	Took     time.Duration
 }
@@ -57,7 +59,16 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 	start := time.Now()
 	probe := &Probe{Name: ch.verifiedName()}
 	if probe.Failure = ch.dial(ctx); probe.Failure == nil {
+		probe.Failure = ch.askTLS()
+	}
+	if probe.Failure == nil {
 		probe.Failure, probe.Chain = ch.handshake()
+	}
+	if probe.Failure == nil {
+		probe.Failure = ch.secured()
+	}
+	if ch.upgrade != nil {
+		probe.Said = ch.upgrade.dialogue.Said()
 	}
 	probe.Upstream = ch.up.peer
 	probe.Took = time.Since(start)

@@ -15,12 +15,12 @@ import (
 // stderr. It returns the user that the worker runs as, and waits until the worker is
 // ready; the error of a worker that went away is io.EOF or the network's.
 func Greet(address string, token Token, stderr *os.File, verbose, quiet bool) (uid uint32, err error) {
-	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: address, Net: "unixpacket"})
+	c, err := call(address, requestTime)
 	if err != nil {
-		return 0, errors.Unwrap(err)
+		return 0, err
 	}
-	defer conn.Close()
-	raw, err := conn.SyscallConn()
+	defer c.Close()
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
@@ -40,20 +40,89 @@ func Greet(address string, token Token, stderr *os.File, verbose, quiet bool) (u
 	if quiet {
 		hello.flags |= flagQuiet
 	}
-	conn.SetDeadline(time.Now().Add(requestTime))
-	if _, _, err := conn.WriteMsgUnix(hello.marshal(), unix.UnixRights(int(stderr.Fd())), nil); err != nil {
-		return 0, err
-	}
-	var b [replyHeader + 1]byte
-	n, err := conn.Read(b[:])
+	r, _, err := c.ask(hello, int(stderr.Fd()))
 	if err != nil {
 		return 0, err
 	}
-	if n != replyHeader || binary.NativeEndian.Uint32(b[:]) != wireMagic {
-		return 0, errors.New("it does not speak this version of the control protocol")
-	}
-	if answer(binary.NativeEndian.Uint16(b[4:])) != answerGood {
+	if r.answer != answerGood {
 		return 0, errors.New("this user may not use it (tlswrap worker --allow lets others)")
 	}
 	return cred.Uid, nil
+}
+
+// Serve shows the worker a TCP socket of this process, one that listens or, with
+// accepted, one that was accepted, and puts in its place what the program is to use
+// instead, without the close-on-exec flag. It reports whether a listen rule is about the
+// socket. A client that was accepted has then shaken hands; the error is a Failure, of
+// which the person has been told, where it did not.
+func Serve(address string, token Token, fd int, accepted bool) (covered bool, err error) {
+	c, err := call(address, acceptTime)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	req := request{op: opListen, token: token}
+	if accepted {
+		req.op = opAccept
+	}
+	r, end, err := c.ask(req, fd)
+	if end >= 0 {
+		defer unix.Close(end)
+	}
+	switch {
+	case err != nil:
+		return false, err
+	case r.answer == answerPass:
+		return false, nil
+	case r.answer == answerError:
+		return true, failf(r.errno, "%v", r.errno)
+	case r.answer != answerChannel || end < 0:
+		return true, errors.New("it did not answer as expected")
+	}
+	if err := unix.Dup3(end, fd, 0); err != nil {
+		return true, os.NewSyscallError("dup3", err)
+	}
+	_, err = c.Write(request{op: opTaken, token: token}.marshal())
+	return true, err
+}
+
+// acceptTime is the longest that a client's handshake can take (see rules).
+const acceptTime = 11 * time.Minute
+
+// callConn is a connection to a worker's control socket.
+type callConn struct{ *net.UnixConn }
+
+// call connects to the control socket at address, for an exchange of at most limit.
+func call(address string, limit time.Duration) (callConn, error) {
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: address, Net: "unixpacket"})
+	if err != nil {
+		return callConn{}, errors.Unwrap(err)
+	}
+	conn.SetDeadline(time.Now().Add(limit))
+	return callConn{conn}, nil
+}
+
+// ask sends a request with a descriptor, and returns the reply with the descriptor that
+// came along, the caller's to close, or -1. Of the reply only answer and errno are read.
+func (c callConn) ask(req request, fd int) (r reply, got int, err error) {
+	if _, _, err := c.WriteMsgUnix(req.marshal(), unix.UnixRights(fd), nil); err != nil {
+		return r, -1, err
+	}
+	var b [replyHeader + addrLen]byte
+	var oob [64]byte
+	n, oobn, _, _, err := c.ReadMsgUnix(b[:], oob[:])
+	if err != nil {
+		return r, -1, err
+	}
+	fds, err := parseDescriptors(oob[:oobn])
+	got = -1
+	if len(fds) > 0 {
+		got = fds[0]
+	}
+	if err == nil && (n < replyHeader || binary.NativeEndian.Uint32(b[:]) != wireMagic) {
+		err = errors.New("it does not speak this version of the control protocol")
+	}
+	r.answer = answer(binary.NativeEndian.Uint16(b[4:]))
+	r.errno = unix.Errno(binary.NativeEndian.Uint32(b[8:]))
+	return r, got, err
 }

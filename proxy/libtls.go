@@ -232,17 +232,10 @@ func (c *caller) start(s *session, req request, fds *descriptors) {
 	}
 	pr.most = framesSize
 	t.pair = pr
-	err = c.send(tlsReply{answer: answerChannel, number: t.id}, end)
-	unix.Close(end)
-	if err == nil {
-		_, err = c.receiveTaken()
-	}
+	_, ok := c.handOver(tlsReply{answer: answerChannel, number: t.id}, end)
 	// Up to here nothing has happened to the transport. What comes now shows: it does not block
 	// any more.
-	if err == nil {
-		err = t.adopt(req.flags, fds)
-	}
-	if err != nil {
+	if !ok || t.adopt(req.flags, fds) != nil {
 		t.close()
 		return
 	}

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -30,6 +32,10 @@ type pair struct {
 	// byte, or 0 while bytes that were not read are known to lie there.
 	stale int
 
+	// Of a served pair: what the program's end says first, until it has, and then closed.
+	token []byte
+	ready chan struct{}
+
 	ends atomic.Uint32 // directions that have ended
 
 	bulk bool // the last read left something behind, as far as is known
@@ -54,6 +60,9 @@ var junkFile = sync.OnceValues(func() (int, error) {
 	return fd, unix.Ftruncate(fd, junkPiece)
 })
 
+// sendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
+const sendBuffer = 136 << 10
+
 // newPair makes a channel whose program end is bound to the abstract address name
 // (without its leading NUL), if there is one. The caller owns p, a descriptor in blocking
 // mode. It is full of junk until accept, unless it is ready: then there is only the reset byte.
@@ -63,6 +72,7 @@ func newPair(name string, ready bool) (pr *pair, p int, err error) {
 		return nil, -1, os.NewSyscallError("socketpair", err)
 	}
 	pr = &pair{most: bulkSize}
+	unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	if name != "" {
 		err = os.NewSyscallError("bind", unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name}))
 	}
@@ -115,6 +125,45 @@ func fill(p int) (int, error) {
 		total += n
 	}
 }
+
+// newServedPair takes over W of a channel that the program has accepted, or will. The
+// shim's first words there are token, whose last byte becomes the reset byte.
+func newServedPair(fd int, token []byte) (*pair, error) {
+	w, err := newSocket(fd, "channel")
+	if err != nil {
+		return nil, err
+	}
+	return &pair{w: w, token: token, ready: make(chan struct{})}, nil
+}
+
+// greeted waits for the token, and reads it.
+func (pr *pair) greeted() error {
+	defer close(pr.ready)
+	token := pr.token
+	pr.token = nil
+	have := make([]byte, len(token))
+	n := 0
+	err := error(nil)
+	e := pr.w.whenReadable(func(fd int) bool {
+		n, err = peek(fd, have) // it comes whole: unix_stream_sendmsg makes one buffer of it
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	switch {
+	case e != nil:
+		return e
+	case n == 0 && err == nil:
+		return unix.ECONNRESET // nobody has accepted it
+	case err != nil:
+		return err
+	case !bytes.Equal(have[:n], token):
+		return errStranger
+	}
+	pr.junk = len(token)
+	return pr.accept()
+}
+
+// errStranger is the end of a connection whose acceptor is not the shim.
+var errStranger = errors.New("the program accepted the connection by a call that tlswrap does not see")
 
 // accept makes P writable: setup has ended well.
 func (pr *pair) accept() error {
@@ -185,6 +234,11 @@ func peek(fd int, b []byte) (int, error) {
 // leaves the reset byte where it is, and then takes all but the last byte out. Where
 // much is expected it takes first, so as not to copy it twice, all but the last byte.
 func (pr *pair) read() (*[]byte, int, error) {
+	if pr.token != nil {
+		if err := pr.greeted(); err != nil {
+			return nil, 0, err
+		}
+	}
 	var (
 		buf *[]byte
 		n   int
@@ -334,8 +388,14 @@ func polled(fd int, events int16) bool {
 	}
 }
 
-// close resets P. It is safe to call it again, and from any goroutine.
-func (pr *pair) close() { pr.w.Close() }
+// close resets P. It is safe to call it again, and from any goroutine, but on a served
+// pair it waits until the program has accepted it: before there is no reset byte.
+func (pr *pair) close() {
+	if pr.ready != nil {
+		<-pr.ready
+	}
+	pr.w.Close()
+}
 
 // closed reports whether close was called.
 func (pr *pair) closed() bool { return pr.w.closed.Load() }

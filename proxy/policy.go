@@ -18,9 +18,10 @@ import (
 // policy is what the worker goes by: the rules, and for each the credentials and
 // roots that it names. It is immutable; a reload makes a new one.
 type policy struct {
-	rules *rules.Policy
-	trust map[*rules.Rule]*trust
-	files []string // that it was made from
+	rules    *rules.Policy
+	trust    map[*rules.Rule]*trust
+	services map[*rules.Listen]*service
+	files    []string // that it was made from
 }
 
 // trust is what one rule trusts and presents.
@@ -42,7 +43,7 @@ const sessionsPerRule = 1024
 // newPolicy reads the files that the rules name. old, which may be nil, lends its
 // session caches to the rules that did not change.
 func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error) {
-	p := &policy{rules: r, trust: make(map[*rules.Rule]*trust)}
+	p := &policy{rules: r, trust: make(map[*rules.Rule]*trust), services: make(map[*rules.Listen]*service)}
 	if r.Path != "" {
 		p.files = append(p.files, r.Path)
 	}
@@ -72,6 +73,9 @@ func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error)
 			}
 		}
 		p.trust[rule] = t
+	}
+	if err := p.newServices(old); err != nil {
+		failed = append(failed, err)
 	}
 	if len(failed) > 0 {
 		return nil, errors.Join(failed...)

@@ -66,6 +66,7 @@ func (s *session) leave(pid int32) {
 		s.detach.Reset(0)
 	}
 	s.mu.Unlock()
+	s.worker.sweep() // it may have listened
 	if last {
 		s.worker.hurryOrphans(s)
 	}

@@ -218,6 +218,34 @@ func (t *stream) download() {
 	}
 }
 
+// deliver carries what the peer sends to the program, as many whole records at a time as are
+// here. nil: the program does not read any more.
+func deliver(up *upstream, conn io.Reader, pr *pair) error {
+	for {
+		if err := up.await(); err != nil {
+			return err
+		}
+		buf := getBuffer()
+		n, err := conn.Read(*buf)
+		for err == nil && len(*buf)-n > maxPlaintext && up.whole() {
+			var m int
+			m, err = conn.Read((*buf)[n:])
+			n += m
+		}
+		var gone error
+		if n > 0 {
+			gone = pr.write((*buf)[:n])
+		}
+		putBuffer(buf)
+		if gone != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // upload sends what the program writes. nil: the program has closed.
 func (t *stream) upload() error {
 	for {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"container/list"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -31,6 +32,8 @@ type upstream struct {
 	head  []byte // the first bytes that the peer sent, for people
 	peer  netip.AddrPort
 	ended bool // the peer's FIN was seen
+
+	place *list.Element // among a listener's handshakes
 
 	mu   sync.Mutex
 	hold bool // writes are gathered, until flush
@@ -126,6 +129,19 @@ func (u *upstream) disconnect() error {
 	return err
 }
 
+// reconnect connects to an address once more, and forgets all of the old connection.
+// Nothing else may use the upstream meanwhile.
+func (u *upstream) reconnect(to sockAddr) error {
+	if err := u.disconnect(); err != nil {
+		return err
+	}
+	if u.in != nil {
+		u.consume(u.end - u.start)
+	}
+	u.headerLen, u.record, u.head, u.ended = 0, 0, u.head[:0], false
+	return u.connect(to)
+}
+
 func disconnect(fd int) error {
 	var sa unix.RawSockaddr // family 0 is AF_UNSPEC
 	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
@@ -190,7 +206,7 @@ func (u *upstream) Read(b []byte) (int, error) {
 			return 0, io.EOF
 		}
 	}
-	have := (*u.in)[u.start:u.end]
+	have := u.Ahead()
 	if room := cap(u.head) - len(u.head); room > 0 {
 		u.head = append(u.head, have[:min(len(have), room)]...)
 	}
@@ -213,6 +229,29 @@ func (u *upstream) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// plain is an upstream without TLS: what it reads has no records.
+type plain struct{ *upstream }
+
+func (p plain) Read(b []byte) (int, error) {
+	if err := p.await(); err != nil {
+		return 0, err
+	}
+	if p.in == nil {
+		return 0, io.EOF
+	}
+	n := copy(b, p.Ahead())
+	p.consume(n)
+	return n, nil
+}
+
+// Ahead returns what has been read ahead. It is the upstream's.
+func (u *upstream) Ahead() []byte {
+	if u.in == nil {
+		return nil
+	}
+	return (*u.in)[u.start:u.end]
+}
+
 func (u *upstream) consume(n int) {
 	if u.start += n; u.start == u.end {
 		putBuffer(u.in)
@@ -226,7 +265,7 @@ func (u *upstream) whole() bool {
 	if u.in == nil || u.headerLen != 0 {
 		return false
 	}
-	have := (*u.in)[u.start:u.end]
+	have := u.Ahead()
 	return len(have) >= recordHeaderLen && len(have) >= recordHeaderLen+recordLen(have)
 }
 
@@ -294,8 +333,12 @@ func (u *upstream) shutdown() {
 	u.control(func(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) })
 }
 
-// LocalAddr is not known, and not needed by crypto/tls.
-func (u *upstream) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.AddrPort{}) }
+// LocalAddr asks the kernel.
+func (u *upstream) LocalAddr() net.Addr {
+	var local netip.AddrPort
+	u.control(func(fd int) { local, _ = localAddr(fd) })
+	return net.TCPAddrFromAddrPort(local)
+}
 
 // RemoteAddr is what the socket was last connected to.
 func (u *upstream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(u.peer) }

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/quote"
 	"tlswrap/rules"
 )
 
@@ -279,7 +280,7 @@ func selfIssued(c *x509.Certificate) bool {
 
 func subject(c *x509.Certificate) string {
 	if s := c.Subject.String(); s != "" {
-		return printable([]byte(s))
+		return quote.Printable([]byte(s))
 	}
 	return "no name"
 }
@@ -294,13 +295,13 @@ func certNames(c *x509.Certificate) string {
 	const most = 4
 	switch {
 	case len(names) == 0 && c.Subject.CommonName != "":
-		return fmt.Sprintf("no host (only a common name, %s, which is not enough)", printable([]byte(c.Subject.CommonName)))
+		return fmt.Sprintf("no host (only a common name, %s, which is not enough)", quote.Printable([]byte(c.Subject.CommonName)))
 	case len(names) == 0:
 		return "no host"
 	case len(names) > most:
-		return fmt.Sprintf("%s and %d more", printable([]byte(strings.Join(names[:most], ", "))), len(names)-most)
+		return fmt.Sprintf("%s and %d more", quote.Printable([]byte(strings.Join(names[:most], ", "))), len(names)-most)
 	}
-	return printable([]byte(strings.Join(names, ", ")))
+	return quote.Printable([]byte(strings.Join(names, ", ")))
 }
 
 // offered is the version of the ServerHello that the peer sent, or 0.
@@ -317,18 +318,7 @@ func (a *attempt) quote() string {
 	if len(a.head) == 0 || a.head[0] == 22 || a.head[0] == 21 {
 		return ""
 	}
-	line, _, _ := strings.Cut(string(a.head), "\n")
-	return fmt.Sprintf(": it said %q", printable([]byte(strings.TrimRight(line, "\r"))))
-}
-
-// printable keeps a hostile peer's bytes from writing to a terminal.
-func printable(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == '\uFFFD' {
-			return '.'
-		}
-		return r
-	}, string(b))
+	return ": it said " + quote.Line(a.head)
 }
 
 // dialFailure explains why the upstream could not be reached.

@@ -35,6 +35,9 @@ const (
 	opNames
 	opAddress
 	opExec
+	opListen
+	opAccept
+	opSweep
 )
 
 // The part of libtls/wire.h.

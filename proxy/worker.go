@@ -49,11 +49,13 @@ type Worker struct {
 	loading  sync.Mutex
 	warm     sync.Once
 
-	mu       sync.Mutex
-	sessions map[Token]*session
-	channels map[uint64]*channel
-	ended    chan struct{} // closed with the last session
-	used     bool          // there was a session
+	mu        sync.Mutex
+	sessions  map[Token]*session
+	channels  map[uint64]*channel
+	listeners map[uint64]*listener
+	sweeping  bool          // a sweep of the listeners is due
+	ended     chan struct{} // closed with the last session
+	used      bool          // there was a session
 }
 
 // New reads the rules and the files that they name. The error says all that is wrong
@@ -61,7 +63,7 @@ type Worker struct {
 func New(config Config) (*Worker, error) {
 	w := &Worker{
 		config: config, log: config.Log, resolver: newResolver(),
-		sessions: make(map[Token]*session), channels: make(map[uint64]*channel),
+		sessions: make(map[Token]*session), channels: make(map[uint64]*channel), listeners: make(map[uint64]*listener),
 		ended: make(chan struct{}),
 	}
 	if w.log == nil {
@@ -90,7 +92,7 @@ func (w *Worker) Reload() error {
 	if err != nil {
 		return err
 	}
-	w.ports.change(r.Ports(), func() { w.policy.Store(p) })
+	w.ports.change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
 	return nil
 }
 
@@ -156,6 +158,12 @@ func (w *Worker) sessionEnded(s *session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.sessions, s.token)
+	for id, l := range w.listeners {
+		if l.session == s {
+			delete(w.listeners, id)
+			l.close()
+		}
+	}
 	if len(w.sessions) == 0 && w.config.EndWithSessions {
 		select {
 		case <-w.ended:
@@ -276,12 +284,12 @@ func (w *Worker) report(s *session, event string, t target, pid int32, f *Failur
 	s.voice.say(t.String() + ": " + f.Reason + where)
 }
 
-func (w *Worker) reportPass(s *session, t target, pid int32) {
-	w.log.Info("passed", w.attrs(t, pid)...)
+// reportPass tells of a connection that is not TLS of ours.
+func (w *Worker) reportPass(s *session, t target, pid int32, why string) {
+	w.log.Info("passed", append(w.attrs(t, pid), "reason", why)...)
 	if s.voice.verbose {
-		why := "no rule"
 		if t.decision.Rule != nil {
-			why = t.decision.Rule.String()
+			why += ", " + t.decision.Rule.String()
 		}
 		s.voice.say(fmt.Sprintf("%s: passed, not TLS of ours (%s)", t, why))
 	}

@@ -31,6 +31,22 @@ func (p *Policy) Lint() []*Error {
 			l.private(r.Pos, r.KeyFile)
 		}
 	}
+	for i, listen := range p.Listens {
+		for _, earlier := range p.Listens[:i] {
+			if (!earlier.Address.IsValid() || earlier.Address == listen.Address) && earlier.coversPorts(listen.Rule) {
+				l.warnf(listen.Pos, "listen %d never counts: listen %d (line %d) covers all that it does", listen.Index, earlier.Index, earlier.Pos.Line)
+				break
+			}
+		}
+		for _, pair := range listen.Pairs {
+			l.pem(listen.Pos, "cert_file", pair.CertFile, "CERTIFICATE")
+			l.pem(listen.Pos, "key_file", pair.KeyFile, "PRIVATE KEY")
+			l.private(listen.Pos, pair.KeyFile)
+		}
+		if listen.ClientCAFile != "" {
+			l.pem(listen.Pos, "client_ca_file", listen.ClientCAFile, "CERTIFICATE")
+		}
+	}
 	return l.found
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,14 +50,17 @@ func parse(path string, data []byte, origin string) (*Policy, error) {
 	f := &fields{doc: d, table: &d.top}
 	p.Default = map[string]Action{"pass": Pass, "deny": Deny}[f.choice("default", "pass", "deny")]
 	p.CAFile = d.path(f, "ca_file")
-	f.known = append(f.known, "rule")
+	f.known = append(f.known, "rule", "listen")
 	f.unknown()
 	for i, t := range d.rules {
 		p.Rules = append(p.Rules, d.rule(t, i+1, origin))
 	}
-	if _, given := d.top.keys["default"]; !given && len(d.rules) == 0 && len(d.errs) == 0 {
+	for i, t := range d.listens {
+		p.Listens = append(p.Listens, d.listen(t, i+1))
+	}
+	if _, given := d.top.keys["default"]; !given && len(d.rules) == 0 && len(d.listens) == 0 && len(d.errs) == 0 {
 		// Nobody means that, and a file that is just being written looks so.
-		d.errorf(Pos{path, 1, 1}, "no rule, expected at least one [[rule]], or default to say what becomes of everything")
+		d.errorf(Pos{path, 1, 1}, "no rule, expected at least one [[rule]] or [[listen]], or default to say what becomes of everything")
 	}
 	if len(d.errs) > 0 {
 		slices.SortStableFunc(d.errs, func(a, b *Error) int {
@@ -73,16 +77,22 @@ func parse(path string, data []byte, origin string) (*Policy, error) {
 // path takes a file name and makes it relative to the rules file's folder.
 func (d *document) path(f *fields, name string) string {
 	s, v, ok := f.str(name)
-	switch {
-	case !ok:
+	if !ok {
 		return ""
-	case s == "":
+	}
+	if s == "" {
 		d.errorf(v.pos, "%s is empty, expected a file", name)
 		return ""
-	case filepath.IsAbs(s):
-		return s
 	}
-	return filepath.Join(filepath.Dir(d.file), s)
+	return d.resolve(s)
+}
+
+// resolve makes a file name relative to the rules file's folder.
+func (d *document) resolve(file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(filepath.Dir(d.file), file)
 }
 
 func (d *document) rule(t *table, index int, origin string) *Rule {
@@ -103,6 +113,9 @@ func (d *document) rule(t *table, index int, origin string) *Rule {
 	d.timeout(f, r)
 	r.AllowTruncation = f.boolean("allow_truncation")
 	r.VerifyNone = f.choice("verify", "full", "none") == "none"
+	r.StartTLS = f.oneOf("starttls", StartTLSProtocols...)
+	d.via(f, r)
+	r.PassClientTLS = f.choice("client_tls", "refuse", "pass") == "pass"
 	if r.Action != TLS {
 		for _, name := range f.known[before:] {
 			if v, ok := t.keys[name]; ok {
@@ -210,6 +223,34 @@ func parseEndpoint(s string) (Endpoint, error) {
 	}
 	name, err := NormalizeName(host)
 	return Endpoint{name, port}, err
+}
+
+func (d *document) via(f *fields, r *Rule) {
+	s, v, ok := f.str("via")
+	if !ok {
+		return
+	}
+	const expected = `expected "http://host:port" or "socks5://host:port", with user:password@ before the host where the proxy asks for it`
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "socks5" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		d.errorf(v.pos, "via is %q, %s", redacted(u), expected)
+		return
+	}
+	p := Proxy{Scheme: u.Scheme, User: u.User.Username()}
+	p.Password, _ = u.User.Password()
+	if p.Endpoint, err = parseEndpoint(u.Host); err != nil || p.Host == "" || len(p.User) > 255 || len(p.Password) > 255 {
+		d.errorf(v.pos, "via is %q, %s", redacted(u), expected)
+		return
+	}
+	r.Via = p
+}
+
+// redacted keeps a password out of a sentence.
+func redacted(u *url.URL) string {
+	if u == nil {
+		return "no URL"
+	}
+	return u.Redacted()
 }
 
 func (d *document) serverName(f *fields, r *Rule) {

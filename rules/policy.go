@@ -15,6 +15,7 @@ type Policy struct {
 	Default Action // for what no rule matches: Pass or Deny
 	CAFile  string // roots to trust for every rule, beside the system's
 	Rules   []*Rule
+	Listens []*Listen
 }
 
 //go:embed builtin.toml
@@ -82,6 +83,12 @@ func (p *Policy) Why(t Target) string {
 		s := fmt.Sprintf("%s: action %q, for host %q, %s", r, r.Action, r.Host, r.portsString())
 		if r.Upstream.Port != 0 {
 			s += fmt.Sprintf(", goes to %s", r.Upstream)
+		}
+		if r.StartTLS != "" {
+			s += fmt.Sprintf(", asks for TLS by %s", r.StartTLS)
+		}
+		if r.Via.Scheme != "" {
+			s += fmt.Sprintf(", by way of %s://%s", r.Via.Scheme, r.Via.Endpoint)
 		}
 		return s
 	}

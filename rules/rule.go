@@ -76,6 +76,23 @@ type Rule struct {
 	Timeout         time.Duration // for connecting and the handshake
 	AllowTruncation bool
 	VerifyNone      bool
+	StartTLS        string // the dialogue before TLS, one of StartTLSProtocols, or ""
+	Via             Proxy  // through which the upstream is reached; the zero Proxy: directly
+	PassClientTLS   bool   // a program that speaks TLS itself is let through
+}
+
+// StartTLSProtocols are the dialogues that a rule can ask for.
+var StartTLSProtocols = []string{
+	"smtp", "lmtp", "submission", "imap", "pop3", "nntp", "sieve", "ftp", "ldap", "xmpp", "xmpp-server",
+	"postgres", "postgres-direct", "mysql", "mariadb", "irc",
+}
+
+// Proxy is a way to the upstream: an HTTP proxy that knows CONNECT (RFC 9110, section
+// 9.3.6), or a SOCKS5 proxy (RFC 1928).
+type Proxy struct {
+	Scheme         string // "http" or "socks5"; "" is no proxy
+	Endpoint              // Host is never ""
+	User, Password string // Basic (RFC 7617), or of RFC 1929; "" is none
 }
 
 // String names the rule for a sentence: "rule 3, /etc/tlswrap/rules.toml:21".

@@ -25,7 +25,7 @@ func TestMistakesAreReportedWithTheirPlace(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"unknown key", "[[rule]]\nhost = \"a\"\nprot = 1\n", `f:3:1: unknown key "prot"; did you mean "port"?`},
 		{"mis-cased key", "[[rule]]\nHost = \"a\"\n", "f:1:3: rule without host, expected a name, \"*.example.com\", an IP address, a CIDR such as \"10.0.0.0/8\", or \"*\"\nf:2:1: unknown key \"Host\"; did you mean \"host\"?"},
-		{"empty", "# nothing\n", "f:1:1: no rule, expected at least one [[rule]], or default"},
+		{"empty", "# nothing\n", "f:1:1: no rule, expected at least one [[rule]] or [[listen]], or default"},
 		{"unknown table", "[rules]\nx = 1\n", "f:1:2: unexpected table [rules], expected [[rule]]"},
 		{"mis-cased table", "[[Rule]]\nhost = \"a\"\n", `f:1:3: unexpected table [[Rule]]; did you mean "rule"?, expected [[rule]]`},
 		{"single rule table", "[rule]\nhost = \"a\"\n", "f:1:2: unexpected table [rule], expected [[rule]]"},

@@ -52,14 +52,15 @@ type value struct {
 	list []value
 }
 
-// document reads TOML into the top-level table and the [[rule]] tables. Everything
-// else that TOML allows is a mistake here.
+// document reads TOML into the top-level table and the [[rule]] and [[listen]] tables.
+// Everything else that TOML allows is a mistake here.
 type document struct {
-	file   string
-	parser unstable.Parser
-	top    table
-	rules  []*table
-	errs   Errors
+	file    string
+	parser  unstable.Parser
+	top     table
+	rules   []*table
+	listens []*table
+	errs    Errors
 }
 
 func (d *document) errorf(pos Pos, format string, args ...any) {
@@ -78,10 +79,10 @@ func (d *document) read(data []byte) {
 				d.keyValue(current, node)
 			}
 		case unstable.ArrayTable:
-			current = d.ruleTable(node)
+			current = d.arrayTable(node)
 		case unstable.Table:
 			pos, name := d.key(node.Key())
-			d.errorf(pos, "unexpected table [%s], expected [[rule]]", name)
+			d.errorf(pos, "unexpected table [%s], expected [[rule]] or [[listen]]", name)
 			current = nil // its keys are not mistakes of their own
 		}
 	}
@@ -124,14 +125,18 @@ func (d *document) key(it unstable.Iterator) (Pos, string) {
 	return pos, strings.Join(parts, ".")
 }
 
-func (d *document) ruleTable(node *unstable.Node) *table {
+func (d *document) arrayTable(node *unstable.Node) *table {
 	pos, name := d.key(node.Key())
-	if name != "rule" {
-		d.errorf(pos, "unexpected table [[%s]]%s, expected [[rule]]", name, didYouMean(name, []string{"rule"}))
+	t := &table{pos: pos, keys: make(map[string]value)}
+	switch name {
+	case "rule":
+		d.rules = append(d.rules, t)
+	case "listen":
+		d.listens = append(d.listens, t)
+	default:
+		d.errorf(pos, "unexpected table [[%s]]%s, expected [[rule]] or [[listen]]", name, didYouMean(name, []string{"rule", "listen"}))
 		return nil
 	}
-	t := &table{pos: pos, keys: make(map[string]value)}
-	d.rules = append(d.rules, t)
 	return t
 }
 
@@ -223,13 +228,18 @@ func (f *fields) strings(name string) []value {
 
 // choice takes one of a few words; the first is the default.
 func (f *fields) choice(name string, words ...string) string {
-	s, v, ok := f.str(name)
-	if !ok {
-		return words[0]
+	if s := f.oneOf(name, words...); s != "" {
+		return s
 	}
-	if !slices.Contains(words, s) {
+	return words[0]
+}
+
+// oneOf takes one of a few words, or "" where there is none.
+func (f *fields) oneOf(name string, words ...string) string {
+	s, v, ok := f.str(name)
+	if ok && !slices.Contains(words, s) {
 		f.doc.errorf(v.pos, "%s is %q, expected %s", name, s, orList(words))
-		return words[0]
+		return ""
 	}
 	return s
 }

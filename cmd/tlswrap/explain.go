@@ -136,6 +136,11 @@ func joinAddrs(ips []netip.Addr) string {
 
 func (p page) probe(probe *proxy.Probe, rule *rules.Rule) int {
 	p.line("upstream", "%s", probe.Upstream)
+	for i, said := range probe.Said {
+		name := map[bool]string{true: rule.StartTLS}[i == 0]
+		who := map[bool]string{true: "server", false: "worker"}[said.FromServer]
+		p.line(name, "%s: %s", who, said.Text)
+	}
 	if st := probe.State; st != nil {
 		p.line("handshake", "%s, %s, %s, in %v", tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite),
 			st.CurveID, probe.Took.Round(100*time.Microsecond))

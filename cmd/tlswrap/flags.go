@@ -23,6 +23,8 @@ type options struct {
 	verbose bool
 	quiet   bool
 
+	acceptStdin bool
+
 	libtlsPath bool // print it, and run nothing
 }
 
@@ -55,6 +57,7 @@ Runs the program and turns the connections that the rules name into verified TLS
   --ca FILE         trust the roots in FILE for every rule; repeatable
   --worker SOCKET   use the running worker at SOCKET
   --log FILE        write what happens to FILE, one JSON object a line
+  --accept-stdin    serve the client on standard input, which inetd has accepted
   -v                say a line for every connection
   -q                say nothing, also not why a connection failed
   --libtls-path     print the folder of our libtls.so.26, for LD_LIBRARY_PATH

@@ -28,12 +28,16 @@ func runProgram(args []string, io stdio) int {
 	f.StringVar(&o.log, "log", "", "write JSON lines to `FILE`")
 	f.BoolVar(&o.verbose, "v", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
+	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
 	if status, done := parseFlags(f, args, io); done {
 		return status
 	}
 	if o.libtlsPath {
 		return printLibtlsPath(io)
+	}
+	if o.acceptStdin {
+		io.err = awayFromClient(io.err)
 	}
 	if f.NArg() == 0 {
 		return complain(io, exitOurs, "no program given; see tlswrap --help")
@@ -59,7 +63,13 @@ func runProgram(args []string, io stdio) int {
 	if err != nil {
 		return complainLines(io, exitOurs, err)
 	}
-	env = preloadEnv(env, library, control)
+	if err := o.serveInherited(control); err != nil {
+		if _, told := errors.AsType[*proxy.Failure](err); told {
+			return exitOurs
+		}
+		return complain(io, exitOurs, "%v", err)
+	}
+	env = preloadEnv(env, library, control.setting())
 	restoreIgnoredSignals()
 	err = syscall.Exec(path, program, env)
 	if errors.Is(err, unix.ENOEXEC) {
@@ -138,38 +148,49 @@ func inspectProgram(path, library string) (string, error) {
 	return "", unix.ELOOP
 }
 
+// control is where this program's worker is.
+type control struct {
+	uid     uint32
+	token   proxy.Token
+	address string
+}
+
+// setting is what goes into TLSWRAP_CONTROL.
+func (c control) setting() string {
+	return fmt.Sprintf("1:%d:%s:%s", c.uid, hex.EncodeToString(c.token[:]), c.address)
+}
+
 // reachWorker begins a session with a worker, its own or the one that runs at
-// --worker, and returns what goes into TLSWRAP_CONTROL.
-func (o *options) reachWorker(io stdio) (string, error) {
-	var token proxy.Token
-	rand.Read(token[:])
+// --worker.
+func (o *options) reachWorker(io stdio) (c control, err error) {
+	rand.Read(c.token[:])
 	address := o.worker
 	var started *startedWorker
 	if address == "" {
 		if err := o.resolve(); err != nil {
-			return "", err
+			return c, err
 		}
-		var err error
 		if started, err = o.startWorker(); err != nil {
-			return "", err
+			return c, err
 		}
 		defer started.close()
 		address = started.address
 	} else {
 		abs, err := filepath.Abs(address)
 		if err != nil {
-			return "", err
+			return c, err
 		}
 		address = abs
 	}
-	uid, err := proxy.Greet(address, token, io.err, o.verbose, o.quiet)
+	c.address = address
+	c.uid, err = proxy.Greet(address, c.token, io.err, o.verbose, o.quiet)
 	if err != nil && started != nil {
-		return "", started.explain(err)
+		return c, started.explain(err)
 	}
 	if err != nil {
-		return "", fmt.Errorf("no worker at %s: %w", address, err)
+		return c, fmt.Errorf("no worker at %s: %w", address, err)
 	}
-	return fmt.Sprintf("1:%d:%s:%s", uid, hex.EncodeToString(token[:]), address), nil
+	return c, nil
 }
 
 // startedWorker is a worker that was just started.

@@ -458,7 +458,7 @@ func verbs(t *testing.T) map[string]bool {
 func parserKeys(t *testing.T) (top, rule map[string]bool) {
 	t.Helper()
 	top, rule = make(map[string]bool), make(map[string]bool)
-	takers := []string{"str", "choice", "strings", "boolean", "take", "path"}
+	takers := []string{"str", "choice", "oneOf", "strings", "boolean", "take", "path"}
 	f, err := parser.ParseFile(token.NewFileSet(), root+"/rules/parse.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"io"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/quote"
+)
+
+// speaksTLS reports whether a program's first bytes are those of a ClientHello (RFC
+// 8446, sections 5.1 and 4). TLS libraries write the whole record at once.
+func speaksTLS(b []byte) bool {
+	const handshake, clientHello = 22, 1
+	return len(b) > recordHeaderLen && b[0] == handshake && b[1] == 3 && b[2] <= 4 && b[5] == clientHello
+}
+
+// clientTLSError is the end of an upload whose program speaks TLS itself.
+type clientTLSError struct {
+	first []byte // that it wrote
+}
+
+func (*clientTLSError) Error() string { return "the program speaks TLS itself" }
+
+// clientTLS refuses a program that speaks TLS itself, or connects it anew to where it
+// wanted to go, and carries its records as they are. Nothing else uses the upstream.
+func (ch *channel) clientTLS(first []byte) *Failure {
+	rule := ch.target.decision.Rule
+	if !rule.PassClientTLS {
+		return failf(unix.EPROTO, "the program speaks TLS itself, and would have had TLS inside TLS: refused (client_tls = \"pass\" in the rule lets it through)")
+	}
+	ch.up.SetDeadline(time.Now().Add(rule.Timeout))
+	err := ch.up.reconnect(ch.target.addr)
+	if err != nil {
+		return dialFailure(err, netip.AddrPortFrom(ch.target.addr.real(), ch.target.addr.port), rule.Timeout)
+	}
+	ch.up.SetDeadline(time.Time{})
+	ch.worker.reportPass(ch.session, ch.target, ch.pid, "the program speaks TLS itself")
+
+	down := make(chan struct{})
+	go func() {
+		defer close(down)
+		ch.passDown()
+	}()
+	failure := ch.passUp(first)
+	if failure == nil {
+		ch.up.closeWrite()
+		ch.pair.ended()
+		ch.pair.gone()
+		ch.up.SetReadDeadline(time.Now().Add(drainTime))
+	} else {
+		ch.up.Close()
+	}
+	<-down
+	return failure
+}
+
+// passUp carries what the program writes, as long as that is TLS records: nothing else
+// may leave for a host that the rule covers.
+func (ch *channel) passUp(b []byte) *Failure {
+	var records framing
+	for {
+		if !records.next(b) {
+			return failf(unix.EPROTO, "the program spoke TLS itself, and then something else: refused, after %s", quote.Line(b))
+		}
+		if _, err := ch.up.Write(b); err != nil {
+			return brokenUpstream(err)
+		}
+		buf, n, err := ch.pair.read()
+		if err != nil {
+			return nil
+		}
+		b = append(b[:0], (*buf)[:n]...)
+		putBuffer(buf)
+	}
+}
+
+// passDown carries what the server sends.
+func (ch *channel) passDown() {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	for {
+		n, err := plain{ch.up}.Read(*buf)
+		if n > 0 && ch.pair.write((*buf)[:n]) != nil {
+			return
+		}
+		if err == io.EOF {
+			ch.pair.finish()
+			return
+		}
+		if err != nil {
+			ch.pair.close()
+			return
+		}
+	}
+}
+
+// framing follows a stream of TLS records (RFC 8446, section 5.1).
+type framing struct {
+	header [recordHeaderLen]byte
+	have   int // bytes of the header
+	rest   int // bytes of the record that are still to come
+}
+
+// next reports whether b goes on with the stream.
+func (f *framing) next(b []byte) bool {
+	const first, last = 20, 24 // change_cipher_spec to heartbeat
+	for len(b) > 0 {
+		if f.rest > 0 {
+			n := min(f.rest, len(b))
+			f.rest, b = f.rest-n, b[n:]
+			continue
+		}
+		n := copy(f.header[f.have:], b)
+		f.have, b = f.have+n, b[n:]
+		if f.header[0] < first || f.header[0] > last || (f.have > 1 && f.header[1] != 3) {
+			return false
+		}
+		if f.have == recordHeaderLen {
+			f.have, f.rest = 0, recordLen(f.header[:])
+		}
+	}
+	return true
+}

@@ -1,0 +1,483 @@
+package proxy
+
+import (
+	"container/list"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// listener is a TCP socket that a program listens on, and that the worker accepts from.
+// Clients whose handshake has ended well are put into the program's queue, an AF_UNIX
+// socket that the program listens on instead: so accept, poll and the like need no
+// worker, and a client that does not finish its handshake costs the program nothing.
+type listener struct {
+	id      uint64
+	worker  *Worker
+	session *session
+	tcp     *socket
+	cookie  uint64 // of the socket (SO_COOKIE)
+	local   netip.AddrPort
+	pid     int32
+	slots   chan struct{} // one for each client that is not in a queue yet
+	done    chan struct{} // closed when the worker does not accept any more
+
+	mu         sync.Mutex
+	service    *service // as last found in the rules
+	queues     []*queue
+	handshakes list.List // of *upstream, the oldest first
+}
+
+// Limits of the clients of one listener that no program has been told of.
+const (
+	maxHandshakes = 1024              // beyond that the oldest has to go
+	maxWaiting    = 2 * maxHandshakes // beyond that the kernel keeps them
+)
+
+// listen takes over a socket that a program listens on, where some rule says so.
+func (c *caller) listen(s *session, fd int) {
+	if fd < 0 {
+		c.refuse(fmt.Errorf("listen request without a socket"))
+		return
+	}
+	w := c.worker
+	local, err := listeningOn(fd)
+	svc := w.policy.Load().serviceFor(local)
+	if err != nil || svc == nil {
+		unix.Close(fd)
+		c.send(reply{answer: answerPass}, c.portMap(s))
+		return
+	}
+	l, q, end, err := w.newListener(s, fd, local, svc, c.cred.Pid)
+	if err != nil {
+		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
+		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
+		return
+	}
+	if _, ok := c.handOver(reply{answer: answerChannel}, end); !ok {
+		q.close()
+		l.sweep()
+		return
+	}
+	l.add(q)
+}
+
+// listeningOn returns where a TCP socket listens.
+func listeningOn(fd int) (local netip.AddrPort, err error) {
+	if yes, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || yes == 0 {
+		return local, fmt.Errorf("not a listening socket")
+	}
+	return localAddr(fd)
+}
+
+// localAddr is getsockname(2). An IPv4-mapped address counts as IPv4.
+func localAddr(fd int) (local netip.AddrPort, err error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return local, err
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)), nil
+	}
+	return local, fmt.Errorf("not an Internet socket")
+}
+
+// serviceFor returns what serves on a local address, or nil.
+func (p *policy) serviceFor(local netip.AddrPort) *service {
+	if !local.IsValid() {
+		return nil
+	}
+	return p.services[p.rules.ListenFor(local.Addr(), local.Port())]
+}
+
+// newListener finds the listener of the socket fd, which it takes over, or makes it, and
+// gives it one more queue, which does not count before it is added. end is the program's
+// side of it.
+func (w *Worker) newListener(s *session, fd int, local netip.AddrPort, svc *service, pid int32) (l *listener, q *queue, end int, err error) {
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil {
+		unix.Close(fd)
+		return nil, nil, -1, os.NewSyscallError("getsockopt", err)
+	}
+	backlog := unix.SOMAXCONN
+	if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.Sacked > 0 {
+		backlog = int(info.Sacked) // tcp_get_info, for a socket that listens
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, known := range w.listeners {
+		if known.cookie == cookie && known.session == s {
+			l = known
+		}
+	}
+	if l != nil {
+		unix.Close(fd)
+	} else {
+		l = &listener{worker: w, session: s, cookie: cookie, local: local, pid: pid, service: svc,
+			slots: make(chan struct{}, maxWaiting), done: make(chan struct{})}
+		var id [8]byte
+		rand.Read(id[:])
+		l.id = binary.NativeEndian.Uint64(id[:])
+		if l.tcp, err = newSocket(fd, "listener"); err != nil {
+			return nil, nil, -1, err
+		}
+	}
+	if q, end, err = newQueue(l.id, backlog); err != nil {
+		if w.listeners[l.id] == nil {
+			l.tcp.Close()
+		}
+		return nil, nil, -1, err
+	}
+	w.listeners[l.id] = l
+	return l, q, end, nil
+}
+
+// listener finds a session's listener.
+func (w *Worker) listener(s *session, id uint64) *listener {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.listeners[id]; l != nil && l.session == s {
+		return l
+	}
+	return nil
+}
+
+// add puts a queue to use. The first begins the service.
+func (l *listener) add(q *queue) {
+	l.mu.Lock()
+	first := len(l.queues) == 0
+	l.queues = append(l.queues, q)
+	l.mu.Unlock()
+	if first {
+		l.worker.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.listen.String())
+		go l.accept()
+		l.worker.sweepLater()
+	}
+}
+
+// accept takes clients from the kernel until the listener is closed.
+func (l *listener) accept() {
+	defer close(l.done)
+	for {
+		var (
+			fd   int
+			from unix.Sockaddr
+			err  error
+		)
+		l.slots <- struct{}{}
+		e := l.tcp.whenReadable(func(own int) bool {
+			fd, from, err = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			return err != unix.EAGAIN
+		})
+		if e != nil {
+			return
+		}
+		if err != nil {
+			<-l.slots
+			// Errors of the network belong to one client (accept(2)).
+			if err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOBUFS || err == unix.ENOMEM {
+				l.worker.log.Error("accept", "error", err.Error())
+				time.Sleep(retryAccept)
+			}
+			continue
+		}
+		go func() {
+			ch := l.greet(fd, peerAddr(from))
+			<-l.slots
+			if ch != nil {
+				ch.announce()
+				ch.relay()
+			}
+		}()
+	}
+}
+
+// peerAddr is a client's address in the form that the program expects: that of its socket.
+func peerAddr(sa unix.Sockaddr) sockAddr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return sockAddr{ip: netip.AddrFrom4(sa.Addr), port: uint16(sa.Port)}
+	case *unix.SockaddrInet6:
+		return sockAddr{ip: netip.AddrFrom16(sa.Addr), port: uint16(sa.Port), scope: sa.ZoneId}
+	}
+	return sockAddr{ip: netip.IPv4Unspecified()}
+}
+
+// greet shakes hands with a client, and puts it into a program's queue. nil: there is
+// nobody to serve.
+func (l *listener) greet(fd int, peer sockAddr) *channel {
+	up, err := newUpstream(fd)
+	if err != nil {
+		return nil
+	}
+	ch := l.worker.newServed(l.session, l.current(), up, peer, l.pid)
+	l.begin(up)
+	failure := ch.guard(ch.shakeHands)
+	if !l.finish(up) {
+		failure = failf(unix.EPROTO, "more than %d clients did not finish their handshakes, and this one had begun first", maxHandshakes)
+	}
+	if failure == nil {
+		failure = l.deliver(ch)
+	}
+	if failure != nil {
+		ch.reject(failure)
+		return nil
+	}
+	return ch
+}
+
+// current is the service that the rules now name. One that they do not name any more
+// goes on: the program would otherwise speak plaintext to its clients.
+func (l *listener) current() *service {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.worker.policy.Load().serviceFor(l.local); s != nil {
+		l.service = s
+	}
+	return l.service
+}
+
+// begin notes that a handshake goes on; where there are too many the oldest ends.
+func (l *listener) begin(up *upstream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	up.place = l.handshakes.PushBack(up)
+	if l.handshakes.Len() > maxHandshakes {
+		oldest := l.handshakes.Remove(l.handshakes.Front()).(*upstream)
+		oldest.place = nil
+		oldest.SetDeadline(past)
+	}
+}
+
+// finish notes that a handshake has ended, and reports whether it was let.
+func (l *listener) finish(up *upstream) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if up.place == nil {
+		return false
+	}
+	l.handshakes.Remove(up.place)
+	up.place = nil
+	return true
+}
+
+// deliver puts a client into the queue of a program.
+func (l *listener) deliver(ch *channel) *Failure {
+	for {
+		l.mu.Lock()
+		var q *queue
+		if len(l.queues) > 0 {
+			q = l.queues[0]
+			l.queues = append(l.queues[1:], q) // programs that have queues of their own take turns
+		}
+		l.mu.Unlock()
+		if q == nil {
+			l.sweep()
+			return failf(unix.ECONNREFUSED, "the program does not listen any more")
+		}
+		fd, err := q.connect(channelName(ch.id, ch.target.addr, ch.target.String()))
+		if err == nil {
+			ch.pair, err = newServedPair(fd, l.session.token[:])
+			if err == nil {
+				return nil
+			}
+		}
+		if err != unix.ECONNREFUSED {
+			return failf(unix.ENETDOWN, "no channel: %v", err)
+		}
+		l.drop(q)
+	}
+}
+
+// drop forgets a queue that no program listens on any more.
+func (l *listener) drop(q *queue) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.queues {
+		if l.queues[i] == q {
+			l.queues = append(l.queues[:i:i], l.queues[i+1:]...)
+			q.close()
+			return
+		}
+	}
+}
+
+// sweep drops the queues that no program listens on any more, and closes a listener
+// without one. It returns when its port is free.
+func (l *listener) sweep() {
+	l.mu.Lock()
+	var alive []*queue
+	for _, q := range l.queues {
+		if q.alive() {
+			alive = append(alive, q)
+		} else {
+			q.close()
+		}
+	}
+	served := len(l.queues) > 0
+	l.queues = alive
+	l.mu.Unlock()
+	if len(alive) > 0 {
+		return
+	}
+	l.worker.mu.Lock()
+	delete(l.worker.listeners, l.id)
+	l.worker.mu.Unlock()
+	l.tcp.Close()
+	if served {
+		<-l.done
+	}
+}
+
+// close ends the service with its session.
+func (l *listener) close() {
+	l.mu.Lock()
+	for _, q := range l.queues {
+		q.close()
+	}
+	l.queues = nil
+	l.mu.Unlock()
+	l.tcp.Close()
+}
+
+// sweepEvery is how long a port can stay in use that a program has stopped to listen on,
+// where neither a client nor another program wants it: those are seen at once.
+const sweepEvery = 2 * time.Second
+
+// sweep closes what programs have stopped to listen on.
+func (w *Worker) sweep() {
+	w.mu.Lock()
+	all := make([]*listener, 0, len(w.listeners))
+	for _, l := range w.listeners {
+		all = append(all, l)
+	}
+	w.mu.Unlock()
+	for _, l := range all {
+		l.sweep()
+	}
+}
+
+// sweepLater sweeps as long as there are listeners.
+func (w *Worker) sweepLater() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sweeping || len(w.listeners) == 0 {
+		return
+	}
+	w.sweeping = true
+	time.AfterFunc(sweepEvery, func() {
+		w.sweep()
+		w.mu.Lock()
+		w.sweeping = false
+		w.mu.Unlock()
+		w.sweepLater()
+	})
+}
+
+// queue is what a program listens on in the place of its TCP socket. The file that it was
+// bound to is gone: the worker alone can connect to it, by a descriptor of that file.
+type queue struct {
+	mu sync.Mutex // for connects that wait for room
+	fd int        // O_PATH
+}
+
+// newQueue makes a queue, and the program's side of it, which the caller closes.
+func newQueue(id uint64, backlog int) (q *queue, end int, err error) {
+	end, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, os.NewSyscallError("socket", err)
+	}
+	q = &queue{}
+	if q.fd, err = bindUnlinked(end, fmt.Sprintf("tlswrap-listen-%016x", id)); err == nil {
+		if err = os.NewSyscallError("listen", unix.Listen(end, backlog)); err == nil {
+			return q, end, nil
+		}
+		unix.Close(q.fd)
+	}
+	unix.Close(end)
+	return nil, -1, err
+}
+
+// bindUnlinked binds a socket to a file, which it removes again, and returns a descriptor
+// of that. A path of the file system, unlike an abstract name, cannot be connected to by
+// those who only know it.
+func bindUnlinked(fd int, name string) (int, error) {
+	var err error
+	for _, parent := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/dev/shm", "/run"} {
+		if parent == "" {
+			continue
+		}
+		var dir string
+		if dir, err = os.MkdirTemp(parent, "tlswrap-"); err != nil { // mode 0700
+			continue
+		}
+		defer os.Remove(dir)
+		path := filepath.Join(dir, name)
+		if err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: path})); err != nil {
+			continue
+		}
+		defer os.Remove(path)
+		file, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		return file, os.NewSyscallError("open", err)
+	}
+	return -1, err
+}
+
+func (q *queue) path() string { return fmt.Sprintf("/proc/self/fd/%d", q.fd) }
+
+// connect makes a connection from the abstract address name, and waits while the queue is
+// full. unix.ECONNREFUSED: the program does not listen any more.
+func (q *queue) connect(name string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@" + name}); err == nil {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: q.path()})
+	}
+	if err == unix.EAGAIN {
+		// poll(2) does not tell when there is room: a thread has to wait, but just one.
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if err = unix.SetNonblock(fd, false); err == nil {
+			for err = unix.EINTR; err == unix.EINTR; {
+				err = unix.Connect(fd, &unix.SockaddrUnix{Name: q.path()})
+			}
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// alive reports whether a program still listens: a socket of another type is told so
+// (EPROTOTYPE), and nobody notices.
+func (q *queue) alive() bool {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return true // nobody knows
+	}
+	defer unix.Close(fd)
+	return unix.Connect(fd, &unix.SockaddrUnix{Name: q.path()}) != unix.ECONNREFUSED
+}
+
+func (q *queue) close() { unix.Close(q.fd) }
+
+// serviceRule is how a service's connections are named, and what they go by.
+func serviceRule(s *service) rules.Decision {
+	return rules.Decision{Action: rules.TLS, Rule: s.listen.Rule}
+}

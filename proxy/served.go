@@ -1,0 +1,172 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// newServed makes the channel of a client, before its handshake.
+func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr, pid int32) *channel {
+	closed := make(chan struct{})
+	close(closed)
+	ch := &channel{worker: w, session: s, target: target{addr: peer, decision: serviceRule(svc)}, pid: pid,
+		up: up, service: svc, auth: &clientAuth{}, taken: closed, done: closed, ended: make(chan struct{}),
+		state: good, told: true, opened: true}
+	var id [8]byte
+	rand.Read(id[:])
+	ch.id = binary.NativeEndian.Uint64(id[:])
+	w.mu.Lock()
+	w.channels[ch.id] = ch
+	w.mu.Unlock()
+	s.channelOpened()
+	return ch
+}
+
+// shakeHands lets a client prove what the service demands, within its time.
+func (ch *channel) shakeHands() *Failure {
+	l := ch.service.listen
+	ch.up.SetDeadline(time.Now().Add(l.Timeout))
+	ch.tls = tls.Server(ch.up, ch.service.config)
+	if err := ch.tls.Handshake(); err != nil {
+		return ch.explainClient(err)
+	}
+	ch.up.SetDeadline(time.Time{})
+	ch.reportClient()
+	return nil
+}
+
+// reject ends a client that the program is not told of.
+func (ch *channel) reject(f *Failure) {
+	ch.reportRejected(f)
+	ch.up.Close()
+	close(ch.ended)
+	ch.worker.forget(ch.id)
+	ch.session.channelClosed()
+}
+
+// explainClient says why a client's handshake failed.
+func (ch *channel) explainClient(err error) *Failure {
+	var (
+		verify *tls.CertificateVerificationError
+		header tls.RecordHeaderError
+		errno  unix.Errno
+	)
+	if alert, ok := remoteAlert(err); ok {
+		return failf(unix.EPROTO, "the client refused: %s", alertText(alert, err))
+	}
+	switch {
+	case errors.As(err, &verify):
+		return failf(unix.EKEYREJECTED, "the client's certificate: %s", strings.TrimPrefix(verify.Err.Error(), "x509: "))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return failf(unix.ETIMEDOUT, "the client did not finish the TLS handshake within %v", ch.service.listen.Timeout)
+	case errors.As(err, &header):
+		a := attempt{head: ch.up.head}
+		return failf(unix.EPROTO, "the client does not speak TLS%s", a.quote())
+	case errors.As(err, &errno):
+		return failf(errno, "during the TLS handshake: %v", errno)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return failf(unix.EPROTO, "the client closed the connection during the TLS handshake")
+	}
+	return failf(unix.EPROTO, "TLS handshake: %s", strings.TrimPrefix(err.Error(), "tls: "))
+}
+
+// alertText is what a client's alert is taken for by people.
+func alertText(alert uint8, err error) string {
+	switch alert {
+	case alertBadCertificate, alertUnknownCA:
+		return "it does not accept the certificate"
+	case alertProtocolVersion:
+		return "it has no TLS version in common"
+	}
+	return "alert: " + strings.TrimPrefix(err.Error(), "remote error: tls: ")
+}
+
+// client is the verified name of the client, or "".
+func (ch *channel) client() string {
+	chain := ch.tls.ConnectionState().PeerCertificates
+	if len(chain) == 0 {
+		return ""
+	}
+	return clientName(chain[0])
+}
+
+// reportClient tells of a client: in the log, and to who asked for a line each.
+func (ch *channel) reportClient() {
+	st := ch.tls.ConnectionState()
+	attrs := append(ch.worker.attrs(ch.target, ch.pid), "version", tls.VersionName(st.Version),
+		"cipher", tls.CipherSuiteName(st.CipherSuite), "resumed", st.DidResume, "alpn", st.NegotiatedProtocol,
+		"server_name", st.ServerName)
+	who := "no certificate"
+	if client := ch.client(); client != "" {
+		attrs = append(attrs, "client", client)
+		who = "verified as " + client
+	}
+	ch.worker.log.Info("accepted", attrs...)
+	if v := ch.session.voice; v.verbose {
+		v.say(fmt.Sprintf("client %s: %s, %s, %s (%s)", ch.target, who, tls.VersionName(st.Version),
+			tls.CipherSuiteName(st.CipherSuite), ch.service.listen))
+	}
+}
+
+// reportRejected tells of a client that the program does not see. Anybody can connect,
+// so a person is told only where asked for.
+func (ch *channel) reportRejected(f *Failure) {
+	ch.worker.log.Warn("rejected", append(ch.worker.attrs(ch.target, ch.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
+	if v := ch.session.voice; v.verbose {
+		v.say(fmt.Sprintf("client %s: %s (%s)", ch.target, f.Reason, ch.service.listen))
+	}
+}
+
+// accepted serves a client that somebody else has accepted, an inetd or systemd, for a
+// program that is about to start with it.
+func (c *caller) accepted(s *session, fd int) {
+	w := c.worker
+	local, err := localAddr(fd)
+	svc := w.policy.Load().serviceFor(local)
+	if err != nil || svc == nil {
+		unix.Close(fd)
+		c.send(reply{answer: answerPass}, -1)
+		return
+	}
+	var peer sockAddr
+	if sa, err := unix.Getpeername(fd); err == nil {
+		peer = peerAddr(sa)
+	}
+	up, err := newUpstream(fd)
+	if err != nil {
+		return
+	}
+	ch := w.newServed(s, svc, up, peer, c.cred.Pid)
+	failure := ch.guard(ch.shakeHands)
+	end := -1
+	if failure == nil {
+		if ch.pair, end, err = newPair(channelName(ch.id, peer, ch.target.String()), false); err == nil {
+			err = ch.pair.accept()
+		}
+		if err != nil {
+			failure = failf(unix.ENETDOWN, "no channel: %v", err)
+		}
+	}
+	if failure != nil {
+		w.report(s, "rejected", ch.target, c.cred.Pid, failure)
+		ch.reject(failure)
+		c.send(reply{answer: answerError, errno: failure.Errno}, -1)
+		return
+	}
+	if _, ok := c.handOver(reply{answer: answerChannel}, end); !ok {
+		ch.pair.close()
+		ch.reject(errLeft)
+		return
+	}
+	ch.announce()
+	ch.relay()
+}

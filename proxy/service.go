@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"tlswrap/proxy/quote"
+	"tlswrap/rules"
+)
+
+// service is what one listen serves with.
+type service struct {
+	listen   *rules.Listen
+	config   *tls.Config
+	identity [sha256.Size]byte // of everything that a client's session rests on
+	files    []string
+}
+
+// newService reads the files that a listen names.
+func newService(l *rules.Listen) (*service, error) {
+	s := &service{listen: l}
+	config := &tls.Config{
+		MinVersion:                  l.MinVersion,
+		NextProtos:                  l.ALPN,
+		DynamicRecordSizingDisabled: true,
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %q %d %v", l.MinVersion, l.ALPN, l.ClientAuth, l.Allow)
+	for _, pair := range l.Pairs {
+		c, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("loading the certificate %s with the key %s: %w", pair.CertFile, pair.KeyFile, err)
+		}
+		config.Certificates = append(config.Certificates, c)
+		s.files = append(s.files, pair.CertFile, pair.KeyFile)
+		fmt.Fprintf(h, " %x", c.Certificate)
+	}
+	if l.OCSPFile != "" {
+		response, err := os.ReadFile(l.OCSPFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the OCSP response: %w", err)
+		}
+		config.Certificates[0].OCSPStaple = response
+		s.files = append(s.files, l.OCSPFile)
+		fmt.Fprintf(h, " %x", response)
+	}
+	if l.ClientAuth != rules.NoClientAuth {
+		certs, err := readCertificates(l.ClientCAFile)
+		if err != nil {
+			return nil, err
+		}
+		config.ClientCAs = x509.NewCertPool()
+		for _, der := range certs {
+			c, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, err
+			}
+			config.ClientCAs.AddCert(c)
+		}
+		s.files = append(s.files, l.ClientCAFile)
+		fmt.Fprintf(h, " %x", certs)
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+		if l.ClientAuth == rules.RequireClientAuth {
+			config.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+		config.VerifyConnection = func(st tls.ConnectionState) error { return checkClient(l.Allow, st.PeerCertificates) }
+	}
+	s.config = config
+	h.Sum(s.identity[:0])
+	return s, nil
+}
+
+// checkClient passes a client that showed no certificate (where one is required
+// crypto/tls has refused it), and one that the list has.
+func checkClient(allow []rules.Client, chain []*x509.Certificate) error {
+	if len(allow) == 0 || len(chain) == 0 {
+		return nil
+	}
+	leaf := chain[0]
+	names := clientNames(leaf)
+	key := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	for _, c := range allow {
+		switch {
+		case c.Pin != nil && *c.Pin == key,
+			c.Name != "" && slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, c.Name) }):
+			return nil
+		}
+		for _, u := range leaf.URIs {
+			if c.URI != "" && u.String() == c.URI {
+				return nil
+			}
+		}
+	}
+	return errors.New("allow does not have the client " + clientName(leaf))
+}
+
+// clientNames are the host names of a certificate, or its common name where it has none.
+func clientNames(c *x509.Certificate) []string {
+	if len(c.DNSNames) > 0 || c.Subject.CommonName == "" {
+		return c.DNSNames
+	}
+	return []string{c.Subject.CommonName}
+}
+
+// clientName is what a client is called for people, and for the PROXY protocol.
+func clientName(c *x509.Certificate) string {
+	switch names := clientNames(c); {
+	case len(c.URIs) > 0:
+		return quote.Printable([]byte(c.URIs[0].String()))
+	case c.Subject.CommonName != "":
+		return quote.Printable([]byte(c.Subject.CommonName))
+	case len(names) > 0:
+		return quote.Printable([]byte(names[0]))
+	}
+	return subject(c)
+}
+
+// newServices makes the services of a policy. One of old's whose certificates and demands
+// are the same lends its configuration, and with it the keys of its session tickets,
+// which crypto/tls changes every day.
+func (p *policy) newServices(old *policy) error {
+	var failed []error
+	for _, l := range p.rules.Listens {
+		s, err := newService(l)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", l, err))
+			continue
+		}
+		for _, f := range s.files {
+			if !slices.Contains(p.files, f) {
+				p.files = append(p.files, f)
+			}
+		}
+		if old != nil {
+			for _, o := range old.services {
+				if o.identity == s.identity {
+					s.config = o.config
+				}
+			}
+		}
+		p.services[l] = s
+	}
+	return errors.Join(failed...)
+}
