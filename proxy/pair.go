@@ -133,7 +133,7 @@ func newServedPair(fd int, token []byte) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pair{w: w, token: token, ready: make(chan struct{})}, nil
+	return &pair{w: w, most: bulkSize, token: token, ready: make(chan struct{})}, nil
 }
 
 // greeted waits for the token, and reads it.
