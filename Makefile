@@ -6,8 +6,8 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 
 GO_SRC   = $(shell find cmd proxy rules -name '*.go' -o -name '*.s' -o -name '*.toml') go.mod go.sum
-SHIM_SRC = $(wildcard preload/*.c)
-SHIM_DEP = $(SHIM_SRC) $(wildcard preload/*.h) build/exports.map
+SHIM_SRC = $(wildcard preload/*.c libtls/*.c)
+SHIM_DEP = $(SHIM_SRC) $(wildcard preload/*.h libtls/*.h libtls/include/*.h) build/exports.map
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion
 
 # One file for glibc and musl: nothing is linked in, nothing is needed, and what libc
@@ -16,7 +16,7 @@ SHIM_CFLAGS  = -std=gnu17 -O2 -g -fPIC -fvisibility=hidden -fno-stack-protector 
 SHIM_LDFLAGS = -shared -nostdlib -Wl,-z,defs,-z,now,-z,relro,-Bsymbolic,--version-script=build/exports.map
 SHIM_BUILD   = $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
 
-all: build/tlswrap build/libtlswrap.so
+all: build/tlswrap build/libtlswrap.so build/libtls
 
 # entry_*.s is the entry point: it looks at the ignored signals before Go's runtime does.
 ENTRY = $(if $(wildcard cmd/tlswrap/entry_$(shell $(GO) env GOARCH).s),-E entry)
@@ -30,6 +30,14 @@ build/exports.map: preload/exports.list
 
 build/libtlswrap.so: $(SHIM_DEP)
 	$(CC) $(SHIM_BUILD)
+
+# The names by which programs and bindings open libtls: all are the shim. A loader that has
+# preloaded it takes them for what it has (they are one file).
+LIBTLS_NAMES = libtls.so.26 libtls.so.28 libressl.so
+build/libtls: Makefile
+	@mkdir -p $@
+	for name in $(LIBTLS_NAMES); do ln -sf ../libtlswrap.so $@/$$name; done
+	@touch $@
 
 # The shim for other kinds of program, in folders named as debug/elf names machines.
 cross: build/EM_AARCH64/libtlswrap.so build/EM_386/libtlswrap.so
@@ -65,7 +73,8 @@ build/vsftpd:
 	rm -r $(@D)/debian
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/tlswrap $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/tlswrap/libtls $(DESTDIR)$(PREFIX)/include/tlswrap \
+		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 755 build/tlswrap $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 build/libtlswrap.so $(DESTDIR)$(PREFIX)/lib/tlswrap/
 	for m in EM_386 EM_AARCH64; do \
@@ -73,6 +82,9 @@ install: all
 			install -D -m 644 build/$$m/libtlswrap.so $(DESTDIR)$(PREFIX)/lib/tlswrap/$$m/libtlswrap.so; \
 		fi; \
 	done
+	for name in $(LIBTLS_NAMES); do ln -sf ../libtlswrap.so $(DESTDIR)$(PREFIX)/lib/tlswrap/libtls/$$name; done
+	install -m 644 libtls/include/tls.h libtls/include/ressl.h $(DESTDIR)$(PREFIX)/include/tlswrap/
+	install -m 644 man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 man/tlswrap.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 man/tlswrap.rules.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 
@@ -101,7 +113,7 @@ lint:
 	@$(MAKE) -s build/exports.map
 	for cc in gcc clang; do $$cc $(SHIM_CFLAGS) -Werror -fsyntax-only $(SHIM_SRC) || exit 1; done
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem --suppress=uninitvar --suppress=ctuuninitvar --error-exitcode=1 preload
+		--suppress=missingIncludeSystem --suppress=uninitvar --suppress=ctuuninitvar --error-exitcode=1 preload libtls
 
 # Every fuzz target for a while; go test runs their seeds.
 FUZZTIME ?= 30s

@@ -167,52 +167,61 @@ void request_init(struct tw_request *request, enum tw_op op)
 
 union descriptor_message {
 	struct cmsghdr header;
-	char space[CMSG_SPACE(sizeof(int))];
+	char space[CMSG_SPACE(MOST_DESCRIPTORS * sizeof(int))];
 };
 
-long control_send(int control, const struct tw_request *request, int fd)
+long message_send(int control, const void *data, size_t size, const int *fds, int count)
 {
-	size_t length = offsetof(struct tw_request, addrs) + request->count * sizeof(struct tw_addr);
-	struct iovec iov = {(void *)(uintptr_t)request, length};
+	struct iovec iov = {(void *)(uintptr_t)data, size};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	union descriptor_message with;
-	if (fd >= 0) {
+	if (count > 0) {
+		size_t bytes = (size_t)count * sizeof(int);
 		memset(&with, 0, sizeof with);
 		msg.msg_control = with.space;
-		msg.msg_controllen = sizeof with.space;
+		msg.msg_controllen = CMSG_SPACE(bytes);
 		with.header.cmsg_level = SOL_SOCKET;
 		with.header.cmsg_type = SCM_RIGHTS;
-		with.header.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&with.header), &fd, sizeof fd);
+		with.header.cmsg_len = CMSG_LEN(bytes);
+		memcpy(CMSG_DATA(&with.header), fds, bytes);
 	}
 	long n;
 	do
 		n = SYS(SYS_sendmsg, control, &msg, MSG_NOSIGNAL);
 	while (n == -EINTR);
-	return n == (long)length ? 0 : -ENETDOWN;
+	return n;
 }
 
-long control_receive(int control, struct tw_reply *reply, int *got)
+long message_receive(int control, void *data, size_t size, int *got)
 {
-	struct iovec iov = {reply, sizeof *reply};
+	struct iovec iov = {data, size};
 	union descriptor_message with;
-	struct msghdr msg = {.msg_iov = &iov,
-	                     .msg_iovlen = 1,
-	                     .msg_control = with.space,
-	                     .msg_controllen = sizeof with.space};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = with.space};
 	/* An end is believed the second time: the worker may send and close between the
 	 * kernel's looks at the queue and at the end (__skb_wait_for_more_packets). */
 	long n;
 	int ends = 0;
 	do {
-		msg.msg_controllen = sizeof with.space;
+		msg.msg_controllen = CMSG_SPACE(sizeof(int));
 		n = SYS(SYS_recvmsg, control, &msg, MSG_CMSG_CLOEXEC);
 	} while (n == -EINTR || (n == 0 && ends++ == 0));
-
-	int fd = -1;
+	*got = -1;
 	if (n >= 0 && msg.msg_controllen >= CMSG_LEN(sizeof(int)) &&
 	    with.header.cmsg_type == SCM_RIGHTS)
-		memcpy(&fd, CMSG_DATA(&with.header), sizeof fd);
+		memcpy(got, CMSG_DATA(&with.header), sizeof *got);
+	return n;
+}
+
+long control_send(int control, const struct tw_request *request, int fd)
+{
+	size_t length = offsetof(struct tw_request, addrs) + request->count * sizeof(struct tw_addr);
+	return message_send(control, request, length, &fd, fd >= 0) == (long)length ? 0 : -ENETDOWN;
+}
+
+long control_receive(int control, struct tw_reply *reply, int *got)
+{
+	int fd;
+	long n = message_receive(control, reply, sizeof *reply, &fd);
 	long failure = 0;
 	if (n < (long)offsetof(struct tw_reply, addrs) || reply->magic != TW_MAGIC ||
 	    reply->count > TW_MAX_ADDRS ||

@@ -8,6 +8,7 @@
 #define PLAIN_LOOP __asm__ volatile("")
 
 void *memcpy(void *restrict to, const void *restrict from, size_t n);
+void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int c, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
 size_t strlen(const char *s);
@@ -18,6 +19,19 @@ void *memcpy(void *restrict to, const void *restrict from, size_t n)
 	const unsigned char *f = from;
 	for (; n; n--) {
 		*t++ = *f++;
+		PLAIN_LOOP;
+	}
+	return to;
+}
+
+void *memmove(void *to, const void *from, size_t n)
+{
+	unsigned char *t = to;
+	const unsigned char *f = from;
+	if (t <= f)
+		return memcpy(to, from, n);
+	while (n--) {
+		t[n] = f[n];
 		PLAIN_LOOP;
 	}
 	return to;

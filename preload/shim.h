@@ -98,6 +98,14 @@ bool signals_interrupt(const uint64_t *old);
  */
 long control_open(void);
 
+/*
+ * One message with count descriptors, at most MOST_DESCRIPTORS, and one that may bring a
+ * descriptor, *got, or else -1. They return what the kernel does.
+ */
+#define MOST_DESCRIPTORS 3
+long message_send(int control, const void *data, size_t size, const int *fds, int count);
+long message_receive(int control, void *data, size_t size, int *got);
+
 /* Fills in what every request has. */
 void request_init(struct tw_request *request, enum tw_op op);
 
@@ -227,6 +235,9 @@ void socket_connects(int fd);
 
 /* Before a fork: finds out which sockets may yet be connected. */
 void sockets_check(void);
+
+/* How often this process has begun to fork. */
+unsigned forks_so_far(void);
 
 /* In the forked child: gives it sockets of its own for those. */
 void sockets_separate(void);

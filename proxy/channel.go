@@ -469,16 +469,11 @@ func (ch *channel) upload() error {
 // The error is an *upstreamError.
 func (ch *channel) send(b []byte) error {
 	var err error
+	write := func() error { _, e := ch.tls.Write(b); return e }
 	if len(b) <= maxPlaintext {
-		_, err = ch.tls.Write(b)
+		err = write()
 	} else {
-		out := getBuffer()
-		defer putBuffer(out)
-		ch.up.gather(*out)
-		_, err = ch.tls.Write(b)
-		if e := ch.up.flush(); err == nil {
-			err = e
-		}
+		err = ch.up.gathered(write)
 	}
 	if err != nil {
 		return &upstreamError{err}

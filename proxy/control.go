@@ -77,25 +77,29 @@ func (w *Worker) serve(fd int) {
 		w.log.Warn("refused", "error", err.Error())
 		return
 	}
-	req, sent, err := c.receive()
+	req, fds, err := c.receive()
 	if err != nil {
 		c.refuse(err)
 		return
 	}
 	s := w.session(req.token)
 	if s == nil {
-		if s, err = c.open(req, sent); err != nil {
+		if s, err = c.open(req, fds.take()); err != nil {
+			fds.close()
 			c.refuse(err)
 			return
 		}
-		sent = -1
 	}
 	if !s.has(c.cred.Pid) {
 		if pidfd := c.pidfd(); pidfd >= 0 {
 			s.enter(c.cred.Pid, pidfd)
 		}
 	}
-	c.answer(s, req, sent)
+	if req.isTLS() {
+		c.answerTLS(s, req, fds)
+	} else {
+		c.answer(s, req, fds.take())
+	}
 }
 
 // refuse notes a peer that is not served.
@@ -117,35 +121,57 @@ func (c *caller) pidfd() int {
 	return fd
 }
 
-// receive reads one request, with the descriptor that came along, or -1.
-func (c *caller) receive() (request, int, error) {
+// descriptors came with a request.
+type descriptors []int
+
+// take returns the first, which is the caller's to close, or -1.
+func (d *descriptors) take() int {
+	if len(*d) == 0 {
+		return -1
+	}
+	fd := (*d)[0]
+	*d = (*d)[1:]
+	return fd
+}
+
+// close closes those that were not taken.
+func (d descriptors) close() {
+	for _, fd := range d {
+		unix.Close(fd)
+	}
+}
+
+// mostDescriptors come with a request of libtls's; others have one at most.
+const mostDescriptors = 3
+
+// receive reads one request, with the descriptors that came along.
+func (c *caller) receive() (request, descriptors, error) {
 	var (
 		data [requestMax + 1]byte
 		oob  [64]byte
 	)
 	n, oobn, flags, err := c.read(data[:], oob[:])
 	if err != nil {
-		return request{}, -1, fmt.Errorf("reading a control request: %w", err)
+		return request{}, nil, fmt.Errorf("reading a control request: %w", err)
 	}
-	fds, err := descriptors(oob[:oobn])
+	fds, err := parseDescriptors(oob[:oobn])
 	req, perr := parseRequest(data[:n])
+	most := 1
+	if req.isTLS() {
+		most = mostDescriptors
+	}
 	switch {
 	case err != nil:
 	case perr != nil:
 		err = perr
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > 1:
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > most:
 		err = fmt.Errorf("control request with too much in it, or no room for its descriptor")
 	}
 	if err != nil {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-		return request{}, -1, err
+		fds.close()
+		return request{}, nil, err
 	}
-	if len(fds) == 0 {
-		return req, -1, nil
-	}
-	return req, fds[0], nil
+	return req, fds, nil
 }
 
 // read receives one message. It is there already, as a rule.
@@ -178,9 +204,9 @@ func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
 	return n, oobn, flags, err
 }
 
-// descriptors takes the descriptors out of a control message; the caller owns them,
+// parseDescriptors takes the descriptors out of a control message; the caller owns them,
 // also those that come with an error.
-func descriptors(oob []byte) ([]int, error) {
+func parseDescriptors(oob []byte) (descriptors, error) {
 	if len(oob) == 0 {
 		return nil, nil
 	}
@@ -188,7 +214,7 @@ func descriptors(oob []byte) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var fds []int
+	var fds descriptors
 	for _, m := range messages {
 		got, e := unix.ParseUnixRights(&m)
 		if e != nil {
@@ -202,7 +228,7 @@ func descriptors(oob []byte) ([]int, error) {
 
 // send answers, with a descriptor where fd is not negative. The peer's queue is empty,
 // so it is not waited for; one that is gone is no error of ours.
-func (c *caller) send(r reply, fd int) error {
+func (c *caller) send(r interface{ marshal() []byte }, fd int) error {
 	var oob []byte
 	if fd >= 0 {
 		oob = unix.UnixRights(fd)
@@ -327,7 +353,7 @@ func (c *caller) portMap(s *session) int {
 
 // begin hands the program's end over, and starts the connection once it is in place.
 func (c *caller) begin(ch *channel, end, fd int) {
-	taken, ok := c.handOver(end)
+	taken, ok := c.handOver(reply{answer: answerChannel}, end)
 	if !ok {
 		unix.Close(fd)
 		ch.abandon()
@@ -345,20 +371,27 @@ func (c *caller) begin(ch *channel, end, fd int) {
 
 // handOver sends what is to stand in the place of the program's socket, and closes it
 // here. Where the program could not put it in place, its socket was not touched.
-func (c *caller) handOver(end int) (taken request, ok bool) {
-	err := c.send(reply{answer: answerChannel}, end)
+func (c *caller) handOver(r interface{ marshal() []byte }, end int) (taken request, ok bool) {
+	err := c.send(r, end)
 	unix.Close(end)
 	if err != nil {
 		return taken, false
 	}
-	taken, stray, err := c.receive()
-	if stray >= 0 {
-		unix.Close(stray)
-	}
+	taken, strays, err := c.receive()
+	strays.close()
 	return taken, err == nil && taken.op == opTaken
 }
 
 func (c *caller) verdict(s *session, req request) {
+	if s.libtls.stream(req.channel) != nil {
+		// TCP was connected before, and still is.
+		r := reply{answer: answerGood}
+		if req.flags&flagConsume != 0 {
+			r.answer = answerIsConn
+		}
+		c.send(r, -1)
+		return
+	}
 	ch := c.worker.channel(s, req.channel)
 	if ch == nil {
 		c.send(reply{answer: answerGone}, -1)
@@ -372,6 +405,10 @@ func (c *caller) verdict(s *session, req request) {
 
 // lend passes the upstream: for one call, or for good and disconnected.
 func (c *caller) lend(s *session, req request) {
+	if t := s.libtls.stream(req.channel); t != nil && req.op == opUpstream {
+		c.lendStream(t)
+		return
+	}
 	fd := -1
 	ch := c.worker.channel(s, req.channel)
 	if l := c.worker.listener(s, req.channel); l != nil && req.op == opUpstream {

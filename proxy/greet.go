@@ -114,7 +114,7 @@ func (c callConn) ask(req request, fd int) (r reply, got int, err error) {
 	if err != nil {
 		return r, -1, err
 	}
-	fds, err := descriptors(oob[:oobn])
+	fds, err := parseDescriptors(oob[:oobn])
 	got = -1
 	if len(fds) > 0 {
 		got = fds[0]

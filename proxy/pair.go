@@ -39,6 +39,7 @@ type pair struct {
 	ends atomic.Uint32 // directions that have ended
 
 	bulk bool // the last read left something behind, as far as is known
+	most int  // bytes of one read, up to bufferSize
 }
 
 // The junk goes in by large pieces, and small ones at the end: the last stays behind
@@ -63,15 +64,23 @@ var junkFile = sync.OnceValues(func() (int, error) {
 const sendBuffer = 136 << 10
 
 // newPair makes a channel whose program end is bound to the abstract address name
-// (without its leading NUL). The caller owns p, a descriptor in blocking mode.
-func newPair(name string) (pr *pair, p int, err error) {
+// (without its leading NUL), if there is one. The caller owns p, a descriptor in blocking
+// mode. It is full of junk until accept, unless it is ready: then there is only the reset byte.
+func newPair(name string, ready bool) (pr *pair, p int, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, -1, os.NewSyscallError("socketpair", err)
 	}
-	pr = &pair{}
+	pr = &pair{most: bulkSize}
 	unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
-	if err = os.NewSyscallError("bind", unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name})); err == nil {
+	if name != "" {
+		err = os.NewSyscallError("bind", unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name}))
+	}
+	switch {
+	case err != nil:
+	case ready:
+		pr.junk, err = rawCall(unix.SYS_WRITE, fds[0], []byte{0}, 0)
+	default:
 		pr.junk, err = fill(fds[0])
 	}
 	if err == nil {
@@ -124,7 +133,7 @@ func newServedPair(fd int, token []byte) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pair{w: w, token: token, ready: make(chan struct{})}, nil
+	return &pair{w: w, most: bulkSize, token: token, ready: make(chan struct{})}, nil
 }
 
 // greeted waits for the token, and reads it.
@@ -237,7 +246,7 @@ func (pr *pair) read() (*[]byte, int, error) {
 	)
 	e := pr.w.whenReadable(func(fd int) bool {
 		buf = getBuffer()
-		n, err = pr.receive(fd, (*buf)[:bulkSize])
+		n, err = pr.receive(fd, (*buf)[:pr.most])
 		if err == unix.EAGAIN || err == unix.EINTR {
 			putBuffer(buf)
 			buf = nil

@@ -15,7 +15,7 @@ import (
 // newTestPair returns a channel and the program's end of it.
 func newTestPair(t *testing.T, name string) (*pair, *os.File) {
 	t.Helper()
-	pr, p, err := newPair("tlswrap-test/" + t.Name() + name)
+	pr, p, err := newPair("tlswrap-test/"+t.Name()+name, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -157,7 +157,7 @@ func (c *caller) accepted(s *session, fd int) {
 	failure := ch.guard(ch.shakeHands)
 	end := -1
 	if failure == nil {
-		if ch.pair, end, err = newPair(channelName(ch.id, peer, ch.target.String())); err == nil {
+		if ch.pair, end, err = newPair(channelName(ch.id, peer, ch.target.String()), false); err == nil {
 			err = ch.pair.accept()
 		}
 		if err != nil {
@@ -170,7 +170,7 @@ func (c *caller) accepted(s *session, fd int) {
 		c.send(reply{answer: answerError, errno: failure.Errno}, -1)
 		return
 	}
-	if _, ok := c.handOver(end); !ok {
+	if _, ok := c.handOver(reply{answer: answerChannel}, end); !ok {
 		ch.pair.close()
 		ch.reject(errLeft)
 		return

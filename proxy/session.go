@@ -17,6 +17,7 @@ type session struct {
 	names  *names
 	voice  *voice
 	data   dataAddrs
+	libtls libtlsState
 
 	mu        sync.Mutex
 	processes map[int32]struct{}

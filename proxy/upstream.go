@@ -3,10 +3,12 @@ package proxy
 import (
 	"container/list"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +21,7 @@ import (
 // It holds buffers only while bytes are in them.
 type upstream struct {
 	*socket
+	to *socket // what is written to: the same, but for a pair of descriptors
 
 	in         *[]byte // what was read ahead is (*in)[start:end]; nil where nothing was
 	start, end int
@@ -49,8 +52,40 @@ func newUpstream(fd int) (*upstream, error) {
 		return nil, err
 	}
 	s.control(func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) })
-	return &upstream{socket: s, head: make([]byte, 0, headLen)}, nil
+	return &upstream{socket: s, to: s, head: make([]byte, 0, headLen)}, nil
 }
+
+// newUpstreamPair reads from one descriptor and writes to another. It takes over both.
+func newUpstreamPair(r, w int) (*upstream, error) {
+	to, err := newSocket(w, "upstream")
+	if err != nil {
+		unix.Close(r)
+		return nil, err
+	}
+	u, err := newUpstream(r)
+	if err != nil {
+		to.Close()
+		return nil, err
+	}
+	u.to = to
+	return u, nil
+}
+
+// Close closes what there is.
+func (u *upstream) Close() error {
+	if u.to != u.socket {
+		u.to.Close()
+	}
+	return u.socket.Close()
+}
+
+// SetDeadline is for reading and writing.
+func (u *upstream) SetDeadline(t time.Time) error {
+	return errors.Join(u.SetReadDeadline(t), u.SetWriteDeadline(t))
+}
+
+// SetWriteDeadline is for what is written.
+func (u *upstream) SetWriteDeadline(t time.Time) error { return u.to.SetWriteDeadline(t) }
 
 // connect connects to one address, under the deadline that was set. The error is the
 // network's own, a unix.Errno, or os.ErrDeadlineExceeded.
@@ -258,7 +293,19 @@ func (u *upstream) Write(b []byte) (int, error) {
 		u.out = append(u.out, b...)
 		return len(b), nil
 	}
-	return u.socket.Write(b)
+	return u.to.Write(b)
+}
+
+// gathered sends all that f writes in one system call, where the socket takes it.
+func (u *upstream) gathered(f func() error) error {
+	out := getBuffer()
+	defer putBuffer(out)
+	u.gather(*out)
+	err := f()
+	if e := u.flush(); err == nil {
+		err = e
+	}
+	return err
 }
 
 // gather makes writes wait for flush, in buf.
@@ -277,13 +324,16 @@ func (u *upstream) flush() error {
 	if len(out) == 0 {
 		return nil
 	}
-	_, err := u.socket.Write(out)
+	_, err := u.to.Write(out)
 	return err
 }
 
 // closeWrite sends a FIN after what was written.
 func (u *upstream) closeWrite() {
-	u.control(func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
+	var err error
+	if e := u.to.control(func(fd int) { err = unix.Shutdown(fd, unix.SHUT_WR) }); e == nil && err == unix.ENOTSOCK {
+		u.to.Close() // the end of a pipe is its close
+	}
 }
 
 // shutdown ends the connection and keeps the socket.

@@ -40,6 +40,31 @@ const (
 	opSweep
 )
 
+// The part of libtls/wire.h.
+const (
+	opTLSLoad op = iota + 32
+	opTLSBuild
+	opTLSDrop
+	opTLSStart
+	opTLSEnd
+	opTLSName
+	opTLSOCSP
+	opTLSDecrypt
+)
+
+const (
+	tlsHeader   = 40                     // offsetof(struct tw_tls_request, body)
+	tlsBody     = requestMax - tlsHeader // sizeof body
+	tlsTextMost = 1023
+)
+
+// What comes along with opTLSStart, in flags.
+const (
+	startTwoWays uint16 = 1 << iota
+	startSession
+	startCallbacks
+)
+
 const (
 	flagConsume uint16 = 1 << iota
 	flagNoNewPrivs
@@ -96,7 +121,10 @@ type request struct {
 	channel uint64
 	name    string
 	addrs   []sockAddr
+	body    []byte // of libtls's requests, which have neither name nor addresses
 }
+
+func (r request) isTLS() bool { return r.op >= opTLSLoad }
 
 type reply struct {
 	answer answer
@@ -108,8 +136,8 @@ type reply struct {
 // parseRequest reads one message. Whatever does not fit is an error.
 func parseRequest(b []byte) (request, error) {
 	var r request
-	if len(b) < requestHeader {
-		return r, fmt.Errorf("control request of %d bytes, expected at least %d", len(b), requestHeader)
+	if len(b) < tlsHeader {
+		return r, fmt.Errorf("control request of %d bytes, expected at least %d", len(b), tlsHeader)
 	}
 	ne := binary.NativeEndian
 	if m := ne.Uint32(b); m != wireMagic {
@@ -121,6 +149,15 @@ func parseRequest(b []byte) (request, error) {
 	count := ne.Uint32(b[32:])
 	if reserved := ne.Uint32(b[36:]); reserved != 0 {
 		return r, fmt.Errorf("control request has %#x in a reserved field", reserved)
+	}
+	if r.isTLS() {
+		if r.body = b[tlsHeader:]; len(r.body) > tlsBody || uint32(len(r.body)) != count {
+			return r, fmt.Errorf("control request of %d bytes with a body of %d", len(b), count)
+		}
+		return r, nil
+	}
+	if len(b) < requestHeader {
+		return r, fmt.Errorf("control request of %d bytes, expected at least %d", len(b), requestHeader)
 	}
 	if count > wireMaxAddrs || len(b) != requestHeader+int(count)*addrLen {
 		return r, fmt.Errorf("control request of %d bytes with %d addresses", len(b), count)
@@ -199,6 +236,10 @@ func (r request) marshal() []byte {
 	b = ne.AppendUint16(b, r.flags)
 	b = append(b, r.token[:]...)
 	b = ne.AppendUint64(b, r.channel)
+	if r.isTLS() {
+		b = ne.AppendUint32(b, uint32(len(r.body)))
+		return append(ne.AppendUint32(b, 0), r.body...)
+	}
 	b = ne.AppendUint32(b, uint32(len(r.addrs)))
 	b = ne.AppendUint32(b, 0)
 	b = appendName(b, r.name)
@@ -206,4 +247,23 @@ func (r request) marshal() []byte {
 		b = appendAddr(b, a)
 	}
 	return b
+}
+
+// tlsReply is a struct tw_tls_reply.
+type tlsReply struct {
+	answer answer
+	value  uint16
+	number uint64
+	text   string
+}
+
+func (r tlsReply) marshal() []byte {
+	ne := binary.NativeEndian
+	text := r.text[:min(len(r.text), tlsTextMost)]
+	b := make([]byte, 0, 16+len(text)+1)
+	b = ne.AppendUint32(b, wireMagic)
+	b = ne.AppendUint16(b, uint16(r.answer))
+	b = ne.AppendUint16(b, r.value)
+	b = ne.AppendUint64(b, r.number)
+	return append(append(b, strings.ReplaceAll(text, "\x00", "?")...), 0)
 }

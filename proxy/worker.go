@@ -209,6 +209,7 @@ func (w *Worker) hurryOrphans(s *session) {
 		default: // setup has a deadline
 		}
 	}
+	s.libtls.hurry()
 }
 
 // newChannel makes the channel for a connection to t, which the program calls peer.
@@ -217,10 +218,8 @@ func (w *Worker) hurryOrphans(s *session) {
 func (w *Worker) newChannel(s *session, trust *trust, t target, peer sockAddr, pid int32) (ch *channel, end int, err error) {
 	ch = &channel{worker: w, session: s, target: t, trust: trust, peer: peer, pid: pid,
 		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
-	var id [8]byte
-	rand.Read(id[:])
-	ch.id = binary.NativeEndian.Uint64(id[:])
-	if ch.pair, end, err = newPair(channelName(ch.id, peer, t.String())); err != nil {
+	ch.id = newID()
+	if ch.pair, end, err = newPair(channelName(ch.id, peer, t.String()), false); err != nil {
 		return nil, -1, err
 	}
 	w.mu.Lock()
@@ -228,6 +227,13 @@ func (w *Worker) newChannel(s *session, trust *trust, t target, peer sockAddr, p
 	w.mu.Unlock()
 	s.channelOpened()
 	return ch, end, nil
+}
+
+// newID is what a channel is called.
+func newID() uint64 {
+	var id [8]byte
+	rand.Read(id[:])
+	return binary.NativeEndian.Uint64(id[:])
 }
 
 // channel finds a session's channel. The numbers are no secret (ss -x shows them), so

@@ -24,6 +24,8 @@ type options struct {
 	quiet   bool
 
 	acceptStdin bool
+
+	libtlsPath bool // print it, and run nothing
 }
 
 // list is a flag that may be given again.
@@ -58,6 +60,7 @@ Runs the program and turns the connections that the rules name into verified TLS
   --accept-stdin    serve the client on standard input, which inetd has accepted
   -v                say a line for every connection
   -q                say nothing, also not why a connection failed
+  --libtls-path     print the folder of our libtls.so.26, for LD_LIBRARY_PATH
 
 tlswrap worker takes --rules, --tls, --ca and --log, and
 

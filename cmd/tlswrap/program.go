@@ -29,8 +29,12 @@ func runProgram(args []string, io stdio) int {
 	f.BoolVar(&o.verbose, "v", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
+	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
 	if status, done := parseFlags(f, args, io); done {
 		return status
+	}
+	if o.libtlsPath {
+		return printLibtlsPath(io)
 	}
 	if o.acceptStdin {
 		io.err = awayFromClient(io.err)
@@ -95,6 +99,17 @@ func findLibrary() (string, error) {
 		return path, nil
 	}
 	return "", fmt.Errorf("libtlswrap.so is neither beside %s nor in ../lib/tlswrap", own)
+}
+
+// printLibtlsPath prints the folder with libtls.so.26 and the others, which are the shim: for
+// LD_LIBRARY_PATH, where a program opens libtls by its name.
+func printLibtlsPath(io stdio) int {
+	library, err := findLibrary()
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
+	fmt.Fprintln(io.out, filepath.Join(filepath.Dir(library), "libtls"))
+	return 0
 }
 
 // findProgram finds the file that execvp(3) would start.

@@ -26,6 +26,7 @@ type lab struct {
 	files    string // what nginx serves and curl sends, in memory where there is a /dev/shm
 	build    string // where make puts tlswrap
 	connect  string // the client of programs/connect.c
+	libtls   string // programs/libtls.c
 	rules    string // the built-in profile
 	ca       string
 	cert     string
@@ -52,7 +53,7 @@ func newLab(ctx context.Context, e effort) (*lab, error) {
 
 func (l *lab) setUp() error {
 	for _, step := range []func() error{
-		l.makeFolders, l.raiseFileLimit, l.findBuild, l.compileClient, l.makeFiles, l.startServers,
+		l.makeFolders, l.raiseFileLimit, l.findBuild, l.compileClient, l.compileLibtls, l.makeFiles, l.startServers,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -230,5 +231,6 @@ func (l *lab) describe(out io.Writer) {
 
 // works are all that can be measured, in the order of workNames.
 func (l *lab) works() []work {
-	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.resumed(), l.full(), l.passed(), l.asked(), l.startup(), l.memory()}
+	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.resumed(), l.full(), l.passed(), l.asked(), l.startup(), l.memory(),
+		l.libtlsDownload(), l.libtlsServe(), l.libtlsConnections(), l.libtlsAccept(), l.libtlsPing()}
 }

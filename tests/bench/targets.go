@@ -48,6 +48,12 @@ var targets = []target{
 	{"the same after a question", false, 60, "µs", added("asked")},
 	{"start-up", false, 20, "ms", plain("startup")},
 	{"memory of an idle connection", false, 40, "KiB", plain("memory")},
+	{"libtls client's throughput", true, 0.9, "x libtls26", timesLibtls("libtls-get")},
+	{"its own processor time", false, 1, "x libtls26", cpuTimesLibtls("libtls-get")},
+	{"libtls server's throughput", true, 0.9, "x libtls26", timesLibtls("libtls-serve")},
+	{"its own processor time", false, 1, "x libtls26", cpuTimesLibtls("libtls-serve")},
+	{"libtls client's handshakes a second", true, 0.7, "x libtls26", timesLibtls("libtls-full")},
+	{"libtls server's handshakes a second", true, 0.7, "x libtls26", timesLibtls("libtls-accept")},
 }
 
 // plain is tlswrap's own median.

@@ -51,7 +51,7 @@ func TestNoPageHasAFlagThatDoesNotExist(t *testing.T) {
 		}
 	}
 	for _, file := range append(markdown(t), command+"/flags.go") {
-		for _, m := range regexp.MustCompile(`[^\w-]--([a-z]+)`).FindAllStringSubmatch(read(t, file), -1) {
+		for _, m := range regexp.MustCompile(`[^\w-]--([a-z][a-z-]*)`).FindAllStringSubmatch(read(t, file), -1) {
 			if !flags[m[1]] {
 				t.Errorf("%s has the flag --%s, which does not exist", file, m[1])
 			}
@@ -212,9 +212,35 @@ func TestMandocHasNothingToSay(t *testing.T) {
 	if err != nil {
 		t.Fatal("mandoc is not installed, and reads the manual pages for mistakes: apt-get install mandoc")
 	}
-	out, err := exec.Command(mandoc, "-Tlint", "-Wwarning", manual, rulesPage).CombinedOutput()
+	pages, err := filepath.Glob(root + "/man/*")
+	if err != nil || len(pages) < 3 {
+		t.Fatalf("pages: %v, %v", pages, err)
+	}
+	out, err := exec.Command(mandoc, append([]string{"-Tlint", "-Wwarning"}, pages...)...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("mandoc: %v\n%s", err, out)
+	}
+}
+
+func TestEveryFunctionOfLibtlsHasAPage(t *testing.T) {
+	pages, err := filepath.Glob(root + "/man/*.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := ""
+	for _, page := range pages {
+		all += read(t, page)
+	}
+	for _, header := range []string{"tls.h", "ressl.h"} {
+		names := items(read(t, root+"/libtls/include/"+header), `(?m)^[a-z].*?\b((?:res)?s?tls_\w+|ressl_\w+)\(`)
+		if len(names) < 30 {
+			t.Errorf("%s: found only %d functions", header, len(names))
+		}
+		for name := range names {
+			if !strings.Contains(all, "\n.Fn "+name+" ") {
+				t.Errorf("no page in section 3 has %s", name)
+			}
+		}
 	}
 }
 
@@ -317,8 +343,8 @@ func unroff(s string) string {
 func pageFlags(t *testing.T, file string) map[string]bool {
 	t.Helper()
 	text := read(t, file)
-	found := items(text, `\bFl -?(\w+)`)
-	maps.Copy(found, items(unroff(text), `[^\w-]--([a-z]+)`))
+	found := items(text, `\bFl -?([\w-]+)`)
+	maps.Copy(found, items(unroff(text), `[^\w-]--([a-z][a-z-]*)`))
 	if strings.Contains(text, ".Op Fl v | q") {
 		found["q"] = true
 	}

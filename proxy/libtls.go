@@ -1,0 +1,291 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/libtls"
+)
+
+// libtlsState is what the programs of a session that call libtls have here.
+type libtlsState struct {
+	store libtls.Store
+
+	mu      sync.Mutex
+	streams map[uint64]*stream
+}
+
+// stream finds a connection, or nil.
+func (l *libtlsState) stream(id uint64) *stream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.streams[id]
+}
+
+func (l *libtlsState) remember(t *stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.streams == nil {
+		l.streams = make(map[uint64]*stream)
+	}
+	l.streams[t.id] = t
+}
+
+func (l *libtlsState) forget(id uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.streams, id)
+}
+
+// hurry is Worker.hurryOrphans for these.
+func (l *libtlsState) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.streams {
+		if t.pair.hungUp() {
+			t.up.SetWriteDeadline(time.Now().Add(orphanTime))
+		}
+	}
+}
+
+// answerTLS does what a request of libtls's asks. It owns fds. The error of a request is a
+// sentence that the program finds in tls_error.
+func (c *caller) answerTLS(s *session, req request, fds descriptors) {
+	defer func() { fds.close() }()
+	store := &s.libtls.store
+	var (
+		r   = tlsReply{answer: answerGood}
+		err error
+	)
+	switch req.op {
+	case opTLSLoad:
+		var data []byte
+		if data, err = readThing(&fds); err == nil {
+			r.number, err = store.Load(libtls.Kind(req.flags), data)
+		}
+	case opTLSBuild:
+		c.worker.warmRoots()
+		var data []byte
+		if data, err = readDescriptor(fds.take()); err == nil {
+			r.number, err = store.Build(data)
+		}
+	case opTLSDrop:
+		store.Drop(req.channel)
+		return
+	case opTLSEnd:
+		if r.value, r.text = s.libtls.stream(req.channel).howItEnded(); r.text == "" {
+			r.text = libtls.Sentence(unix.ECONNRESET)
+		}
+	case opTLSName:
+		var chain []byte
+		if chain, err = readDescriptor(fds.take()); err == nil {
+			var ok bool
+			if ok, err = libtls.ContainsName(chain, string(req.body)); ok {
+				r.value = 1
+			}
+		}
+	case opTLSOCSP, opTLSDecrypt:
+		var data []byte
+		if data, err = c.compute(store, req, &fds); err == nil {
+			err = c.sendData(data)
+			if err == nil {
+				return
+			}
+		}
+	case opTLSStart:
+		c.start(s, req, &fds)
+		return
+	default:
+		c.refuse(fmt.Errorf("control request of unknown kind %d", req.op))
+		return
+	}
+	if err != nil {
+		r = tlsReply{answer: answerError, text: err.Error()}
+	}
+	c.send(r, -1)
+}
+
+func (c *caller) compute(store *libtls.Store, req request, fds *descriptors) ([]byte, error) {
+	first, err := readDescriptor(fds.take())
+	if err != nil {
+		return nil, err
+	}
+	if req.op == opTLSDecrypt {
+		return libtls.Decrypt(first, req.body)
+	}
+	config, err := store.Config(req.channel)
+	if err != nil {
+		return nil, err
+	}
+	second, err := readDescriptor(fds.take())
+	if err != nil {
+		return nil, err
+	}
+	// The shim knows its size.
+	return config.ProcessOCSP(first, second)[4:], nil
+}
+
+// sendData answers with a memory file.
+func (c *caller) sendData(data []byte) error {
+	fd, err := unix.MemfdCreate("libtls", unix.MFD_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("memfd_create", err)
+	}
+	defer unix.Close(fd)
+	for done := 0; done < len(data); {
+		n, err := unix.Pwrite(fd, data[done:], int64(done))
+		if err != nil {
+			return os.NewSyscallError("pwrite", err)
+		}
+		done += n
+	}
+	c.send(tlsReply{answer: answerFD}, fd)
+	return nil
+}
+
+// readThing reads a file, or the certificates of one or more folders.
+func readThing(fds *descriptors) ([]byte, error) {
+	folders := []byte{}
+	for {
+		fd := fds.take()
+		var st unix.Stat_t
+		if fd < 0 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return readDescriptor(fd)
+		}
+		// By way of the descriptor: the program may have another root directory.
+		folders = append(folders, libtls.ReadFolder(fmt.Sprintf("/proc/self/fd/%d", fd))...)
+		unix.Close(fd)
+		if len(*fds) == 0 {
+			return folders, nil
+		}
+	}
+}
+
+// readDescriptor reads a file from its beginning and closes it. What is no file, a pipe, is
+// empty, as for libtls, which goes by the size.
+func readDescriptor(fd int) ([]byte, error) {
+	if fd < 0 {
+		return nil, errors.New("tlswrap's worker got no descriptor")
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, os.NewSyscallError("fstat", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return []byte{}, nil
+	}
+	if st.Size > libtls.Most {
+		return nil, fmt.Errorf("larger than %d bytes", libtls.Most)
+	}
+	data := make([]byte, st.Size)
+	for done := 0; done < len(data); {
+		n, err := unix.Pread(fd, data[done:], int64(done))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, os.NewSyscallError("pread", err)
+		}
+		if n == 0 {
+			return data[:done], nil
+		}
+		done += n
+	}
+	return data, nil
+}
+
+// start begins a connection on the program's descriptors.
+func (c *caller) start(s *session, req request, fds *descriptors) {
+	fail := func(err error) { c.send(tlsReply{answer: answerError, text: "handshake failed: " + err.Error()}, -1) }
+	config, err := s.libtls.store.Config(req.channel)
+	if err != nil {
+		fail(err)
+		return
+	}
+	if req.flags&startCallbacks != 0 {
+		c.startPump(s, config, req, fds)
+		return
+	}
+	t := &stream{id: newID(), worker: c.worker, session: s, config: config, name: string(req.body), pid: c.cred.Pid}
+	want := 1
+	if req.flags&startTwoWays != 0 {
+		want++
+	}
+	if req.flags&startSession != 0 {
+		want++
+	}
+	if len(*fds) != want {
+		fail(errors.New("tlswrap's worker got no transport"))
+		return
+	}
+	pr, end, err := newPair(t.channelName((*fds)[0]), true)
+	if err != nil {
+		fail(err)
+		return
+	}
+	pr.most = framesSize
+	t.pair = pr
+	_, ok := c.handOver(tlsReply{answer: answerChannel, number: t.id}, end)
+	// Up to here nothing has happened to the transport. What comes now shows: it does not block
+	// any more.
+	if !ok || t.adopt(req.flags, fds) != nil {
+		t.close()
+		return
+	}
+	s.libtls.remember(t)
+	s.channelOpened()
+	go t.run()
+}
+
+// adopt takes the descriptors over.
+func (t *stream) adopt(flags uint16, fds *descriptors) error {
+	var err error
+	if flags&startTwoWays != 0 {
+		t.up, err = newUpstreamPair(fds.take(), fds.take())
+	} else {
+		t.up, err = newUpstream(fds.take())
+	}
+	if err == nil && flags&startSession != 0 {
+		t.file = os.NewFile(uintptr(fds.take()), "session")
+	}
+	return err
+}
+
+// lendStream passes a connection's own socket, for one call.
+func (c *caller) lendStream(t *stream) {
+	fd := -1
+	t.up.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+	if fd < 0 {
+		c.send(reply{answer: answerGone}, -1)
+		return
+	}
+	c.send(reply{answer: answerFD}, fd)
+	unix.Close(fd)
+}
+
+// channelName names a channel that takes the place of fd after its peer, or not at all where
+// that is not on the Internet.
+func (t *stream) channelName(fd int) string {
+	sa, err := unix.Getpeername(fd)
+	if err != nil {
+		return ""
+	}
+	var peer sockAddr
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		peer = sockAddr{ip: netip.AddrFrom4(a.Addr), port: uint16(a.Port)}
+	case *unix.SockaddrInet6:
+		peer = sockAddr{ip: netip.AddrFrom16(a.Addr), port: uint16(a.Port), scope: a.ZoneId}
+	default:
+		return ""
+	}
+	t.peer = netip.AddrPortFrom(peer.real(), peer.port)
+	return channelName(t.id, peer, t.String())
+}

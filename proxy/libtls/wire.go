@@ -1,0 +1,78 @@
+package libtls
+
+// The numbers of libtls/wire.h; a test compares the two.
+
+// Kind says what a descriptor brings.
+type Kind uint16
+
+const (
+	kindCA Kind = iota
+	kindCAPath
+	kindCAEnv
+	kindCRL
+	kindCiphers
+	kindCurves
+	kindALPN
+	kindSessionID
+	kindCert
+	kindKey
+	kindStaple
+	kindTicketKey
+
+	things = int(kindCert)
+)
+
+type flag uint32
+
+const (
+	flagServer flag = 1 << iota
+	flagVerifyCert
+	flagVerifyName
+	flagVerifyTime
+	flagVerifyClient
+	flagVerifyClientOptional
+	flagRequireStapling
+	flagPreferClient
+	flagForeignKey
+	flagRessl
+)
+
+const (
+	ticketKeys     = 4
+	settingsHeader = 16 + 8*things + 8*ticketKeys + 8
+	keypairLen     = 24
+)
+
+// Numbers and strings of the facts.
+const (
+	numFailed = iota
+	numStrength
+	numResumed
+	numProvided
+	numNotBefore
+	numNotAfter
+	numOCSPStatus
+	numOCSPCertStatus
+	numOCSPReason
+	numOCSPThisUpdate
+	numOCSPNextUpdate
+	numOCSPRevocationTime
+	numbers
+)
+
+const (
+	strError = iota
+	strListenerError
+	strVersion
+	strCipher
+	strSelected
+	strServerName
+	strSubject
+	strIssuer
+	strCommonName
+	strHash
+	strChain
+	strOCSPURL
+	strOCSPResult
+	stringCount
+)

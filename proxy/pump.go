@@ -1,0 +1,244 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/libtls"
+)
+
+// pump is a libtls connection over the program's callbacks: the program moves the records, and
+// asks for one step at a time (libtls/wire.h). Between steps nothing is computed here; at most
+// one read waits for a record.
+type pump struct {
+	link    *socket
+	session *session
+	config  *libtls.Config
+	tls     *libtls.Conn
+	file    *os.File
+
+	sending sync.Mutex
+	records chan []byte // IN
+	gone    chan struct{}
+	record  []byte // what is left of the last
+	ended   bool
+}
+
+const (
+	pumpHandshake = iota + 1
+	pumpRead
+	pumpWrite
+	pumpClose
+	pumpIn
+)
+
+const (
+	pumpOut = iota + 16
+	pumpWant
+	pumpDone
+	pumpFailed
+)
+
+// What a done step tells besides, above the step in the value.
+const (
+	pumpEnd       = 1 << 8 // close_notify
+	pumpTruncated = 2 << 8
+	pumpMore      = 3 << 8 // there is more of this
+)
+
+const (
+	pumpHeader = 8
+	pumpMost   = 32 << 10
+)
+
+// startPump hands one end of a pump to the program.
+func (c *caller) startPump(s *session, config *libtls.Config, req request, fds *descriptors) {
+	p := &pump{session: s, config: config, records: make(chan []byte), gone: make(chan struct{})}
+	if req.flags&startSession != 0 && len(*fds) > 0 {
+		p.file = os.NewFile(uintptr(fds.take()), "session")
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		if p.link, err = newSocket(ends[1], "pump"); err != nil {
+			unix.Close(ends[0])
+		}
+	}
+	if err != nil {
+		p.close()
+		c.send(tlsReply{answer: answerError, text: "handshake failed: " + err.Error()}, -1)
+		return
+	}
+	err = c.send(tlsReply{answer: answerFD}, ends[0])
+	unix.Close(ends[0])
+	if err != nil {
+		p.close()
+		return
+	}
+	if config.IsServer() {
+		p.tls = config.Server(p)
+	} else {
+		p.tls = config.Client(p, string(req.body), p.file)
+	}
+	s.channelOpened()
+	go p.run()
+}
+
+func (p *pump) close() {
+	if p.link != nil {
+		p.link.Close()
+	}
+	if p.file != nil {
+		p.file.Close()
+	}
+}
+
+// run takes the program's messages until it is gone.
+func (p *pump) run() {
+	defer p.session.channelClosed()
+	defer p.close()
+	defer close(p.gone)
+	for {
+		kind, value, data, err := p.receive()
+		if err != nil {
+			return
+		}
+		if kind == pumpIn {
+			select {
+			case p.records <- data:
+			case <-time.After(requestTime): // nobody has asked for it
+				return
+			}
+			continue
+		}
+		go p.step(kind, int(value), data)
+	}
+}
+
+func (p *pump) receive() (kind, value uint32, data []byte, err error) {
+	b := make([]byte, pumpHeader+pumpMost)
+	var n int
+	e := p.link.whenReadable(func(fd int) bool {
+		n, _, err = unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	switch {
+	case e != nil:
+		return 0, 0, nil, e
+	case err != nil:
+		return 0, 0, nil, err
+	case n < pumpHeader:
+		return 0, 0, nil, io.EOF
+	}
+	ne := binary.NativeEndian
+	return ne.Uint32(b), ne.Uint32(b[4:]), b[pumpHeader:n], nil
+}
+
+func (p *pump) send(kind, value int, data []byte) error {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	b := make([]byte, pumpHeader, pumpHeader+len(data))
+	binary.NativeEndian.PutUint32(b, uint32(kind))
+	binary.NativeEndian.PutUint32(b[4:], uint32(value))
+	_, err := p.link.Write(append(b, data...))
+	return err
+}
+
+// step does what was asked, and says so.
+func (p *pump) step(kind uint32, value int, data []byte) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.send(pumpFailed, int(kind), []byte("internal error"))
+		}
+	}()
+	var err error
+	switch kind {
+	case pumpHandshake:
+		facts, _ := p.tls.Open()
+		for len(facts) > pumpMost {
+			p.send(pumpDone, pumpHandshake|pumpMore, facts[:pumpMost])
+			facts = facts[pumpMost:]
+		}
+		p.send(pumpDone, pumpHandshake, facts)
+		return
+	case pumpRead:
+		p.read(value)
+		return
+	case pumpWrite:
+		_, err = p.tls.Write(data)
+	case pumpClose:
+		err = p.tls.CloseWrite()
+	default:
+		err = errors.New("unknown step")
+	}
+	if err != nil {
+		p.send(pumpFailed, int(kind), []byte(libtls.Sentence(err)))
+		return
+	}
+	p.send(pumpDone, int(kind), nil)
+}
+
+func (p *pump) read(most int) {
+	b := make([]byte, min(max(most, 1), maxPlaintext))
+	n, err := p.tls.Read(b)
+	switch {
+	case n > 0:
+		p.send(pumpDone, pumpRead, b[:n])
+	case p.ended:
+		p.send(pumpDone, pumpRead|pumpTruncated, nil)
+	case err == io.EOF:
+		p.send(pumpDone, pumpRead|pumpEnd, nil)
+	default:
+		p.send(pumpFailed, pumpRead, []byte(libtls.Sentence(err)))
+	}
+}
+
+// Read asks the program for a record. It implements net.Conn.
+func (p *pump) Read(b []byte) (int, error) {
+	if p.ended {
+		return 0, io.EOF
+	}
+	if len(p.record) == 0 {
+		if err := p.send(pumpWant, 0, nil); err != nil {
+			return 0, err
+		}
+		select {
+		case p.record = <-p.records:
+		case <-p.gone:
+			return 0, os.ErrClosed
+		}
+		if len(p.record) == 0 {
+			p.ended = true
+			return 0, io.EOF
+		}
+	}
+	n := copy(b, p.record)
+	p.record = p.record[n:]
+	return n, nil
+}
+
+// Write gives the program ciphertext to send.
+func (p *pump) Write(b []byte) (int, error) {
+	for rest := b; len(rest) > 0; {
+		n := min(len(rest), pumpMost)
+		if err := p.send(pumpOut, 0, rest[:n]); err != nil {
+			return len(b) - len(rest), err
+		}
+		rest = rest[n:]
+	}
+	return len(b), nil
+}
+
+func (p *pump) Close() error                     { return nil } // run does
+func (p *pump) LocalAddr() net.Addr              { return net.TCPAddrFromAddrPort(netip.AddrPort{}) }
+func (p *pump) RemoteAddr() net.Addr             { return p.LocalAddr() }
+func (p *pump) SetDeadline(time.Time) error      { return nil }
+func (p *pump) SetReadDeadline(time.Time) error  { return nil }
+func (p *pump) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,308 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/libtls"
+)
+
+// stream is a libtls connection on descriptors: its pair stands in the place of the program's
+// socket. What goes to the program is the facts and then plaintext; what comes from it are
+// frames (libtls/wire.h).
+type stream struct {
+	id      uint64
+	worker  *Worker
+	session *session
+	config  *libtls.Config
+	name    string
+	peer    netip.AddrPort
+	pid     int32
+	file    *os.File // the client's session file, or nil
+	pair    *pair
+	up      *upstream
+	tls     *libtls.Conn
+
+	frame     int // bytes of the current frame that are still to come
+	header    [4]byte
+	headerLen int
+	said      bool // the program has called tls_close
+
+	mu        sync.Mutex
+	truncated bool
+	reason    string
+}
+
+// framesSize is as much as one read takes of frames: so that many whole ones fit.
+const framesSize = 4 * (maxPlaintext + 4)
+
+func (t *stream) String() string {
+	side := "client"
+	if t.config.IsServer() {
+		side = "server"
+	}
+	where := t.name
+	if where == "" && t.peer.IsValid() {
+		where = t.peer.String()
+	}
+	return fmt.Sprintf("libtls %s %s", side, where)
+}
+
+func (t *stream) close() {
+	if t.pair != nil {
+		t.pair.close()
+	}
+	if t.up != nil {
+		t.up.Close()
+	}
+	if t.file != nil {
+		t.file.Close()
+	}
+}
+
+// run is the connection's life.
+func (t *stream) run() {
+	defer t.session.channelClosed()
+	defer t.forget()
+	defer t.close()
+	defer func() {
+		if r := recover(); r != nil {
+			t.worker.log.Error("panic", "target", t.String(), "panic", r)
+		}
+	}()
+	facts, ok := t.open()
+	if t.pair.accept() != nil || t.pair.write(facts) != nil {
+		return
+	}
+	if !ok {
+		t.pair.finish()
+		t.leave()
+		return
+	}
+	t.carry()
+}
+
+// forget drops the connection: one that broke not before the program can have asked why.
+func (t *stream) forget() {
+	if _, reason := t.howItEnded(); reason == "" {
+		t.session.libtls.forget(t.id)
+		return
+	}
+	time.AfterFunc(keepFailed, func() { t.session.libtls.forget(t.id) })
+}
+
+// open shakes hands. It has no time limit but the program's patience: it ends when the program
+// closes its end.
+func (t *stream) open() (facts []byte, ok bool) {
+	if t.config.IsServer() {
+		t.tls = t.config.Server(t.up)
+	} else {
+		t.tls = t.config.Client(t.up, t.name, t.file)
+	}
+	watched := make(chan struct{})
+	watch := time.AfterFunc(watchAfter, func() {
+		defer close(watched)
+		t.pair.w.whenReadable(leaving)
+		if t.pair.leaving() {
+			t.up.SetDeadline(past)
+		}
+	})
+	facts, ok = t.tls.Open()
+	if !watch.Stop() {
+		// Nothing else may read W from here on.
+		t.pair.w.SetReadDeadline(past)
+		<-watched
+		t.pair.w.SetReadDeadline(time.Time{})
+	}
+	t.report(ok)
+	return facts, ok
+}
+
+// report tells of a handshake in the log, and who asked for a line each. Why one has failed is
+// told by the program, which finds the sentence in tls_error.
+func (t *stream) report(ok bool) {
+	if !ok {
+		t.worker.log.Error("failed", "target", t.String(), "pid", t.pid)
+		return
+	}
+	st := t.tls.ConnectionState()
+	t.worker.log.Info("connected", "target", t.String(), "pid", t.pid, "version", tls.VersionName(st.Version),
+		"cipher", tls.CipherSuiteName(st.CipherSuite), "resumed", st.DidResume, "alpn", st.NegotiatedProtocol)
+	if v := t.session.voice; v.verbose {
+		v.say(fmt.Sprintf("%s: %s, %s, verified as the program wants it", t, tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite)))
+	}
+}
+
+// leave ends a connection after a failed handshake. Bytes of the peer's that are not read would
+// make the close a reset, which could overtake our alert (RFC 2525, section 2.17).
+func (t *stream) leave() {
+	t.up.closeWrite()
+	t.up.SetReadDeadline(time.Now().Add(drainTime))
+	var b [4 << 10]byte
+	for {
+		if _, err := t.up.Read(b[:]); err != nil {
+			return
+		}
+	}
+}
+
+// howItEnded tells tls_read and tls_write why there is no more, and tls_close whether the end
+// was no close_notify: value 1.
+func (t *stream) howItEnded() (value uint16, reason string) {
+	if t == nil {
+		return 0, ""
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.truncated {
+		value = 1
+	}
+	return value, t.reason
+}
+
+func (t *stream) setEnd(truncated bool, reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reason == "" {
+		t.truncated, t.reason = truncated, reason
+	}
+}
+
+// carry moves the bytes: one goroutine a direction. It returns when the program has closed its
+// end, or the connection broke.
+func (t *stream) carry() {
+	down := make(chan struct{})
+	go func() {
+		defer close(down)
+		t.download()
+	}()
+	if err := t.upload(); err != nil {
+		// What the peer said before it stopped listening still arrives.
+		t.up.SetReadDeadline(time.Now().Add(drainTime))
+		<-down
+		t.setEnd(false, libtls.Sentence(err))
+		return
+	}
+	// The program has closed. Without tls_close there is no close_notify: the peer is not to
+	// take what a crash has cut off for the whole.
+	if t.up.abortive() {
+		t.up.Close()
+	}
+	t.up.closeWrite()
+	t.up.SetReadDeadline(time.Now().Add(drainTime))
+	<-down
+}
+
+func (t *stream) download() {
+	err := deliver(t.up, t.tls, t.pair)
+	switch {
+	case err == nil:
+	case t.up.ended:
+		t.setEnd(true, "unexpected EOF")
+		t.pair.finish()
+	case err == io.EOF: // close_notify
+		t.pair.finish()
+	case errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+	default:
+		t.setEnd(false, libtls.Sentence(err))
+		t.pair.close()
+	}
+}
+
+// deliver carries what the peer sends to the program, as many whole records at a time as are
+// here. nil: the program does not read any more.
+func deliver(up *upstream, conn io.Reader, pr *pair) error {
+	for {
+		if err := up.await(); err != nil {
+			return err
+		}
+		buf := getBuffer()
+		n, err := conn.Read(*buf)
+		for err == nil && len(*buf)-n > maxPlaintext && up.whole() {
+			var m int
+			m, err = conn.Read((*buf)[n:])
+			n += m
+		}
+		var gone error
+		if n > 0 {
+			gone = pr.write((*buf)[:n])
+		}
+		putBuffer(buf)
+		if gone != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// upload sends what the program writes. nil: the program has closed.
+func (t *stream) upload() error {
+	for {
+		buf, n, err := t.pair.read()
+		if err == io.EOF {
+			if !t.pair.hungUp() && !t.said {
+				t.up.closeWrite() // the program's own shutdown(2)
+			}
+			t.pair.ended()
+			t.pair.gone()
+			return nil
+		}
+		if err != nil {
+			return nil // closed by download
+		}
+		said := t.said
+		send := func() error { return t.send((*buf)[:n]) }
+		if n > maxPlaintext {
+			err = t.up.gathered(send)
+		} else {
+			err = send()
+		}
+		putBuffer(buf)
+		if err == nil && t.said && !said {
+			// Not before all is out: crypto/tls lets nothing be written after it.
+			err = t.tls.CloseWrite()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// send takes the frames apart: each is a record at most.
+func (t *stream) send(b []byte) error {
+	for len(b) > 0 {
+		if t.frame == 0 {
+			n := copy(t.header[t.headerLen:], b)
+			b, t.headerLen = b[n:], t.headerLen+n
+			if t.headerLen < len(t.header) {
+				return nil
+			}
+			t.headerLen = 0
+			if t.frame = int(binary.NativeEndian.Uint32(t.header[:])); t.frame > maxPlaintext {
+				return unix.EPROTO
+			}
+			if t.frame == 0 {
+				t.said = true
+				return nil // nothing comes after it
+			}
+			continue
+		}
+		n := min(len(b), t.frame)
+		if _, err := t.tls.Write(b[:n]); err != nil {
+			return err
+		}
+		b, t.frame = b[n:], t.frame-n
+	}
+	return nil
+}

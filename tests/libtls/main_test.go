@@ -1,0 +1,131 @@
+// Package libtls_test runs programs that are linked to libtls twice: with the real library of
+// Debian, and under tlswrap. What they print is compared.
+package libtls_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// lab is what all tests share. TestMain fills it in; nothing changes it afterwards.
+var lab struct {
+	dir     string // with everything in it, and readable for all
+	tlswrap string
+	pki     *pki
+}
+
+// mostTime is for one run of a program. None comes near it.
+const mostTime = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "tlswrap-libtls-")
+	if err == nil {
+		err = arrange(dir)
+	}
+	status := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "libtls tests cannot run:", err)
+	} else {
+		status = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
+
+func arrange(dir string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	lab.dir, lab.tlswrap = dir, filepath.Join(dir, "tlswrap")
+	if err := command("make", "-s", "-C", root(), "all", "build/asan/libtlswrap.so", "build/ubsan/libtlswrap.so", "build/EM_386/libtlswrap.so"); err != nil {
+		return err
+	}
+	build := filepath.Join(root(), "build")
+	for _, variant := range []string{"", "asan", "ubsan"} {
+		to := filepath.Join(dir, variant)
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			return err
+		}
+		if err := command("cp", filepath.Join(build, "tlswrap"), filepath.Join(build, variant, "libtlswrap.so"), to); err != nil {
+			return err
+		}
+		if err := command("cp", "-d", "-r", filepath.Join(build, "libtls"), to); err != nil {
+			return err
+		}
+	}
+	// 32-bit programs have a library of their own.
+	narrow := filepath.Join(dir, "EM_386")
+	if err := command("cp", "-r", filepath.Join(build, "EM_386"), dir); err != nil {
+		return err
+	}
+	if err := os.Symlink("libtlswrap.so", filepath.Join(narrow, "libtls.so.26")); err != nil {
+		return err
+	}
+	var err error
+	lab.pki, err = newPKI(filepath.Join(dir, "pki"))
+	return err
+}
+
+// command runs a tool, and has its words in the error.
+func command(name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
+}
+
+// compile builds a program of ours against our own header.
+func compile(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	return compileWith(t, "gcc", name, args...)
+}
+
+func compileWith(t *testing.T, cc, name string, args ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), strings.TrimSuffix(name, ".c"))
+	all := []string{"-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-D_GNU_SOURCE",
+		"-I" + filepath.Join(root(), "libtls", "include"), "-o", out, filepath.Join(root(), "tests", "libtls", "programs", name)}
+	if err := command(cc, append(all, args...)...); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// ours links with our own libtls instead of Debian's: it has all functions of tls.h.
+func ours() []string { return []string{"-L" + filepath.Join(lab.dir, "libtls"), "-l:libtls.so.26"} }
+
+// run runs a program and returns what it says, with its status where that is not 0.
+func run(t *testing.T, env []string, argv ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), mostTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), env...)
+	cmd.WaitDelay = time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		t.Errorf("%v: still running after %v\n%s", argv, mostTime, out.Bytes())
+	} else if err != nil {
+		fmt.Fprintf(&out, "(%v)\n", err)
+	}
+	return out.String()
+}

@@ -1,0 +1,127 @@
+package libtls_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The tests of own.c pass under tlswrap, with every C library and with sanitizer builds of the shim.
+func TestOwn(t *testing.T) {
+	program := compile(t, "own.c", ours()...)
+	narrow := filepath.Join(lab.dir, "EM_386")
+	variants := []struct{ name, program, shim, libraries string }{
+		{"gcc", program, "", "libtls"},
+		{"clang", compileWith(t, "clang", "own.c", ours()...), "", "libtls"},
+		{"musl", compileWith(t, "musl-gcc", "own.c", ours()...), "", "libtls"},
+		{"i386", compileWith(t, "i686-linux-gnu-gcc", "own.c", "-L"+narrow, "-l:libtls.so.26"), "", "EM_386"},
+		{"ubsan", program, "ubsan", "libtls"},
+		{"asan", compile(t, "own.c", append(ours(), "-fsanitize=address")...), "asan", "libtls"},
+	}
+	env := func(libraries string) []string {
+		return []string{"LD_LIBRARY_PATH=" + filepath.Join(lab.dir, libraries)}
+	}
+	for name := range strings.FieldsSeq(run(t, env("libtls"), lab.tlswrap, program)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, v := range variants {
+				if out := run(t, env(v.libraries), filepath.Join(lab.dir, v.shim, "tlswrap"), v.program, name, lab.pki.dir); out != "" {
+					t.Errorf("%s: %s", v.name, out)
+				}
+			}
+		})
+	}
+}
+
+// A gibibyte each way arrives as it was.
+func TestMuch(t *testing.T) {
+	program := compile(t, "own.c", append(ours(), "-O2")...)
+	if out := run(t, []string{"MUCH=1073741824"}, lab.tlswrap, program, "much", lab.pki.dir); out != "" {
+		t.Error(out)
+	}
+}
+
+// Nothing that a context or a configuration held is left when they are freed. valgrind cannot be
+// preloaded, so its programs find our libtls by its name, and a session of another's.
+func TestValgrind(t *testing.T) {
+	env := []string{"LD_LIBRARY_PATH=" + filepath.Join(lab.dir, "libtls"), openSession(t)}
+	valgrind := []string{"valgrind", "-q", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible",
+		"--errors-for-leak-kinds=definite,indirect,possible", "--error-exitcode=9"}
+	program := compile(t, "own.c", ours()...)
+	for _, name := range []string{"close-notify", "cut-off", "wrong-role", "foreign-keys", "connect", "load-file", "sessions", "half-a-handshake"} {
+		t.Run(name, func(t *testing.T) {
+			out := run(t, env, append(valgrind, program, name, lab.pki.dir)...)
+			for line := range strings.Lines(out) {
+				// valgrind's own remark on how the shim asks whether an address can be read.
+				if !strings.Contains(line, "sigprocmask: unknown 'how' field") {
+					t.Error(line)
+				}
+			}
+		})
+	}
+	pair := compile(t, "pair.c", ours()...)
+	for _, transport := range []string{"poll", "cbs512"} {
+		t.Run(transport, func(t *testing.T) {
+			words := goodPair + "s.add=@second.pem+@second.key s.lifetime=3600 s.ticket=1+48 c.alpn=a ocsp=@good.ocsp"
+			out := run(t, env, append(append(valgrind, pair, transport), expand(words)...)...)
+			if strings.Contains(out, "==") || strings.Contains(out, "exit status") || !strings.Contains(out, "intact") {
+				t.Error(out)
+			}
+		})
+	}
+}
+
+// openSession keeps a session of tlswrap's open until the test ends, and returns what its
+// programs have in their environment.
+func openSession(t *testing.T) string {
+	t.Helper()
+	cmd := exec.Command(lab.tlswrap, "sh", "-c", "echo TLSWRAP_CONTROL=$TLSWRAP_CONTROL; read end")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdin.Close(); cmd.Wait() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// A key that is named by its file is in the worker alone.
+func TestKeySeparation(t *testing.T) {
+	program := compile(t, "server.c", "-ltls")
+	for _, name := range []string{"host", "rsa"} {
+		cert, key := lab.pki.path(name+".pem"), lab.pki.path(name+".key")
+		patterns := keyPatterns(t, key)
+		// The search is good: it finds the key where the library has it.
+		if found := searchServer(t, []string{program, cert, key}, patterns); len(found) == 0 {
+			t.Errorf("%s: the search finds no key in a program with the real libtls", name)
+		}
+		if found := searchServer(t, []string{lab.tlswrap, program, cert, key}, patterns); len(found) > 0 {
+			t.Errorf("%s: found in the program's memory: %v", name, found)
+		}
+		if found := searchServer(t, []string{lab.tlswrap, program, cert, key, "clear"}, patterns); len(found) > 0 {
+			t.Errorf("%s: found in the program's memory: %v", name, found)
+		}
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

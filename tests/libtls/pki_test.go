@@ -1,0 +1,168 @@
+package libtls_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// pki is a folder of certificates, keys, lists and OCSP responses.
+type pki struct{ dir string }
+
+func (p *pki) path(name string) string { return filepath.Join(p.dir, name) }
+
+type issued struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+func newPKI(dir string) (*pki, error) {
+	p := &pki{dir}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	day := 24 * time.Hour
+	var failed error
+	serial := int64(100)
+	issue := func(name string, by *issued, change func(*x509.Certificate), chain ...*issued) *issued {
+		serial++
+		t := &x509.Certificate{
+			SerialNumber: big.NewInt(serial), NotBefore: now.Add(-day), NotAfter: now.Add(day),
+			Subject:  pkix.Name{Country: []string{"XX"}, Organization: []string{"Größe"}, CommonName: name + ".test"},
+			KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: []string{"host.test", "*.wild.test"},
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		}
+		change(t)
+		key, err := p.newKey(name)
+		parent, signer := t, key
+		if by != nil {
+			parent, signer = by.cert, by.key
+		}
+		var der []byte
+		if err == nil {
+			der, err = x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
+		}
+		if err == nil {
+			t, err = x509.ParseCertificate(der)
+		}
+		if err != nil {
+			failed = fmt.Errorf("%s: %w", name, err)
+			return &issued{t, key}
+		}
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		for _, c := range chain {
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})...)
+		}
+		failed = firstError(failed, os.WriteFile(p.path(name+".pem"), text, 0o644), p.writeKey(name, key))
+		return &issued{t, key}
+	}
+	authority := func(t *x509.Certificate) {
+		t.IsCA, t.BasicConstraintsValid = true, true
+		t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature
+		t.DNSNames, t.IPAddresses = nil, nil
+	}
+	same := func(*x509.Certificate) {}
+	ca := issue("ca", nil, authority)
+	issue("otherca", nil, authority)
+	between := issue("between", ca, authority)
+	deep := issue("deep", between, authority)
+	host := issue("host", ca, func(t *x509.Certificate) { t.OCSPServer = []string{"http://ocsp.test/"} })
+	issue("rsa", ca, same)
+	issue("chained", between, same, between)
+	issue("deeper", deep, same, deep, between)
+	issue("second", ca, func(t *x509.Certificate) { t.DNSNames = []string{"second.test", "*.second.test"} })
+	issue("cn", ca, func(t *x509.Certificate) { t.DNSNames, t.IPAddresses = nil, nil })
+	issue("tld", ca, func(t *x509.Certificate) { t.DNSNames = []string{"*.test"} })
+	issue("expired", ca, func(t *x509.Certificate) { t.NotBefore, t.NotAfter = now.Add(-3*day), now.Add(-2*day) })
+	issue("future", ca, func(t *x509.Certificate) { t.NotBefore, t.NotAfter = now.Add(2*day), now.Add(3*day) })
+	issue("self", nil, same)
+	client := issue("client", ca, func(t *x509.Certificate) { t.DNSNames = nil })
+	issue("purpose", ca, func(t *x509.Certificate) { t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning} })
+
+	list := func(name string, revoked []x509.RevocationListEntry, until time.Time) {
+		der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+			Number: big.NewInt(1), ThisUpdate: now.Add(-2 * day), NextUpdate: until, RevokedCertificateEntries: revoked,
+		}, ca.cert, ca.key)
+		if err == nil {
+			err = os.WriteFile(p.path(name), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644)
+		}
+		failed = firstError(failed, err)
+	}
+	list("empty.crl", nil, now.Add(day))
+	list("old.crl", nil, now.Add(-day))
+	list("revoked.crl", []x509.RevocationListEntry{
+		{SerialNumber: host.cert.SerialNumber, RevocationTime: now.Add(-day)},
+		{SerialNumber: client.cert.SerialNumber, RevocationTime: now.Add(-day)},
+	}, now.Add(day))
+	failed = firstError(failed,
+		os.WriteFile(p.path("junk"), []byte("this is no certificate\n"), 0o644), os.WriteFile(p.path("empty"), nil, 0o644))
+	if failed != nil {
+		return nil, failed
+	}
+	return p, firstError(p.makeResponses(host),
+		command("mkdir", p.path("hashed")), command("cp", p.path("ca.pem"), p.path("otherca.pem"), p.path("hashed")),
+		command("openssl", "rehash", p.path("hashed")),
+		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
+		command("openssl", "pkey", "-traditional", "-aes256", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("traditional.key")))
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pki) newKey(name string) (crypto.Signer, error) {
+	if name == "rsa" || name == "second" {
+		return rsa.GenerateKey(rand.Reader, 2048)
+	}
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+}
+
+func (p *pki) writeKey(name string, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(p.path(name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+}
+
+// makeResponses has openssl say how host is: good, revoked, and unknown, and in a week that has
+// passed.
+func (p *pki) makeResponses(host *issued) error {
+	states := map[string]string{
+		"good":    "V\t991231235959Z\t\t%X\tunknown\t/CN=host.test\n",
+		"revoked": "R\t991231235959Z\t260101000000Z,keyCompromise\t%X\tunknown\t/CN=host.test\n",
+		"unknown": "",
+	}
+	for state, line := range states {
+		if line != "" {
+			line = fmt.Sprintf(line, host.cert.SerialNumber)
+		}
+		index := p.path(state + ".index")
+		if err := os.WriteFile(index, []byte(line), 0o644); err != nil {
+			return err
+		}
+		if err := command("openssl", "ocsp", "-index", index, "-CA", p.path("ca.pem"), "-rsigner", p.path("ca.pem"),
+			"-rkey", p.path("ca.key"), "-issuer", p.path("ca.pem"), "-cert", p.path("host.pem"), "-no_nonce", "-ndays", "3",
+			"-respout", p.path(state+".ocsp")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
