@@ -45,7 +45,7 @@ func testAsk(t *testing.T, name string, tests []askTest) {
 			if s.end == nil {
 				s.end = io.EOF
 			}
-			d := &Dialogue{Host: "server.example"}
+			d := &Dialogue{Host: "server.example", Local: netip.MustParseAddr("192.0.2.1")}
 			err := d.Ask(s, Of(name))
 			var fault *Error
 			switch {

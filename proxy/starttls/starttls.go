@@ -65,14 +65,20 @@ type Farewell interface {
 func Of(name string) *Protocol { return protocols[name] }
 
 var protocols = map[string]*Protocol{
-	"ftp":        &ftp,
-	"irc":        &irc,
-	"lmtp":       &lmtp,
-	"smtp":       &smtp,
-	"submission": &smtp,
-
-	"xmpp":        &xmpp,
-	"xmpp-server": &xmppServer,
+	"ftp":             &ftp,
+	"imap":            &imap,
+	"irc":             &irc,
+	"ldap":            &ldap,
+	"lmtp":            &lmtp,
+	"nntp":            &nntp,
+	"pop3":            &pop3,
+	"postgres":        &postgres,
+	"postgres-direct": &postgresDirect,
+	"sieve":           &sieve,
+	"smtp":            &smtp,
+	"submission":      &smtp,
+	"xmpp":            &xmpp,
+	"xmpp-server":     &xmppServer,
 }
 
 // Limits of what a server may say before TLS.
