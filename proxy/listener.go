@@ -316,7 +316,7 @@ func (l *listener) deliver(ch *channel) *Failure {
 		l.mu.Unlock()
 		if q == nil {
 			l.sweep()
-			return failf(unix.ECONNREFUSED, "the program does not listen any more")
+			return failf(unix.ECONNRESET, "the program does not listen any more")
 		}
 		fd, err := q.connect(channelName(ch.id, ch.target.addr, ch.target.String()))
 		if err == nil {
