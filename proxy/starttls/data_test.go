@@ -46,10 +46,44 @@ func TestPostgresClientIsToldThatThereIsNoEncryption(t *testing.T) {
 				answer.Write(said)
 				b = b[n:]
 			}
-			if answer.String() != c.answer || server.String() != c.server || !f.Done() {
-				t.Errorf("%s by %d: answer %q, to the server %q, done %v", name, size, answer.String(), server.String(), f.Done())
+			if answer.String() != c.answer || server.String() != c.server {
+				t.Errorf("%s by %d: answer %q, to the server %q", name, size, answer.String(), server.String())
 			}
 		}
+	}
+}
+
+// A server that offers to bind to TLS does so only under TLS, and the client knows of none.
+func TestPostgresClientIsNotOfferedBinding(t *testing.T) {
+	const (
+		version = "v\x00\x00\x00\x0c\x00\x03\x00\x00\x00\x00\x00\x00"
+		plus    = "R\x00\x00\x00\x2a\x00\x00\x00\x0aSCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00"
+		plain   = "R\x00\x00\x00\x17\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"
+		ok      = "R\x00\x00\x00\x08\x00\x00\x00\x00"
+		more    = "S\x00\x00\x00\x08a\x00b\x00" + plus
+	)
+	for server, want := range map[string]string{
+		plus + more: plain + more, version + plus: version + plain, ok + more: ok + more, "E\x00\x00\x00\x05\x00": "E\x00\x00\x00\x05\x00",
+	} {
+		for size := 1; size <= len(server); size++ {
+			f := newPostgresFilter(nil)
+			got := ""
+			for b := []byte(server); len(b) > 0; {
+				n := min(size, len(b))
+				out, err := f.FromServer(b[:n])
+				if err != nil {
+					t.Fatal(err)
+				}
+				got += string(out)
+				b = b[n:]
+			}
+			if got != want {
+				t.Errorf("by %d: %q became %q, want %q", size, server, got, want)
+			}
+		}
+	}
+	if _, err := newPostgresFilter(nil).FromServer([]byte("R\x7f\x00\x00\x00")); err == nil {
+		t.Error("a message of 2 GB is no error")
 	}
 }
 

@@ -1,6 +1,7 @@
 package starttls
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"tlswrap/proxy/quote"
@@ -56,23 +57,38 @@ func (d *Dialogue) postgresError() error {
 	return errorf("the server refused TLS: it said %s", quote.Line(fields))
 }
 
-// postgresFilter answers a client's own requests for encryption. They are its first bytes.
+// postgresFilter answers a client's own requests for encryption, its first bytes, and takes
+// what needs TLS out of the server's first question: clients without TLS give up where
+// they are offered a mechanism that binds to it (RFC 5802, section 6).
 type postgresFilter struct {
-	held []byte
-	done chan struct{} // closed when the client has begun
+	held  []byte        // of the client's
+	begun chan struct{} // closed when the client has begun
+	asked []byte        // of the server's
+	known chan struct{} // closed when the server's question has gone by
 }
 
-func newPostgresFilter(*Dialogue) Filter { return &postgresFilter{done: make(chan struct{})} }
+func newPostgresFilter(*Dialogue) Filter {
+	return &postgresFilter{begun: make(chan struct{}), known: make(chan struct{})}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
 
 func (f *postgresFilter) FromProgram(b []byte) (toServer, toProgram []byte, err error) {
-	if f.Done() {
+	if isClosed(f.begun) {
 		return b, nil, nil
 	}
 	f.held = append(f.held, b...)
 	for len(f.held) >= pgRequestLen {
 		code := binary.BigEndian.Uint32(f.held[4:])
 		if binary.BigEndian.Uint32(f.held) != pgRequestLen || code != pgSSLRequest && code != pgGSSRequest {
-			close(f.done)
+			close(f.begun)
 			toServer, f.held = f.held, nil
 			return toServer, toProgram, nil
 		}
@@ -82,13 +98,48 @@ func (f *postgresFilter) FromProgram(b []byte) (toServer, toProgram []byte, err 
 	return nil, toProgram, nil
 }
 
-func (f *postgresFilter) FromServer(b []byte) ([]byte, error) { return b, nil }
-
-func (f *postgresFilter) Done() bool {
-	select {
-	case <-f.done:
-		return true
-	default:
-		return false
+// FromServer looks for the first message but NegotiateProtocolVersion.
+func (f *postgresFilter) FromServer(b []byte) (toProgram []byte, err error) {
+	const head, negotiateVersion = 5, 'v'
+	if isClosed(f.known) {
+		return b, nil
 	}
+	f.asked = append(f.asked, b...)
+	for len(f.asked) >= head {
+		n := 1 + int(binary.BigEndian.Uint32(f.asked[1:]))
+		if n < head || n > maxLine {
+			return nil, errorf("the server sent a message of %d bytes instead of asking for authentication", n)
+		}
+		if len(f.asked) < n {
+			break
+		}
+		message := f.asked[:n]
+		f.asked = f.asked[n:]
+		toProgram = append(toProgram, withoutBinding(message)...)
+		if message[0] != negotiateVersion {
+			close(f.known)
+			toProgram, f.asked = append(toProgram, f.asked...), nil
+			break
+		}
+	}
+	return toProgram, nil
 }
+
+// withoutBinding takes the mechanisms with channel binding out of AuthenticationSASL.
+func withoutBinding(message []byte) []byte {
+	const head, sasl = 9, 10
+	if message[0] != 'R' || len(message) < head || binary.BigEndian.Uint32(message[5:]) != sasl {
+		return message
+	}
+	out := append([]byte(nil), message[:head]...)
+	for name := range bytes.SplitSeq(bytes.TrimRight(message[head:], "\x00"), []byte{0}) {
+		if !bytes.HasSuffix(name, []byte("-PLUS")) {
+			out = append(append(out, name...), 0)
+		}
+	}
+	out = append(out, 0)
+	binary.BigEndian.PutUint32(out[1:], uint32(len(out)-1))
+	return out
+}
+
+func (f *postgresFilter) Done() bool { return isClosed(f.begun) && isClosed(f.known) }

@@ -328,12 +328,7 @@ func TestServerFreesItsPort(t *testing.T) {
 	s.start(t, "/usr/bin/python3", testFile(t, "serve_again.py"), s.portString())
 	for range 3 {
 		eventually(t, "the server serves", 20*time.Second, func() bool {
-			c, err := net.Dial("tcp", "127.0.0.1:"+s.portString())
-			if err != nil {
-				return false // it does not listen at the moment
-			}
-			c.Close()
-			conn, err := s.dial(t, nil)
+			conn, err := tls.Dial("tcp", "127.0.0.1:"+s.portString(), &tls.Config{RootCAs: lab.root.Pool(), ServerName: s.host})
 			if err == nil {
 				_, err = s.echoed(conn)
 				conn.Close()
