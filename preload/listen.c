@@ -75,22 +75,6 @@ static void welcome(int fd, struct sockaddr *addr, socklen_t *len)
 		address_copy(&peer, address_write(&channel.peer, &peer), addr, len);
 }
 
-EXPORT int accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
-{
-	int saved = get_errno();
-	long served = serves(fd);
-	if (served < 0)
-		return finish(served);
-	set_errno(saved);
-	struct sockaddr *to = served ? NULL : addr;
-	socklen_t *to_len = served ? NULL : len;
-	__typeof__(&accept) real = NEXT(accept);
-	int r = real ? real(fd, to, to_len) : finish(SYS(SYS_accept4, fd, to, to_len, 0));
-	if (r >= 0 && served)
-		welcome(r, addr, len);
-	return r;
-}
-
 EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict len, int flags)
 {
 	int saved = get_errno();
@@ -106,6 +90,11 @@ EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict l
 	if (r >= 0 && served)
 		welcome(r, addr, len);
 	return r;
+}
+
+EXPORT int accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+	return accept4(fd, addr, len, 0);
 }
 
 /* A port may be in use only because the worker has not seen yet that its program has
