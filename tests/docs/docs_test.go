@@ -154,9 +154,12 @@ func TestEveryExampleOfARulesFileParses(t *testing.T) {
 }
 
 func TestTheBuiltinProfileInTheManualIsTheOneInForce(t *testing.T) {
-	var want []string
+	var want, wantAsked []string
 	for _, r := range rules.Builtin().Rules {
-		if r.Action == rules.TLS {
+		switch {
+		case r.StartTLS != "":
+			wantAsked = append(wantAsked, r.StartTLS+" "+strconv.Itoa(int(r.Ports[0].First)))
+		case r.Action == rules.TLS:
 			want = append(want, strconv.Itoa(int(r.Ports[0].First))+" "+strconv.Itoa(int(r.Upstream.Port)))
 		}
 	}
@@ -166,6 +169,13 @@ func TestTheBuiltinProfileInTheManualIsTheOneInForce(t *testing.T) {
 	}
 	if !slices.Equal(have, want) {
 		t.Errorf("tlswrap.rules(5) has %q, want %q", have, want)
+	}
+	have = nil
+	for _, m := range regexp.MustCompile(`\.It (\S+) Ta (\d+)`).FindAllStringSubmatch(section(t, rulesPage, "builtin-starttls"), -1) {
+		have = append(have, unroff(m[1])+" "+m[2])
+	}
+	if !slices.Equal(have, wantAsked) {
+		t.Errorf("tlswrap.rules(5) has %q, want %q", have, wantAsked)
 	}
 }
 
