@@ -505,12 +505,12 @@ f.voidcmd("TYPE I")
 data = f.transfercmd("RETR up.bin")
 print(len(data.recv(10)))
 data.close()
-print(f.getmultiline()[0])
+print(f.getmultiline()[0] in "24") # 226 where all of it was in buffers already
 f.makepasv()
 print(f.size("up.bin") > 0)
 f.quit()
 `, s.host, s.port, s.marker))
-			if e := w.run(t, "/usr/bin/python3", "-").must(t); e.stdout != "550\n10\n4\nTrue\n" {
+			if e := w.run(t, "/usr/bin/python3", "-").must(t); e.stdout != "550\n10\nTrue\nTrue\n" {
 				t.Errorf("stdout: %s", e.stdout)
 			}
 		})
