@@ -186,15 +186,16 @@ func (d *departure) stop() bool {
 // errLeft is the end of a setup that the program gave up.
 var errLeft = failf(unix.ECONNRESET, "the program gave up")
 
-// accept lets the program have its connection.
+// accept lets the program have its connection. It is told of before, since the program
+// may need nothing more of it, and be gone, and then nobody is told.
 func (ch *channel) accept() *Failure {
+	ch.reportGood()
 	if f := ch.open(); f != nil {
 		return f
 	}
 	if words := ch.greeting(); len(words) > 0 && ch.pair.write(words) != nil {
 		return errLeft
 	}
-	ch.reportGood()
 	return nil
 }
 

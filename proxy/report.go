@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 )
 
 func (ch *channel) report(event string, f *Failure) {
@@ -12,12 +14,17 @@ func (ch *channel) report(event string, f *Failure) {
 // reportGood tells of a connection that was set up: in the log, to who asked for a
 // line each, and to everybody where nothing was verified.
 func (ch *channel) reportGood() {
+	rule, v := ch.target.decision.Rule, ch.session.voice
+	logged := ch.worker.log.Enabled(context.Background(), slog.LevelInfo)
+	if !logged && !v.verbose && !rule.VerifyNone {
+		return
+	}
 	st := ch.tls.ConnectionState()
-	rule := ch.target.decision.Rule
-	ch.worker.log.Info("connected", append(ch.worker.attrs(ch.target, ch.pid),
-		"upstream", ch.up.peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
-		"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
-	v := ch.session.voice
+	if logged {
+		ch.worker.log.Info("connected", append(ch.worker.attrs(ch.target, ch.pid),
+			"upstream", ch.up.peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
+			"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
+	}
 	switch {
 	case rule.VerifyNone && !v.quiet:
 		v.say(fmt.Sprintf("%s: warning: chain and name are NOT verified, as the rule says verify = \"none\" (%s)", ch.target, rule))
