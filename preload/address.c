@@ -4,8 +4,6 @@
 #include <poll.h>
 #include <string.h>
 
-static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-
 static uint16_t swap16(uint16_t v)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -58,12 +56,18 @@ static bool synthetic4(const uint8_t *ip)
 	return ip[0] == 198 && (ip[1] & 0xfe) == 18;
 }
 
+bool address_mapped(const struct tw_addr *addr)
+{
+	static const uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+	return addr->family == AF_INET6 && memcmp(addr->ip, prefix, sizeof prefix) == 0;
+}
+
 bool address_synthetic(const struct tw_addr *addr)
 {
 	static const uint8_t v6[6] = {0x20, 0x01, 0x00, 0x02, 0x00, 0x00};
 	if (addr->family == AF_INET)
 		return synthetic4(addr->ip);
-	if (memcmp(addr->ip, mapped_prefix, sizeof mapped_prefix) == 0)
+	if (address_mapped(addr))
 		return synthetic4(addr->ip + 12);
 	return memcmp(addr->ip, v6, sizeof v6) == 0;
 }
@@ -72,6 +76,8 @@ long address_resolve(struct tw_addr *addr, char *name)
 {
 	struct tw_request request;
 	struct tw_reply reply;
+	if (!name && map_resolve(addr))
+		return 0;
 	request_init(&request, TW_ADDRESS);
 	request.count = 1;
 	request.addrs[0] = *addr;

@@ -187,7 +187,7 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 		switch (reply->answer) {
 		case TW_ANSWER_PASS:
 			if (stand_in >= 0)
-				port_map_keep(stand_in);
+				map_keep(stand_in);
 			stand_in = -1;
 			r = TW_ANSWER_PASS;
 			break;

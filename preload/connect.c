@@ -193,10 +193,9 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 		kind = channel.peer.family;
 	}
 	if ((kind == AF_INET || kind == AF_INET6) && readable) {
-		bool synthetic = address_synthetic(&to);
-		if ((synthetic || !port_passes(to.port)) && is_tcp(fd))
+		if (!port_passes(to.port) && is_tcp(fd))
 			return connect_new(fd, &to, native, native_len);
-		if (synthetic) {
+		if (address_synthetic(&to)) {
 			long r = address_resolve(&to, NULL);
 			*native_len = r < 0 ? 0 : address_write(&to, native);
 			return r < 0 ? r : CALL_NATIVE;

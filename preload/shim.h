@@ -141,6 +141,9 @@ bool address_read(const struct sockaddr *addr, socklen_t len, struct tw_addr *ou
 /* Writes an address; returns its length. */
 socklen_t address_write(const struct tw_addr *addr, union address *out);
 
+/* Whether this is an IPv4 address in the form of an IPv6 one (RFC 4291, section 2.5.5.2). */
+bool address_mapped(const struct tw_addr *addr);
+
 /* Whether ip stands for a name (198.18.0.0/15 and 2001:2::/48, also IPv4-mapped). */
 bool address_synthetic(const struct tw_addr *addr);
 
@@ -267,16 +270,19 @@ void epoll_duplicated(int from, int to);
 long epoll_leave(int fd, struct epoll_places *places);
 void epoll_enter(int fd, const struct epoll_places *places);
 
-/* ---- ports.c ---- */
+/* ---- map.c ---- */
 
-/* Whether the worker has said that no rule is about this port: see TW_PORT_MAP_SIZE. */
+/* Whether the worker has said that no rule is about this port: see struct tw_map. */
 bool port_passes(uint16_t port);
 
 /* The same for a port of this machine's. */
 bool listen_passes(uint16_t port);
 
-/* Keeps the port map in the memory file fd, and closes that. */
-void port_map_keep(int fd);
+/* Replaces a synthetic address by what it stands for, where the map tells. */
+bool map_resolve(struct tw_addr *addr);
+
+/* Keeps the map in the memory file fd, and closes that. */
+void map_keep(int fd);
 
 /* ---- connect.c ---- */
 

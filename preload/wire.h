@@ -49,7 +49,7 @@ enum tw_flag {
 };
 
 enum tw_answer {
-	TW_ANSWER_PASS = 1,    /* make the native call, with addrs[0]; maybe a port map */
+	TW_ANSWER_PASS = 1,    /* make the native call, with addrs[0]; maybe the map */
 	TW_ANSWER_CHANNEL = 2, /* put the descriptor sent in the socket's place */
 	TW_ANSWER_ERROR = 3,   /* fail with error */
 	TW_ANSWER_PENDING = 4, /* setup goes on */
@@ -97,14 +97,24 @@ struct tw_reply {
 };
 
 /*
- * With TW_ANSWER_PASS the worker sends a memory file: a bit for every port, set
- * where some rule does more than pass (bit port % 8 of byte port / 8). A connect to a
- * real address whose bit is clear needs no question. From TW_PORT_MAP_LISTEN on the same
- * follows for the ports that programs listen on. The worker changes the file when its
- * rules change; it does not shrink.
+ * With TW_ANSWER_PASS the worker sends a memory file of the session's: a bit for every
+ * port, set where some rule does more than pass (bit port % 8 of byte port / 8), and what
+ * the first of the synthetic addresses stand for. A connect to a port whose bit is clear
+ * needs no question. The worker changes the file when its rules change, and adds an
+ * address before it shows it to a program; it does not shrink.
  */
-#define TW_PORT_MAP_LISTEN 8192
-#define TW_PORT_MAP_SIZE (2 * TW_PORT_MAP_LISTEN)
+struct tw_real6 {
+	uint8_t ip[16];
+	uint32_t scope;
+	uint32_t known; /* 0: ask */
+};
+
+struct tw_map {
+	uint8_t connects[8192]; /* ports that programs connect to */
+	uint8_t listens[8192];  /* ports that programs listen on */
+	uint32_t real4[1 << 17]; /* what 198.18.0.0/15 stands for, in network order; 0: ask */
+	struct tw_real6 real6[1 << 16]; /* what 2001:2::/112 stands for */
+};
 
 /*
  * The worker binds the program's end of a channel to the abstract address

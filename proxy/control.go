@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -256,7 +254,7 @@ func (c *caller) open(req request, fd int) (*session, error) {
 		c.send(reply{answer: answerError, errno: unix.EACCES}, -1)
 		return nil, fmt.Errorf("user %d may not use this worker", c.cred.Uid)
 	}
-	return c.worker.newSession(req.token, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0)), nil
+	return c.worker.newSession(req.token, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0))
 }
 
 // answer does what a request asks. It owns fd.
@@ -332,7 +330,7 @@ func (c *caller) connect(s *session, req request, fd int) {
 			why = "a rule passes it"
 		}
 		w.reportPass(s, t, c.cred.Pid, why)
-		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, c.portMap(s))
+		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, s.shared.fd)
 		return
 	}
 	ch, end, err := w.newChannel(s, p.trustFor(t), t, req.addrs[0], c.cred.Pid)
@@ -344,11 +342,6 @@ func (c *caller) connect(s *session, req request, fd int) {
 		return
 	}
 	c.begin(ch, end, fd)
-}
-
-// portMap is the port map for a program of s.
-func (c *caller) portMap(s *session) int {
-	return c.worker.ports.fd(s.voice.verbose || c.worker.log.Enabled(context.Background(), slog.LevelInfo))
 }
 
 // begin hands the program's end over, and starts the connection once it is in place.

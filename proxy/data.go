@@ -60,7 +60,7 @@ func (ch *channel) expectData(port uint16) {
 		ch.data.ports = make(map[uint16]struct{})
 	}
 	ch.data.ports[port] = struct{}{}
-	ch.worker.ports.hold(port)
+	ch.session.shared.hold(port)
 }
 
 // keepData is how long an ended control connection's data connections are still expected.
@@ -84,7 +84,7 @@ func (ch *channel) dropData() {
 		if all.to[at] == ch { // no other connection has announced it since
 			delete(all.to, at)
 		}
-		ch.worker.ports.release(port)
+		ch.session.shared.release(port)
 	}
 	ch.data.ports = nil
 }

@@ -7,41 +7,6 @@ import (
 	"tlswrap/rules"
 )
 
-func newTestPorts(t *testing.T) *portMap {
-	t.Helper()
-	m, err := newPortMap()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-func (m *portMap) isSet(port uint16) bool { return m.plain.memory[port/8]>>(port%8)&1 != 0 }
-
-func TestPortMapHoldsPortsAcrossReloads(t *testing.T) {
-	m := newTestPorts(t)
-	ruled := rules.PortMap{5: 1 << 3} // port 43
-	m.hold(42)
-	m.hold(42)
-	m.hold(43)
-	m.change(&ruled, new(rules.PortMap), func() {})
-	if !m.isSet(42) || !m.isSet(43) || m.isSet(44) {
-		t.Fatal("a held port was cleared by new rules, or another set")
-	}
-	m.release(42)
-	m.release(43)
-	if !m.isSet(42) {
-		t.Error("a port that is held twice was cleared by one release")
-	}
-	if !m.isSet(43) {
-		t.Error("a port that a rule is about was cleared")
-	}
-	m.release(42)
-	if m.isSet(42) || len(m.held) != 0 {
-		t.Error("a released port stayed set")
-	}
-}
-
 // testControl is a control connection to peer that has announced ports.
 func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...uint16) *channel {
 	to := netip.MustParseAddrPort(peer)
@@ -56,8 +21,8 @@ func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...
 }
 
 func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
-	w := &Worker{resolver: newResolver(), ports: newTestPorts(t)}
-	s := &session{worker: w, names: newNames()}
+	w := &Worker{resolver: newResolver()}
+	s := &session{worker: w, names: new(names), shared: newTestMap(t, newSharedMaps(), false)}
 	policy := &policy{rules: &rules.Policy{Default: rules.Pass}}
 	rule := &rules.Rule{Upstream: rules.Endpoint{Host: "ftp2.example.test", Port: 990}, StartTLS: "ftp"}
 	first := testControl(s, w, "192.0.2.1:21", rule, 1024, 1024, 1025)
@@ -98,20 +63,20 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 	}
 
 	first.dropData()
-	if find("192.0.2.1", 1024).control != nil || w.ports.isSet(1024) {
+	if find("192.0.2.1", 1024).control != nil || s.shared.isSet(1024) {
 		t.Error("an ended control connection's port is still expected")
 	}
-	if find("192.0.2.1", 1025).control != second || !w.ports.isSet(1025) {
+	if find("192.0.2.1", 1025).control != second || !s.shared.isSet(1025) {
 		t.Error("an ended control connection took another's port along")
 	}
 	second.dropData()
-	if len(s.data.to) != 0 || w.ports.isSet(1025) {
+	if len(s.data.to) != 0 || s.shared.isSet(1025) {
 		t.Error("something is left")
 	}
 }
 
 func TestDataConnectionByWayOfAProxyAsksForTheName(t *testing.T) {
-	w := &Worker{resolver: newResolver(), ports: newTestPorts(t)}
+	w := &Worker{resolver: newResolver()}
 	rule := &rules.Rule{Upstream: rules.Endpoint{Host: "ftp2.example.test", Port: 990}, Via: rules.Proxy{Scheme: "http"}}
 	ch := testControl(&session{worker: w}, w, "192.0.2.1:21", rule)
 	if up := ch.dataTarget(1024).decision.Rule.Upstream; up != (rules.Endpoint{Host: "ftp2.example.test"}) {

@@ -85,7 +85,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 // rule's name has it.
 func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *Failure) {
 	w := &Worker{resolver: newResolver()}
-	t, failure := w.identify(&session{names: newNames()}, &policy{rules: r}, sockAddr{ip: ip, port: port})
+	t, failure := w.identify(&session{names: new(names)}, &policy{rules: r}, sockAddr{ip: ip, port: port})
 	return t.name, failure
 }
 

@@ -28,6 +28,8 @@ type identity struct {
 // names are the addresses that one session's programs were shown. An address is
 // never given to a second identity: a program may hold it for as long as it runs.
 type names struct {
+	shared *sharedMap
+
 	mu        sync.Mutex
 	synthetic map[identity]netip.Addr
 	identity  map[netip.Addr]identity
@@ -40,8 +42,9 @@ type names struct {
 
 var errNoSynthetic = errors.New("this run has used up its 131,071 synthetic IPv4 addresses")
 
-func newNames() *names {
+func newNames(shared *sharedMap) *names {
 	return &names{
+		shared:    shared,
 		synthetic: make(map[identity]netip.Addr),
 		identity:  make(map[netip.Addr]identity),
 		last4:     synthetic4.Addr(),
@@ -68,6 +71,7 @@ func (n *names) forIdentity(id identity) (netip.Addr, error) {
 	*last = ip
 	n.synthetic[id] = ip
 	n.identity[ip] = id
+	n.shared.publish(ip, id)
 	return ip, nil
 }
 

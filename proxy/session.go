@@ -14,6 +14,7 @@ import (
 type session struct {
 	worker *Worker
 	token  Token
+	shared *sharedMap
 	names  *names
 	voice  *voice
 	data   dataAddrs

@@ -12,8 +12,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"tlswrap/rules"
 )
 
 // layout prints what C makes of wire.h.
@@ -26,7 +24,9 @@ int main(void)
 {
 	printf("%u %d %d %d\n", TW_MAGIC, TW_TOKEN_SIZE, TW_NAME_SIZE, TW_MAX_ADDRS);
 	printf("%zu %zu %zu\n", offsetof(struct tw_request, addrs), offsetof(struct tw_reply, addrs), sizeof(struct tw_addr));
-	printf("%d %d\n", TW_PORT_MAP_SIZE, TW_SEND_BUFFER);
+	printf("%d\n", TW_SEND_BUFFER);
+	printf("%zu %zu %zu %zu %zu\n", sizeof(struct tw_map), offsetof(struct tw_map, real4), offsetof(struct tw_map, real6),
+	       offsetof(struct tw_real6, scope), offsetof(struct tw_real6, known));
 	printf("%d %d %d\n", TW_HELLO, TW_SWEEP, TW_CONNECT);
 	printf("%d %d %d %d\n", TW_CONSUME, TW_NO_NEW_PRIVS, TW_STDERR, TW_UNTOLD);
 	printf("%d %d %d %d\n", TW_ANSWER_PASS, TW_ANSWER_CHANNEL, TW_ANSWER_ADDRS, TW_ANSWER_GONE);
@@ -58,9 +58,9 @@ func TestWireMatchesTheShims(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d %d\n%d %d %d\n%d %d %d %d\n%d %d %d %d\n",
+			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d %d\n%d %d %d %d\n",
 				wireMagic, wireTokenLen, wireNameLen, wireMaxAddrs, requestHeader, replyHeader, addrLen,
-				2*len(rules.PortMap{}), sendBuffer, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold,
+				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold,
 				answerPass, answerChannel, answerAddrs, answerGone)
 			message, ok := bytes.CutPrefix(out, []byte(want))
 			if !ok {

@@ -44,7 +44,7 @@ type Worker struct {
 	config   Config
 	log      *slog.Logger
 	policy   atomic.Pointer[policy]
-	ports    *portMap
+	maps     *sharedMaps
 	resolver *resolver
 	loading  sync.Mutex
 	warm     sync.Once
@@ -62,16 +62,12 @@ type Worker struct {
 // with them.
 func New(config Config) (*Worker, error) {
 	w := &Worker{
-		config: config, log: config.Log, resolver: newResolver(),
+		config: config, log: config.Log, resolver: newResolver(), maps: newSharedMaps(),
 		sessions: make(map[Token]*session), channels: make(map[uint64]*channel), listeners: make(map[uint64]*listener),
 		ended: make(chan struct{}),
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
-	}
-	var err error
-	if w.ports, err = newPortMap(); err != nil {
-		return nil, err
 	}
 	if err := w.Reload(); err != nil {
 		return nil, err
@@ -92,7 +88,7 @@ func (w *Worker) Reload() error {
 	if err != nil {
 		return err
 	}
-	w.ports.change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
+	w.maps.change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
 	return nil
 }
 
@@ -145,13 +141,19 @@ func (w *Worker) session(t Token) *session {
 	return w.sessions[t]
 }
 
-func (w *Worker) newSession(t Token, v *voice) *session {
-	s := &session{worker: w, token: t, names: newNames(), voice: v, processes: make(map[int32]struct{})}
+// newSession begins a session that speaks with v.
+func (w *Worker) newSession(t Token, v *voice) (*session, error) {
+	shared, err := w.maps.add(v.verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
+	if err != nil {
+		v.hush()
+		return nil, err
+	}
+	s := &session{worker: w, token: t, shared: shared, names: newNames(shared), voice: v, processes: make(map[int32]struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sessions[t] = s
 	w.used = true
-	return s
+	return s, nil
 }
 
 func (w *Worker) sessionEnded(s *session) {
@@ -167,6 +169,7 @@ func (w *Worker) sessionEnded(s *session) {
 	for _, l := range left {
 		l.close()
 	}
+	s.shared.close()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.sessions, s.token)

@@ -231,6 +231,6 @@ func (l *lab) describe(out io.Writer) {
 
 // works are all that can be measured, in the order of workNames.
 func (l *lab) works() []work {
-	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.resumed(), l.full(), l.passed(), l.asked(), l.startup(), l.memory(),
+	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.resumed(), l.full(), l.passed(), l.passedByName(), l.startup(), l.memory(),
 		l.libtlsDownload(), l.libtlsServe(), l.libtlsConnections(), l.libtlsAccept(), l.libtlsPing()}
 }

@@ -11,10 +11,10 @@ func (l *lab) passed() work {
 	return l.connects("passed", "127.0.0.1", "a port that no rule is about")
 }
 
-// asked measures connections that pass after a question to the worker: rules cover the
-// name on other ports, so the program was shown a synthetic address.
-func (l *lab) asked() work {
-	return l.connects("asked", "localhost", "a name that rules cover on other ports")
+// passedByName measures the same by a name that rules cover on other ports, so that the
+// program was shown a synthetic address.
+func (l *lab) passedByName() work {
+	return l.connects("passed-by-name", "localhost", "a name that rules cover on other ports")
 }
 
 func (l *lab) connects(name, host, to string) work {

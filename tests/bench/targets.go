@@ -45,7 +45,7 @@ var targets = []target{
 	{"requests a second, 64 connections", true, 1.3, "x stunnel", timesStunnel("requests64")},
 	{"resumed connections a second", true, 2, "x stunnel", timesStunnel("resumed")},
 	{"added to a connection that passes", false, 60, "µs", added("passed")},
-	{"the same after a question", false, 60, "µs", added("asked")},
+	{"the same by a covered name", false, 60, "µs", added("passed-by-name")},
 	{"start-up", false, 20, "ms", plain("startup")},
 	{"memory of an idle connection", false, 40, "KiB", plain("memory")},
 	{"libtls client's throughput", true, 0.9, "x libtls26", timesLibtls("libtls-get")},

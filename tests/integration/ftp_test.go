@@ -586,7 +586,7 @@ ca_file = %q
 }
 
 // A program that maps which ports no rule is about must not take the data port for one.
-func TestFTPDataPortIsNotPassedByAPortMap(t *testing.T) {
+func TestFTPDataPortIsNotPassedUnasked(t *testing.T) {
 	plain := serveWithout(t)
 	s := startProftpd(t, "db.example.test")
 	w := s.wrappedFTP(t, `addresses = "real"`)

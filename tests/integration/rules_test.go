@@ -196,3 +196,50 @@ func TestBrokenRulesFileStopsBeforeTheProgramRuns(t *testing.T) {
 		t.Errorf("status %d, stdout: %q, stderr: %q", e.status, e.stdout, e.stderr)
 	}
 }
+
+// A name that rules cover has synthetic addresses. What goes to its other ports passes, to
+// the real ones: the first time after a question, and then by what the worker has shared.
+func TestOtherPortsOfACoveredNamePass(t *testing.T) {
+	s := serveTLS(t, "six.example.test", echo)
+	script := `import socket, sys
+name, covered, marker = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+c = socket.create_connection((name, covered))
+c.sendall(marker.encode() + b"\n")
+print(c.makefile().readline() == marker + "\n")
+def connects(family, synthetic):
+    listener = socket.socket(family)
+    listener.bind(("", 0))
+    listener.listen()
+    for i in range(3):
+        c = socket.socket(family)
+        c.connect((synthetic, listener.getsockname()[1]))
+        peer = listener.accept()[0]
+        assert c.getsockname() == peer.getpeername()
+        c.sendall(b"x")
+        assert peer.recv(1) == b"x"
+def first(family):
+    return socket.getaddrinfo(name, None, family)[0][4][0]
+synthetic = first(socket.AF_INET)
+print(synthetic[:5], first(socket.AF_INET6)[:7])
+connects(socket.AF_INET, synthetic)
+connects(socket.AF_INET6, "::ffff:" + synthetic)
+connects(socket.AF_INET6, first(socket.AF_INET6))
+for i in range(2):
+    sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sink.bind(("", 0))
+    d = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    d.connect((synthetic, sink.getsockname()[1]))
+    d.send(b"by connect")
+    d2 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    d2.sendto(b"by sendto", (synthetic, sink.getsockname()[1]))
+    assert sorted([sink.recv(99), sink.recv(99)]) == [b"by connect", b"by sendto"]
+try:
+    socket.create_connection(("198.19.255.1", 9))
+except OSError as e:
+    print(e.strerror)
+`
+	e := s.wrapped().run(t, python, "-c", script, s.host, s.portString(), s.marker).must(t)
+	if want := "True\n198.1 2001:2:\nNo route to host\n"; e.stdout != want {
+		t.Errorf("stdout: %q, want %q", e.stdout, want)
+	}
+}

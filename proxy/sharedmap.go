@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+)
+
+// sharedMap is the memory file that a session's programs map, so that they need not ask
+// about most of what passes: struct tw_map of preload/wire.h.
+type sharedMap struct {
+	maps *sharedMaps
+	fd   int
+	held map[uint16]int // ports that are set whatever the rules say, and how often
+	seen bool           // every connection is to be seen: all ports that programs connect to are set
+
+	// The file's. nil after close; written to under maps.mu.
+	memory []byte
+}
+
+// sharedMaps are those of all sessions.
+type sharedMaps struct {
+	mu                sync.Mutex
+	connects, listens rules.PortMap // the ports that the rules are about
+	all               map[*sharedMap]struct{}
+}
+
+// The layout of struct tw_map; a test compares the two.
+const (
+	mapPorts  = len(rules.PortMap{})
+	mapReal4  = 2 * mapPorts
+	mapCount4 = 1 << 17
+	mapReal6  = mapReal4 + 4*mapCount4
+	mapCount6 = 1 << 16
+	mapLen6   = 24 // sizeof(struct tw_real6)
+	mapSize   = mapReal6 + mapLen6*mapCount6
+)
+
+func newSharedMaps() *sharedMaps {
+	return &sharedMaps{all: make(map[*sharedMap]struct{})}
+}
+
+// add makes the map of a new session, which closes it.
+func (m *sharedMaps) add(seen bool) (*sharedMap, error) {
+	f := &sharedMap{maps: m, seen: seen, held: make(map[uint16]int)}
+	var err error
+	if f.fd, f.memory, err = newMapFile(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f.setPorts(&m.connects, &m.listens)
+	m.all[f] = struct{}{}
+	return f, nil
+}
+
+// newMapFile makes the memory file. Most of it is never written to, and takes no memory.
+func newMapFile() (fd int, memory []byte, err error) {
+	fd, err = unix.MemfdCreate("tlswrap-map", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return -1, nil, os.NewSyscallError("memfd_create", err)
+	}
+	err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, int64(mapSize)))
+	if err == nil {
+		memory, err = unix.Mmap(fd, 0, mapSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		err = os.NewSyscallError("mmap", err)
+	}
+	if err == nil {
+		// No program can write to it, or make another's access a SIGBUS. The worker's own
+		// mapping is older than the seal and stays writable (fcntl(2), F_SEAL_FUTURE_WRITE).
+		const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_SEAL
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+		err = os.NewSyscallError("fcntl", err)
+	}
+	if err != nil {
+		unix.Munmap(memory)
+		unix.Close(fd)
+		return -1, nil, err
+	}
+	return fd, memory, nil
+}
+
+// close ends the map. What programs have mapped stays as it is.
+func (f *sharedMap) close() {
+	f.maps.mu.Lock()
+	defer f.maps.mu.Unlock()
+	delete(f.maps.all, f)
+	unix.Munmap(f.memory)
+	unix.Close(f.fd)
+	f.memory, f.fd = nil, -1
+}
+
+// change runs swap, which puts new rules in force, so that at no time a port is clear
+// that the rules in force are about.
+func (m *sharedMaps) change(connects, listens *rules.PortMap, swap func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var oldOrNew [2]rules.PortMap
+	for i := range mapPorts {
+		oldOrNew[0][i] = m.connects[i] | connects[i]
+		oldOrNew[1][i] = m.listens[i] | listens[i]
+	}
+	for f := range m.all {
+		f.setPorts(&oldOrNew[0], &oldOrNew[1])
+	}
+	swap()
+	m.connects, m.listens = *connects, *listens
+	for f := range m.all {
+		f.setPorts(connects, listens)
+	}
+}
+
+// setPorts writes the ports. The caller holds mu.
+func (f *sharedMap) setPorts(connects, listens *rules.PortMap) {
+	ports := *connects
+	if f.seen {
+		for i := range ports {
+			ports[i] = 0xff
+		}
+	}
+	for port := range f.held {
+		ports[port/8] |= 1 << (port % 8)
+	}
+	copy(f.memory, ports[:])
+	copy(f.memory[mapPorts:], listens[:])
+}
+
+// hold sets a port that programs connect to, until as many calls of release.
+func (f *sharedMap) hold(port uint16) {
+	f.maps.mu.Lock()
+	defer f.maps.mu.Unlock()
+	if f.memory == nil {
+		return
+	}
+	f.held[port]++
+	f.memory[port/8] |= 1 << (port % 8)
+}
+
+func (f *sharedMap) release(port uint16) {
+	f.maps.mu.Lock()
+	defer f.maps.mu.Unlock()
+	if f.memory == nil {
+		return
+	}
+	if f.held[port]--; f.held[port] > 0 {
+		return
+	}
+	delete(f.held, port)
+	bit := byte(1) << (port % 8)
+	if !f.seen && f.maps.connects[port/8]&bit == 0 {
+		f.memory[port/8] &^= bit
+	}
+}
+
+// publish tells programs what a synthetic address stands for. Those that do not fit are
+// asked for.
+func (f *sharedMap) publish(synthetic netip.Addr, id identity) {
+	f.maps.mu.Lock()
+	defer f.maps.mu.Unlock()
+	if f.memory == nil {
+		return
+	}
+	if synthetic.Is4() {
+		ip, real := synthetic.As4(), id.ip.As4()
+		i := binary.BigEndian.Uint32(ip[:]) % mapCount4
+		atomic.StoreUint32(f.word(mapReal4+4*int(i)), binary.NativeEndian.Uint32(real[:]))
+		return
+	}
+	ip, real := synthetic.As16(), id.ip.As16()
+	i := binary.BigEndian.Uint64(ip[8:])
+	if i >= mapCount6 {
+		return
+	}
+	at := mapReal6 + mapLen6*int(i)
+	copy(f.memory[at:], real[:])
+	binary.NativeEndian.PutUint32(f.memory[at+16:], id.scope)
+	atomic.StoreUint32(f.word(at+20), 1)
+}
+
+// word is an aligned word of the file, which programs read while it is written to.
+func (f *sharedMap) word(at int) *uint32 { return (*uint32)(unsafe.Pointer(&f.memory[at])) }
