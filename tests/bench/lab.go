@@ -35,6 +35,7 @@ type lab struct {
 
 	ports              ports
 	nginx, stunnel     *daemon
+	daemons            []*daemon // that single works have prepared
 	sinkPlain, sinkTLS *testkit.Server
 }
 
@@ -63,6 +64,9 @@ func (l *lab) setUp() error {
 }
 
 func (l *lab) close() {
+	for _, d := range l.daemons {
+		d.stop()
+	}
 	l.stunnel.stop()
 	l.nginx.stop()
 	for _, s := range []*testkit.Server{l.sinkPlain, l.sinkTLS} {
@@ -168,7 +172,8 @@ func (l *lab) startServers() error {
 		return err
 	}
 	p := &l.ports
-	if err := freePorts(&p.Plain, &p.TLS, &p.Full, &p.stunnel, &p.stunnelFull, &p.stunnelSink); err != nil {
+	if err := freePorts(&p.Plain, &p.TLS, &p.Full, &p.stunnel, &p.stunnelFull, &p.stunnelSink,
+		&p.served, &p.Postgres, &p.stunnelServer, &p.stunnelPostgres); err != nil {
 		return err
 	}
 	if err := l.startSinks(cert); err != nil {
@@ -231,6 +236,6 @@ func (l *lab) describe(out io.Writer) {
 
 // works are all that can be measured, in the order of workNames.
 func (l *lab) works() []work {
-	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.resumed(), l.full(), l.passed(), l.passedByName(), l.startup(), l.memory(),
+	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.served(8), l.served(64), l.pgbench(), l.resumed(), l.full(), l.passed(), l.passedByName(), l.startup(), l.memory(),
 		l.libtlsDownload(), l.libtlsServe(), l.libtlsConnections(), l.libtlsAccept(), l.libtlsPing()}
 }

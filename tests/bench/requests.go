@@ -8,9 +8,7 @@ import (
 
 // requests measures with a number of connections that are all in use at a time.
 func (l *lab) requests(connections int) work {
-	wrk := func(scheme string, port int) []string {
-		return []string{"wrk", "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", int(l.effort.requests.Seconds())), url(scheme, port, "small")}
-	}
+	wrk := l.wrk(connections)
 	return work{
 		name:   fmt.Sprint("requests", connections),
 		title:  fmt.Sprintf("wrk gets a file of 1 KB from nginx over %d kept connections (its own OpenSSL verifies nothing)", connections),
@@ -22,6 +20,13 @@ func (l *lab) requests(connections int) work {
 			{byOpenSSL, l.countRequests(wrk("https", l.ports.TLS))},
 			{byStunnel, l.countRequests(wrk("http", l.ports.stunnel))},
 		},
+	}
+}
+
+// wrk makes commands that ask for a small file again and again.
+func (l *lab) wrk(connections int) func(scheme string, port int) []string {
+	return func(scheme string, port int) []string {
+		return []string{"wrk", "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", int(l.effort.requests.Seconds())), url(scheme, port, "small")}
 	}
 }
 

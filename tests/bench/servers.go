@@ -19,8 +19,11 @@ import (
 type ports struct {
 	Plain, TLS, Full   int // nginx: plaintext, TLS, TLS where nothing is resumed
 	sinkPlain, sinkTLS int // what takes uploads
+	served             int // nginx in plaintext, under tlswrap
+	Postgres           int // PostgreSQL, in plaintext and with TLS
 
 	stunnel, stunnelFull, stunnelSink int // to TLS, Full and sinkTLS
+	stunnelServer, stunnelPostgres    int // in front of Plain, and to Postgres
 }
 
 //go:embed nginx.conf
@@ -34,13 +37,15 @@ var stunnelConf string
 
 // tunnel is a service of stunnel.
 type tunnel struct {
-	At, To int
-	Resume bool
+	At, To   int
+	Server   bool   // takes TLS and gives plaintext
+	Resume   bool   // the client's
+	Protocol string // by whose words the client asks for TLS, or ""
 }
 
 func (l *lab) startNginx() error {
 	values := map[string]any{
-		"Dir": l.dir, "Files": l.files, "Cert": l.cert, "Key": l.key,
+		"Dir": l.dir, "Files": l.files, "Pid": "nginx.pid", "Cert": l.cert, "Key": l.key,
 		"Ports": l.ports, "MaxFiles": l.maxFiles,
 	}
 	if err := fillIn(l.path("site.conf"), siteConf, values); err != nil {
@@ -58,7 +63,7 @@ func (l *lab) startNginx() error {
 // startStunnel starts an stunnel of the given name.
 func (l *lab) startStunnel(name string, tunnels ...tunnel) (*daemon, error) {
 	conf := l.path(name + ".conf")
-	if err := fillIn(conf, stunnelConf, map[string]any{"Tunnels": tunnels, "CA": l.ca}); err != nil {
+	if err := fillIn(conf, stunnelConf, map[string]any{"Tunnels": tunnels, "CA": l.ca, "Cert": l.cert, "Key": l.key}); err != nil {
 		return nil, err
 	}
 	var at []int

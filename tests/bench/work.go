@@ -12,6 +12,7 @@ type work struct {
 	title      string
 	units      []unit // of the values that one measurement gives
 	rounds     int
+	prepare    func() error // what only this work needs; nil for nothing
 	contenders []contender
 }
 
@@ -47,8 +48,14 @@ type outcomes map[string]*outcome
 // run lets the contenders take turns. One that fails is out.
 func (w *work) run(ctx context.Context) outcomes {
 	all := make(outcomes)
+	var err error
+	if w.prepare != nil {
+		if err = w.prepare(); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", w.name, err)
+		}
+	}
 	for _, c := range w.contenders {
-		all[c.name] = &outcome{values: make([]series, len(w.units))}
+		all[c.name] = &outcome{values: make([]series, len(w.units)), err: err}
 	}
 	for round := range w.rounds {
 		fmt.Fprintf(os.Stderr, "bench: %s: round %d of %d\n", w.name, round+1, w.rounds)
