@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -129,10 +130,7 @@ func (ch *channel) setup() *Failure {
 
 // connect does everything that comes before the program is told.
 func (ch *channel) connect(ctx context.Context) *Failure {
-	if f := ch.dial(ctx); f != nil {
-		return f
-	}
-	if f := ch.askTLS(); f != nil {
+	if f := ch.reach(ctx); f != nil {
 		return f
 	}
 	if f, _ := ch.handshake(); f != nil {
@@ -216,14 +214,48 @@ func (ch *channel) open() *Failure {
 	return nil
 }
 
+// reach gets as far as the TLS handshake: to the port where the server speaks TLS at once,
+// if the rule knows one and something listens there, or else by asking for it.
+func (ch *channel) reach(ctx context.Context) *Failure {
+	rule := ch.target.decision.Rule
+	if rule.TLSPort != 0 {
+		if f := ch.dialTLSPort(ctx); f == nil || ctx.Err() != nil {
+			return f
+		}
+	}
+	f := ch.dial(ctx, rule.Upstream)
+	if f == nil {
+		return ch.askTLS()
+	}
+	if rule.TLSPort != 0 {
+		f.Reason += fmt.Sprintf("; nothing answers on port %d either", rule.TLSPort)
+	}
+	return f
+}
+
+// tlsPortTime is how long it may take to find out that nothing listens on a TLS port:
+// packets to a port that is not meant to be used may be dropped.
+const tlsPortTime = 3 * time.Second
+
+func (ch *channel) dialTLSPort(ctx context.Context) *Failure {
+	rule := ch.target.decision.Rule
+	deadline, _ := ctx.Deadline()
+	ch.up.SetDeadline(time.Now().Add(min(tlsPortTime, rule.Timeout/2)))
+	defer ch.up.SetDeadline(deadline)
+	f := ch.dial(ctx, rules.Endpoint{Host: rule.Upstream.Host, Port: rule.TLSPort})
+	if f != nil {
+		ch.up.disconnect()
+	}
+	return f
+}
+
 // dial connects the upstream, to the address that the program meant, or to where the
 // rule says.
-func (ch *channel) dial(ctx context.Context) *Failure {
-	rule := ch.target.decision.Rule
-	if rule.Via.Scheme != "" {
-		return ch.dialVia(ctx, rule)
+func (ch *channel) dial(ctx context.Context, to rules.Endpoint) *Failure {
+	if ch.target.decision.Rule.Via.Scheme != "" {
+		return ch.dialVia(ctx, to)
 	}
-	return ch.dialTo(ctx, rule.Upstream)
+	return ch.dialTo(ctx, to)
 }
 
 // dialTo connects to an endpoint, of which host and port may be missing: those are the

@@ -58,10 +58,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 
 	start := time.Now()
 	probe := &Probe{Name: ch.verifiedName()}
-	if probe.Failure = ch.dial(ctx); probe.Failure == nil {
-		probe.Failure = ch.askTLS()
-	}
-	if probe.Failure == nil {
+	if probe.Failure = ch.reach(ctx); probe.Failure == nil {
 		probe.Failure, probe.Chain = ch.handshake()
 	}
 	if probe.Failure == nil {

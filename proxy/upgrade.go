@@ -157,17 +157,18 @@ func dialogueFailure(err error) *Failure {
 }
 
 // dialVia connects to the rule's proxy, and has that connect to the target.
-func (ch *channel) dialVia(ctx context.Context, rule *rules.Rule) *Failure {
+func (ch *channel) dialVia(ctx context.Context, upstream rules.Endpoint) *Failure {
+	rule := ch.target.decision.Rule
 	if f := ch.dialTo(ctx, rule.Via.Endpoint); f != nil {
 		f.Reason = "by way of " + rule.Via.Endpoint.String() + ": " + f.Reason
 		return f
 	}
 	to := rules.Endpoint{Host: ch.target.host(), Port: ch.target.addr.port}
-	if rule.Upstream.Port != 0 {
-		to.Port = rule.Upstream.Port
+	if upstream.Port != 0 {
+		to.Port = upstream.Port
 	}
-	if rule.Upstream.Host != "" {
-		to.Host = rule.Upstream.Host
+	if upstream.Host != "" {
+		to.Host = upstream.Host
 	}
 	var d starttls.Dialogue
 	if err := d.Run(plain{ch.up}, starttls.Via(rule.Via, to)); err != nil {

@@ -120,8 +120,13 @@ func (u *upstream) connect(to sockAddr) error {
 	return err
 }
 
-// disconnect undoes a connect, so that another can follow (connect(2), AF_UNSPEC).
+// disconnect undoes a connect, so that another can follow (connect(2), AF_UNSPEC), and
+// forgets all of the old connection. Nothing else may use the upstream meanwhile.
 func (u *upstream) disconnect() error {
+	if u.in != nil {
+		u.consume(u.end - u.start)
+	}
+	u.headerLen, u.record, u.head, u.ended = 0, 0, u.head[:0], false
 	var err error
 	if e := u.control(func(fd int) { err = disconnect(fd) }); e != nil {
 		return e
@@ -129,16 +134,11 @@ func (u *upstream) disconnect() error {
 	return err
 }
 
-// reconnect connects to an address once more, and forgets all of the old connection.
-// Nothing else may use the upstream meanwhile.
+// reconnect connects to an address once more.
 func (u *upstream) reconnect(to sockAddr) error {
 	if err := u.disconnect(); err != nil {
 		return err
 	}
-	if u.in != nil {
-		u.consume(u.end - u.start)
-	}
-	u.headerLen, u.record, u.head, u.ended = 0, 0, u.head[:0], false
 	return u.connect(to)
 }
 

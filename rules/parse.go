@@ -114,6 +114,7 @@ func (d *document) rule(t *table, index int, origin string) *Rule {
 	r.AllowTruncation = f.boolean("allow_truncation")
 	r.VerifyNone = f.choice("verify", "full", "none") == "none"
 	r.StartTLS = f.oneOf("starttls", StartTLSProtocols...)
+	d.tlsPort(f, r)
 	d.via(f, r)
 	r.PassClientTLS = f.choice("client_tls", "refuse", "pass") == "pass"
 	if r.Action != TLS {
@@ -125,6 +126,22 @@ func (d *document) rule(t *table, index int, origin string) *Rule {
 	}
 	f.unknown()
 	return r
+}
+
+func (d *document) tlsPort(f *fields, r *Rule) {
+	v, ok := f.take("tls_port")
+	if !ok {
+		return
+	}
+	if r.TLSPort, ok = parsePort(v.text); !ok || v.kind != unstable.Integer {
+		d.errorf(v.pos, "tls_port is %s, expected a number from 1 to 65535", v.describe())
+	}
+	switch r.StartTLS {
+	case "":
+		d.errorf(v.pos, `tls_port without starttls: for a server that has TLS alone use upstream = ":%s"`, v.text)
+	case "ftp":
+		d.errorf(v.pos, "tls_port has no meaning with starttls = %q: data connections are announced in its words", r.StartTLS)
+	}
 }
 
 func (d *document) host(f *fields, r *Rule) {

@@ -87,6 +87,9 @@ func (p *Policy) Why(t Target) string {
 		if r.StartTLS != "" {
 			s += fmt.Sprintf(", asks for TLS by %s", r.StartTLS)
 		}
+		if r.TLSPort != 0 {
+			s += fmt.Sprintf(" where there is no TLS on port %d", r.TLSPort)
+		}
 		if r.Via.Scheme != "" {
 			s += fmt.Sprintf(", by way of %s://%s", r.Via.Scheme, r.Via.Endpoint)
 		}

@@ -77,6 +77,7 @@ type Rule struct {
 	AllowTruncation bool
 	VerifyNone      bool
 	StartTLS        string // the dialogue before TLS, one of StartTLSProtocols, or ""
+	TLSPort         uint16 // tried first, without StartTLS (RFC 8314's implicit TLS); 0 for none
 	Via             Proxy  // through which the upstream is reached; the zero Proxy: directly
 	PassClientTLS   bool   // a program that speaks TLS itself is let through
 }

@@ -30,6 +30,9 @@ func TestMistakesAreReportedWithTheirPlace(t *testing.T) {
 		{"mis-cased table", "[[Rule]]\nhost = \"a\"\n", `f:1:3: unexpected table [[Rule]]; did you mean "rule"?, expected [[rule]]`},
 		{"single rule table", "[rule]\nhost = \"a\"\n", "f:1:2: unexpected table [rule], expected [[rule]]"},
 		{"twice", "[[rule]]\nhost = \"a\"\n host = \"b\"\n", `f:3:2: key "host" is given twice`},
+		{"tls_port alone", "[[rule]]\nhost = \"a\"\ntls_port = 993\n", `f:3:1: tls_port without starttls: for a server that has TLS alone use upstream = ":993"`},
+		{"tls_port of FTP", "[[rule]]\nhost = \"a\"\nstarttls = \"ftp\"\ntls_port = 990\n", `f:4:1: tls_port has no meaning with starttls = "ftp": data connections are announced in its words`},
+		{"bad tls_port", "[[rule]]\nhost = \"a\"\nstarttls = \"imap\"\ntls_port = \"993\"\n", `f:4:1: tls_port is the string "993", expected a number from 1 to 65535`},
 		{"dotted key", "[[rule]]\nhost = \"a\"\nport.first = 1\n", `f:3:1: unknown key "port.first"`},
 		{"wrong type", "[[rule]]\nhost = 3\n", "f:2:1: host is 3, expected a string"},
 		{"inline table", "[[rule]]\nhost = {a = 1}\n", "f:2:1: host is a table, expected a string"},
@@ -196,10 +199,23 @@ func TestBuiltinProfile(t *testing.T) {
 	if w := Builtin().Lint(); len(w) > 0 {
 		t.Errorf("lint: %v", w)
 	}
-	for port, want := range map[uint16]uint16{80: 443, 1883: 8883, 5672: 5671, 6667: 6697, 23: 992, 119: 563, 110: 995, 143: 993, 389: 636} {
-		d := Builtin().Decide(Target{"x.example", netip.MustParseAddr("192.0.2.1"), port})
-		if d.Rule == nil || d.Rule.Upstream.Port != want {
-			t.Errorf("port %d: got %v, want upstream port %d", port, d.Rule, want)
+	decide := func(port uint16) *Rule {
+		return Builtin().Decide(Target{"x.example", netip.MustParseAddr("192.0.2.1"), port}).Rule
+	}
+	for port, twin := range map[uint16]uint16{80: 443, 1883: 8883, 5672: 5671, 6667: 6697, 23: 992} {
+		if r := decide(port); r == nil || r.Upstream.Port != twin || r.StartTLS != "" {
+			t.Errorf("port %d: got %+v, want upstream port %d", port, r, twin)
+		}
+	}
+	for port, want := range map[uint16]struct {
+		twin     uint16
+		starttls string
+	}{
+		110: {995, "pop3"}, 143: {993, "imap"}, 119: {563, "nntp"}, 389: {636, "ldap"}, 5222: {5223, "xmpp"},
+		25: {0, "smtp"}, 587: {0, "submission"}, 4190: {0, "sieve"}, 21: {0, "ftp"}, 5432: {0, "postgres"}, 5269: {0, "xmpp-server"},
+	} {
+		if r := decide(port); r == nil || r.TLSPort != want.twin || r.StartTLS != want.starttls || r.Upstream.Port != 0 {
+			t.Errorf("port %d: got %+v, want %v", port, r, want)
 		}
 	}
 	if d := Builtin().Decide(Target{"localhost", netip.MustParseAddr("127.0.0.1"), 80}); d.Action != Pass {

@@ -156,11 +156,11 @@ func TestEveryExampleOfARulesFileParses(t *testing.T) {
 func TestTheBuiltinProfileInTheManualIsTheOneInForce(t *testing.T) {
 	var want, wantAsked []string
 	for _, r := range rules.Builtin().Rules {
-		switch {
-		case r.StartTLS != "":
+		if r.StartTLS != "" {
 			wantAsked = append(wantAsked, r.StartTLS+" "+strconv.Itoa(int(r.Ports[0].First)))
-		case r.Action == rules.TLS:
-			want = append(want, strconv.Itoa(int(r.Ports[0].First))+" "+strconv.Itoa(int(r.Upstream.Port)))
+		}
+		if twin := r.TLSPort + r.Upstream.Port; twin != 0 {
+			want = append(want, strconv.Itoa(int(r.Ports[0].First))+" "+strconv.Itoa(int(twin)))
 		}
 	}
 	var have []string
