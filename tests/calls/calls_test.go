@@ -56,7 +56,7 @@ const asanOptions = "ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0"
 // families are the programs. Each is one file of C.
 var families = []string{
 	"connect", "pending", "epoll", "inherit", "fastopen", "options", "addresses", "stream",
-	"exec", "hygiene", "names", "lost", "early",
+	"exec", "hygiene", "names", "lost", "early", "listen",
 }
 
 var shared *bench
@@ -325,6 +325,9 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	argv := []string{p.path, test}
 	if p.family == "names" {
 		servers.hosts = []string{"covered.test", "six.test", "many.test"}
+	}
+	if p.family == "listen" {
+		servers.serves(freePort(t))
 	}
 	if mode == wrapped {
 		argv = append(servers.tlswrapArgs(p.variant.shim), argv...)

@@ -3,6 +3,7 @@ package calls
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,9 @@ import (
 // that it is not.
 type trust struct {
 	caFile    string
+	certFile  string // good's
+	keyFile   string
+	roots     *x509.CertPool
 	good, bad *tls.Config
 }
 
@@ -49,7 +53,11 @@ func newTrust(dir string) (*trust, error) {
 		}
 		*c.config = &tls.Config{Certificates: []tls.Certificate{cert.TLS()}}
 		if c.name == "good" {
+			tr.roots = authority.Pool()
 			if err := authority.WriteFile(tr.caFile); err != nil {
+				return nil, err
+			}
+			if tr.certFile, tr.keyFile, err = cert.WriteFiles(dir, c.name); err != nil {
 				return nil, err
 			}
 		}
@@ -72,6 +80,8 @@ type servers struct {
 	filler  net.Conn  // fills PENDING's backlog, where it is plaintext
 
 	hosts     []string // that the rules name
+	served    int      // port that the program itself serves on, or 0
+	clients   clients
 	inherited *os.File // the other end of what the program inherited
 
 	mu   sync.Mutex
@@ -104,7 +114,8 @@ func newServers(t *testing.T, tr *trust, wrapped bool) *servers {
 	s := &servers{
 		t: t, trust: tr, wrapped: wrapped,
 		all: make(map[string]*server), stopped: make(chan struct{}), release: make(chan bool, 1),
-		hosts: []string{"localhost"},
+		hosts:   []string{"localhost"},
+		clients: clients{t: t, roots: tr.roots, tls: wrapped},
 	}
 	t.Cleanup(s.stop)
 	for name, handle := range map[string]func(net.Conn, *visit){
@@ -336,6 +347,9 @@ func (srv *server) count() int {
 
 func (s *servers) tlswrapArgs(shim string) []string {
 	args := []string{filepath.Join(shared.shimDir(shim), "tlswrap"), "--ca", s.trust.caFile}
+	if s.served != 0 {
+		args = append(args, "--rules", s.trust.listenRules(s.t, s.served))
+	}
 	for _, srv := range s.all {
 		for _, host := range s.hosts {
 			if srv.covered {
@@ -346,6 +360,9 @@ func (s *servers) tlswrapArgs(shim string) []string {
 	return args
 }
 
+// serves is for a program that listens itself.
+func (s *servers) serves(port int) { s.served = port }
+
 // environ tells a program what it needs to know.
 func (s *servers) environ() []string {
 	wrapped, bad := 0, syscall.ECONNREFUSED
@@ -354,6 +371,9 @@ func (s *servers) environ() []string {
 	}
 	env := []string{
 		fmt.Sprintf("WRAPPED=%d", wrapped), fmt.Sprintf("BAD_ERRNO=%d", int(bad)),
+	}
+	if s.served != 0 {
+		env = append(env, fmt.Sprintf("PORT_SERVE=%d", s.served))
 	}
 	for name, srv := range s.all {
 		env = append(env, fmt.Sprintf("PORT_%s=%d", name, srv.port))
@@ -385,6 +405,9 @@ func (s *servers) answer(conn *os.File) {
 				answer = err.Error()
 			}
 			fmt.Fprintln(conn, answer)
+			continue
+		case "dial", "stall", "say", "hear", "finish", "hangup", "abort":
+			fmt.Fprintln(conn, s.clients.answer(words))
 			continue
 		}
 		fmt.Fprintln(conn, s.about(words))
