@@ -125,6 +125,7 @@ func (ch *channel) setup() *Failure {
 		return failure
 	}
 	ch.up.SetDeadline(time.Time{})
+	ch.pair.w.SetReadDeadline(time.Time{})
 	return ch.accept()
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,6 +83,7 @@ func (ch *channel) letIn() (io.ReadWriter, error) {
 	if f := ch.open(); f != nil {
 		return nil, f
 	}
+	ch.pair.w.SetReadDeadline(time.Now().Add(ch.target.decision.Rule.Timeout))
 	return &programConn{pair: ch.pair}, nil
 }
 
@@ -93,8 +96,11 @@ type programConn struct {
 func (c *programConn) Read(b []byte) (int, error) {
 	if len(c.rest) == 0 {
 		buf, n, err := c.pair.read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, failf(unix.EPROTO, "the program has not said what its protocol begins with")
+		}
 		if err != nil {
-			return 0, err
+			return 0, errLeft
 		}
 		c.rest = append(c.rest, (*buf)[:n]...)
 		putBuffer(buf)

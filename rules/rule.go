@@ -85,7 +85,7 @@ type Rule struct {
 // StartTLSProtocols are the dialogues that a rule can ask for.
 var StartTLSProtocols = []string{
 	"smtp", "lmtp", "submission", "imap", "pop3", "nntp", "sieve", "ftp", "ldap", "xmpp", "xmpp-server",
-	"postgres", "postgres-direct", "irc",
+	"postgres", "postgres-direct", "mysql", "mariadb", "irc",
 }
 
 // Proxy is a way to the upstream: an HTTP proxy that knows CONNECT (RFC 9110, section

@@ -212,7 +212,7 @@ func TestBuiltinProfile(t *testing.T) {
 		starttls string
 	}{
 		110: {995, "pop3"}, 143: {993, "imap"}, 119: {563, "nntp"}, 389: {636, "ldap"}, 5222: {5223, "xmpp"},
-		25: {0, "smtp"}, 587: {0, "submission"}, 4190: {0, "sieve"}, 21: {0, "ftp"}, 5432: {0, "postgres"}, 5269: {0, "xmpp-server"},
+		25: {0, "smtp"}, 587: {0, "submission"}, 4190: {0, "sieve"}, 21: {0, "ftp"}, 5432: {0, "postgres"}, 3306: {0, "mysql"}, 5269: {0, "xmpp-server"},
 	} {
 		if r := decide(port); r == nil || r.TLSPort != want.twin || r.StartTLS != want.starttls || r.Upstream.Port != 0 {
 			t.Errorf("port %d: got %+v, want %v", port, r, want)

@@ -70,6 +70,8 @@ var protocols = map[string]*Protocol{
 	"irc":             &irc,
 	"ldap":            &ldap,
 	"lmtp":            &lmtp,
+	"mariadb":         &mysql,
+	"mysql":           &mysql,
 	"nntp":            &nntp,
 	"pop3":            &pop3,
 	"postgres":        &postgres,
@@ -109,6 +111,7 @@ type Dialogue struct {
 	proxy   bool   // the talk is with a proxy on the way to the server
 	read    int    // bytes from the server so far
 	waiting string // for what, for people
+	filter  Filter // of a protocol whose filter has to know what was said; nil for others
 	said    []Line
 }
 
