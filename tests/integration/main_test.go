@@ -140,7 +140,7 @@ func missingPrograms() []string {
 		"curl", "wget", "/usr/bin/python3", "node", "java", "perl", "bash", "nc.openbsd", "socat", "nginx",
 		"gcc", "g++", "redis-server", "redis-cli", "apache2", "busybox", "memcached", "openssl", "setpriv", "dovecot", "slapd", "ldapsearch", "psql", "pgbench", "git", "ip",
 		"/usr/sbin/proftpd", "lftp", "tnftp", "prosody", "sendxmpp", "/usr/sbin/inspircd", "irssi",
-		"exim4", "swaks", "msmtp",
+		"exim4", "swaks", "msmtp", "tinyproxy", "microsocks",
 	} {
 		if _, err := exec.LookPath(p); err != nil {
 			missing = append(missing, p)
