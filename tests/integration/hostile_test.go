@@ -76,6 +76,7 @@ func TestStrippedOfferOfTLSIsAFailure(t *testing.T) {
 		{"submission", m.site, word, "the server does not offer STARTTLS"},
 		{"smtp", m.site, word, "the server does not offer STARTTLS"},
 		{"lmtp", d.lmtp, word, "the server does not offer STARTTLS"},
+		{"nntp", startINN(t, "db.example.test", true), word, noGo + `"500`},
 		{"ldap", startSlapd(t, "db.example.test", true), "1.3.6.1.4.1.1466.20037", "the server refused TLS: result 2, \"unsupported extended operation\""},
 		{"postgres", startPostgres(t, "db.example.test", true), "\x04\xd2\x16\x2f", "the server refused TLS: it said "},
 	} {

@@ -92,8 +92,9 @@ func build(dir string) error {
 	if err != nil {
 		return err
 	}
+	const inn = "build/inn"
 	files := []string{"build/tlswrap", "build/libtlswrap.so", "build/vsftpd"}
-	make := exec.Command("make", append([]string{"-s", "-C", root}, files...)...)
+	make := exec.Command("make", append([]string{"-s", "-C", root, inn}, files...)...)
 	if out, err := make.CombinedOutput(); err != nil {
 		return fmt.Errorf("make: %w\n%s", err, out)
 	}
@@ -106,7 +107,7 @@ func build(dir string) error {
 			return err
 		}
 	}
-	return nil
+	return os.CopyFS(filepath.Join(dir, filepath.Base(inn)), os.DirFS(filepath.Join(root, inn)))
 }
 
 // inside runs the tests: this process has namespaces of its own.
