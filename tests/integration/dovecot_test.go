@@ -158,20 +158,24 @@ func TestMailProgramsWithoutTLSReadTheirMail(t *testing.T) {
 			}
 		})
 	}
-	t.Run("what came by LMTP", func(t *testing.T) {
-		watchPort(t, d.imap.host, d.imap.port, d.imap.marker)
-		e := starttlsRule(t, d.imap, "imap").run(t, quietCurl("-u", "u:"+d.imap.marker, "imap://"+d.imap.hostport()+"/INBOX;UID=2")...).must(t)
-		if n := strings.Count(e.stdout, d.imap.marker); n != 60000 {
-			t.Errorf("curl read %d lines", n)
-		}
-	})
-	t.Run("curl", func(t *testing.T) {
-		watchPort(t, d.imap.host, d.imap.port, d.imap.marker)
-		e := starttlsRule(t, d.imap, "imap").run(t, quietCurl("-u", "u:"+d.imap.marker, "imap://"+d.imap.hostport()+"/INBOX;UID=1")...).must(t)
-		if n := strings.Count(e.stdout, d.imap.marker); n != 60000 {
-			t.Errorf("curl read %d lines", n)
-		}
-	})
+	// By IMAP came the first letter, by LMTP the second.
+	for protocol, c := range map[string]struct {
+		*site
+		letters []string
+	}{
+		"imap": {d.imap, []string{"/INBOX;UID=1", "/INBOX;UID=2"}},
+		"pop3": {d.pop3, []string{"/1", "/2"}},
+	} {
+		t.Run("curl "+protocol, func(t *testing.T) {
+			watchPort(t, c.host, c.port, c.marker)
+			for _, letter := range c.letters {
+				e := starttlsRule(t, c.site, protocol).run(t, quietCurl("-u", "u:"+c.marker, protocol+"://"+c.hostport()+letter)...).must(t)
+				if n := strings.Count(e.stdout, c.marker); n != 60000 {
+					t.Errorf("curl read %d lines of %s", n, letter)
+				}
+			}
+		})
+	}
 }
 
 func TestMailProgramIsToldWhatIsWrong(t *testing.T) {
