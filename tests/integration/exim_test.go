@@ -117,6 +117,27 @@ func TestMailProgramsWithoutTLSSubmitLetters(t *testing.T) {
 	}
 }
 
+// The server does not offer STARTTLS under TLS: a program that would like to have it goes on
+// without, and one that has to have it says so.
+func TestMailProgramThatAsksForTLSIsAnsweredByTheServer(t *testing.T) {
+	m := startExim(t, "db.example.test", true)
+	watchPort(t, m.host, m.port, m.marker)
+	run := func(argv ...string) ended {
+		w := starttlsRule(t, m.site, "submission")
+		w.stdin = strings.NewReader(m.letter())
+		return w.run(t, argv...)
+	}
+	curl, msmtp := m.mailers()["curl"], m.mailers()["msmtp"]
+	run(append(curl, "--ssl")...).must(t)
+	m.mustArrive(t, 1)
+	if e := run(append(curl, "--ssl-reqd")...); e.status != 64 || !strings.Contains(e.stderr, "STARTTLS not supported") {
+		t.Errorf("curl --ssl-reqd: status %d, stderr %s", e.status, e.stderr)
+	}
+	if e := run(append(msmtp[:len(msmtp)-1:len(msmtp)-1], "--tls=on", msmtp[len(msmtp)-1])...); e.status == 0 || !strings.Contains(e.stderr, "does not support TLS via the STARTTLS command") {
+		t.Errorf("msmtp --tls=on: status %d, stderr %s", e.status, e.stderr)
+	}
+}
+
 func TestSubmissionProgramIsToldWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]struct {
 		host string
