@@ -65,12 +65,23 @@ build/asan/libtlswrap.so: $(SHIM_DEP)
 	echo '$(ASAN_DEFAULTS)' > $(@D)/defaults.c
 	$(CC) -fsanitize=address $(SHIM_CFLAGS) -shared -o $@ $(SHIM_SRC) $(@D)/defaults.c
 
-# For the tests: Debian's vsftpd cannot be installed beside its proftpd.
-FETCH = apt-get -qq -o APT::Sandbox::User=root download vsftpd
+# For the tests, what cannot be installed: Debian's vsftpd beside its proftpd, and its inn2
+# on a host without a domain name. $(call fetch,PACKAGE) unpacks one in build/debian.
+DOWNLOAD = apt-get -qq -o APT::Sandbox::User=root download
+fetch = rm -rf build/debian/$1 && mkdir -p build/debian/$1 && cd build/debian/$1 && \
+	{ $(DOWNLOAD) $1 || { apt-get -qq update && $(DOWNLOAD) $1; }; } && dpkg-deb -x $1_*.deb .
+
 build/vsftpd:
-	@mkdir -p $(@D)/debian
-	cd $(@D)/debian && { $(FETCH) || { apt-get -qq update && $(FETCH); }; } && dpkg-deb -x vsftpd_*.deb . && mv usr/sbin/vsftpd ..
-	rm -r $(@D)/debian
+	$(call fetch,vsftpd)
+	mv build/debian/vsftpd/usr/sbin/vsftpd $@
+
+build/inn:
+	$(call fetch,inn2)
+	$(call fetch,inn2-inews)
+	mkdir -p $@.new/auth/passwd
+	cp build/debian/inn2*/usr/lib/news/lib*.so.? $@.new
+	cd build/debian/inn2/usr/lib/news/bin && cp innd nnrpd makedbz $(CURDIR)/$@.new && cp auth/passwd/ckpasswd $(CURDIR)/$@.new/auth/passwd
+	mv $@.new $@
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/tlswrap/libtls $(DESTDIR)$(PREFIX)/include/tlswrap \

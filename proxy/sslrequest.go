@@ -7,20 +7,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PostgreSQL's clients ask for TLS before they begin it (the message formats SSLRequest
-// and GSSENCRequest in its documentation). Nothing else begins with such bytes, and a
-// ClientHello begins with another, so every service answers them.
+// PostgreSQL's clients ask for TLS before they begin it (the messages SSLRequest and
+// GSSENCRequest of its frontend and backend protocol). Nothing else begins with such
+// bytes, and a ClientHello begins with another, so every service answers them.
 const (
 	pgRequestLen  = 8
 	pgSSLRequest  = 80877103
 	pgGSSRequest  = 80877104
+	pgVersion     = 3     // the upper half of a StartupMessage's code
+	pgMostStartup = 10000 // MAX_STARTUP_PACKET_LENGTH
 	pgYes, pgNo   = 'S', 'N'
-	pgMostRequest = 4
 )
 
-// answerSSLRequest lets a client of PostgreSQL begin TLS.
+// pgRefusal is the ErrorResponse to a client that begins without TLS. One whose user
+// leaves it the choice (sslmode=allow) tries again, and asks.
+var pgRefusal = func() []byte {
+	const fields = "SFATAL\x00VFATAL\x00C28000\x00Mthis server is reached by TLS only\x00\x00"
+	return append(binary.BigEndian.AppendUint32([]byte{'E'}, uint32(4+len(fields))), fields...)
+}()
+
+// answerSSLRequest lets a client of PostgreSQL begin TLS. It may have asked for GSSAPI
+// before, which there is none of.
 func (ch *channel) answerSSLRequest() error {
-	for range pgMostRequest {
+	for range 2 {
 		if err := ch.up.await(); err != nil {
 			return err
 		}
@@ -31,20 +40,42 @@ func (ch *channel) answerSSLRequest() error {
 		if _, err := io.ReadFull(plain{ch.up}, b[:]); err != nil {
 			return err
 		}
-		answer := []byte{pgNo}
-		switch code := binary.BigEndian.Uint32(b[4:]); {
-		case binary.BigEndian.Uint32(b[:]) != pgRequestLen, code != pgSSLRequest && code != pgGSSRequest:
+		size, code := binary.BigEndian.Uint32(b[:]), binary.BigEndian.Uint32(b[4:])
+		switch {
+		case size == pgRequestLen && code == pgSSLRequest:
+			return ch.answerRequest(pgYes)
+		case size == pgRequestLen && code == pgGSSRequest:
+			if err := ch.answerRequest(pgNo); err != nil {
+				return err
+			}
+		case code>>16 == pgVersion && size >= pgRequestLen && size <= pgMostStartup:
+			return ch.refuseStartup(int64(size - pgRequestLen))
+		default:
 			return failf(unix.EPROTO, "the client does not speak TLS")
-		case code == pgSSLRequest:
-			answer[0] = pgYes
-		}
-		// What came with the request was not said under TLS (CVE-2021-23214).
-		if len(ch.up.Ahead()) > 0 {
-			return failf(unix.EPROTO, "the client said more than it may before TLS")
-		}
-		if _, err := ch.up.Write(answer); err != nil {
-			return err
 		}
 	}
-	return failf(unix.EPROTO, "the client asks for TLS again and again")
+	return failf(unix.EPROTO, "the client asks for encryption again and again")
+}
+
+// answerRequest answers a request. What came with it was not said under TLS
+// (CVE-2021-23214).
+func (ch *channel) answerRequest(answer byte) error {
+	if len(ch.up.Ahead()) > 0 {
+		return failf(unix.EPROTO, "the client said more than it may before TLS")
+	}
+	_, err := ch.up.Write([]byte{answer})
+	return err
+}
+
+// refuseStartup tells a client that begins without TLS, of whose words rest bytes are to
+// come, why there is no connection. It reads them, as closing a socket with unread bytes
+// resets it, and the answer could be lost.
+func (ch *channel) refuseStartup(rest int64) error {
+	if _, err := io.CopyN(io.Discard, plain{ch.up}, rest); err != nil {
+		return err
+	}
+	if _, err := ch.up.Write(pgRefusal); err != nil {
+		return err
+	}
+	return failf(unix.EPROTO, "the client speaks PostgreSQL's protocol without TLS")
 }

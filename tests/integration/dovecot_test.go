@@ -10,7 +10,7 @@ import (
 
 // dovecot is a mail server that takes passwords under TLS alone. The marker is that of its
 // user "u".
-type dovecot struct{ imap, pop3, sieve *site }
+type dovecot struct{ imap, pop3, sieve, lmtp *site }
 
 func startDovecot(t *testing.T, certifiedHost, ssl string) dovecot {
 	t.Helper()
@@ -29,11 +29,11 @@ func startDovecot(t *testing.T, certifiedHost, ssl string) dovecot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	imap, pop3, sieve := closedPort(t), closedPort(t), closedPort(t)
+	imap, pop3, sieve, lmtp := closedPort(t), closedPort(t), closedPort(t), closedPort(t)
 	conf := fileIn(t, dir, "dovecot.conf", fmt.Sprintf(`
 base_dir = %[1]s/run
 state_dir = %[1]s/state
-protocols = imap pop3 sieve
+protocols = imap pop3 sieve lmtp
 listen = 127.0.0.1
 log_path = /dev/stderr
 ssl = %[2]s
@@ -73,10 +73,15 @@ service managesieve-login {
     port = %[8]s
   }
 }
-`, dir, ssl, certFile, keyFile, users, imap, pop3, sieve))
+service lmtp {
+  inet_listener lmtp {
+    port = %[9]s
+  }
+}
+`, dir, ssl, certFile, keyFile, users, imap, pop3, sieve, lmtp))
 	startServer(t, dir, "127.0.0.1:"+imap, "dovecot", "-F", "-c", conf)
 	at := func(port string) *site { return &site{host: host, port: number(t, port), marker: marker} }
-	return dovecot{at(imap), at(pop3), at(sieve)}
+	return dovecot{at(imap), at(pop3), at(sieve), at(lmtp)}
 }
 
 const imapJob = `
@@ -123,6 +128,16 @@ f.write(b"LOGOUT\r\n")
 reply()
 `
 
+// LMTP has no passwords: who may connect may deliver.
+const lmtpJob = `
+import smtplib
+with smtplib.LMTP(%[1]q, %[2]d) as l:
+    l.ehlo_or_helo_if_needed()
+    assert "starttls" not in l.esmtp_features
+    assert l.sendmail("a@example.test", ["u"], "Subject: big\r\n\r\n" + (%[3]q + "\r\n") * 60000) == {}
+    print(l.noop()[0])
+`
+
 func TestMailProgramsWithoutTLSReadTheirMail(t *testing.T) {
 	d := startDovecot(t, "db.example.test", "required")
 	for _, c := range []struct {
@@ -132,6 +147,7 @@ func TestMailProgramsWithoutTLSReadTheirMail(t *testing.T) {
 		{"imap", imapJob, "BYE\n", d.imap},
 		{"pop3", pop3Job, "1 +OK\n", d.pop3}, // of what was put there by IMAP
 		{"sieve", sieveJob, "OK\n", d.sieve},
+		{"lmtp", lmtpJob, "250\n", d.lmtp},
 	} {
 		t.Run(c.protocol, func(t *testing.T) {
 			watchPort(t, c.host, c.port, c.marker)
@@ -142,13 +158,24 @@ func TestMailProgramsWithoutTLSReadTheirMail(t *testing.T) {
 			}
 		})
 	}
-	t.Run("curl", func(t *testing.T) {
-		watchPort(t, d.imap.host, d.imap.port, d.imap.marker)
-		e := starttlsRule(t, d.imap, "imap").run(t, quietCurl("-u", "u:"+d.imap.marker, "imap://"+d.imap.hostport()+"/INBOX;UID=1")...).must(t)
-		if n := strings.Count(e.stdout, d.imap.marker); n != 60000 {
-			t.Errorf("curl read %d lines", n)
-		}
-	})
+	// By IMAP came the first letter, by LMTP the second.
+	for protocol, c := range map[string]struct {
+		*site
+		letters []string
+	}{
+		"imap": {d.imap, []string{"/INBOX;UID=1", "/INBOX;UID=2"}},
+		"pop3": {d.pop3, []string{"/1", "/2"}},
+	} {
+		t.Run("curl "+protocol, func(t *testing.T) {
+			watchPort(t, c.host, c.port, c.marker)
+			for _, letter := range c.letters {
+				e := starttlsRule(t, c.site, protocol).run(t, quietCurl("-u", "u:"+c.marker, protocol+"://"+c.hostport()+letter)...).must(t)
+				if n := strings.Count(e.stdout, c.marker); n != 60000 {
+					t.Errorf("curl read %d lines of %s", n, letter)
+				}
+			}
+		})
+	}
 }
 
 func TestMailProgramIsToldWhatIsWrong(t *testing.T) {

@@ -92,8 +92,9 @@ func build(dir string) error {
 	if err != nil {
 		return err
 	}
+	const inn = "build/inn"
 	files := []string{"build/tlswrap", "build/libtlswrap.so", "build/vsftpd"}
-	make := exec.Command("make", append([]string{"-s", "-C", root}, files...)...)
+	make := exec.Command("make", append([]string{"-s", "-C", root, inn}, files...)...)
 	if out, err := make.CombinedOutput(); err != nil {
 		return fmt.Errorf("make: %w\n%s", err, out)
 	}
@@ -106,7 +107,7 @@ func build(dir string) error {
 			return err
 		}
 	}
-	return nil
+	return os.CopyFS(filepath.Join(dir, filepath.Base(inn)), os.DirFS(filepath.Join(root, inn)))
 }
 
 // inside runs the tests: this process has namespaces of its own.
@@ -139,7 +140,8 @@ func missingPrograms() []string {
 	for _, p := range []string{
 		"curl", "wget", "/usr/bin/python3", "node", "java", "perl", "bash", "nc.openbsd", "socat", "nginx",
 		"gcc", "g++", "redis-server", "redis-cli", "apache2", "busybox", "memcached", "openssl", "setpriv", "dovecot", "slapd", "ldapsearch", "psql", "pgbench", "git", "ip",
-		"/usr/sbin/proftpd", "lftp", "tnftp", "prosody", "sendxmpp", "/usr/sbin/inspircd", "irssi", "mariadbd", "mariadb",
+		"/usr/sbin/proftpd", "lftp", "tnftp", "prosody", "sendxmpp", "/usr/sbin/inspircd", "irssi",
+		"exim4", "swaks", "msmtp", "tinyproxy", "microsocks", "mariadbd", "mariadb",
 	} {
 		if _, err := exec.LookPath(p); err != nil {
 			missing = append(missing, p)

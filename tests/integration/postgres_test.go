@@ -11,22 +11,8 @@ import (
 // is the password of its user "u".
 func startPostgres(t *testing.T, certifiedHost string, tls bool) *site {
 	t.Helper()
-	dir, marker := openDir(t), newMarker()
-	port := closedPort(t)
-	bin, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if len(bin) == 0 {
-		t.Fatal("PostgreSQL is not installed")
-	}
-	data := filepath.Join(dir, "data")
-	password := fileIn(t, dir, "password", marker+"\n")
-	for _, argv := range [][]string{
-		{"chown", "postgres:postgres", dir, password},
-		asPostgres(filepath.Join(bin[0], "initdb"), "-D", data, "-U", "u", "--pwfile", password, "-A", "scram-sha-256", "--no-sync"),
-	} {
-		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%q: %v\n%s", argv, err, out)
-		}
-	}
+	dir, marker, port := openDir(t), newMarker(), closedPort(t)
+	argv := initPostgres(t, dir, port, marker)
 	certFile, keyFile := certificateFor(t, dir, certifiedHost)
 	ssl := map[bool]string{true: "on", false: "off"}[tls]
 	kind := map[bool]string{true: "hostssl", false: "host"}[tls]
@@ -34,10 +20,30 @@ func startPostgres(t *testing.T, certifiedHost string, tls bool) *site {
 	if out, err := exec.Command("chown", "postgres", keyFile, hba).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	argv := asPostgres(filepath.Join(bin[0], "postgres"), "-D", data, "-p", port, "-k", dir, "-h", "127.0.0.1",
-		"-c", "hba_file="+hba, "-c", "ssl="+ssl, "-c", "ssl_cert_file="+certFile, "-c", "ssl_key_file="+keyFile, "-c", "fsync=off")
+	argv = append(asPostgres(argv...), "-c", "hba_file="+hba, "-c", "ssl="+ssl, "-c", "ssl_cert_file="+certFile, "-c", "ssl_key_file="+keyFile)
 	startServer(t, dir, "127.0.0.1:"+port, argv...)
 	return &site{host: "db.example.test", port: number(t, port), marker: marker}
+}
+
+// initPostgres makes the data of a server whose user "u" has a password, and gives them and
+// dir to the user postgres. It returns the command that starts the server.
+func initPostgres(t *testing.T, dir, port, password string) []string {
+	t.Helper()
+	bin, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if len(bin) == 0 {
+		t.Fatal("PostgreSQL is not installed")
+	}
+	data := filepath.Join(dir, "data")
+	passwordFile := fileIn(t, dir, "password", password+"\n")
+	for _, argv := range [][]string{
+		{"chown", "postgres:postgres", dir, passwordFile},
+		asPostgres(filepath.Join(bin[0], "initdb"), "-D", data, "-U", "u", "--pwfile", passwordFile, "-A", "scram-sha-256", "--no-sync"),
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", argv, err, out)
+		}
+	}
+	return []string{filepath.Join(bin[0], "postgres"), "-D", data, "-p", port, "-k", dir, "-h", "127.0.0.1", "-c", "fsync=off"}
 }
 
 func asPostgres(argv ...string) []string {

@@ -60,6 +60,10 @@ func TestLDAPProgramsWithoutTLS(t *testing.T) {
 	if n := strings.Count(e.stdout, "description: "+strings.Repeat(s.marker, 40)+"\n"); n != entries {
 		t.Errorf("ldapsearch found %d entries: %s", n, tail(e.stdout))
 	}
+	e = starttlsRule(t, s, "ldap").run(t, quietCurl("-u", "cn=admin,dc=example:"+s.marker, "ldap://"+s.hostport()+"/dc=example?description?sub?(objectClass=person)")...).must(t)
+	if n := strings.Count(e.stdout, "description: "+strings.Repeat(s.marker, 40)+"\n"); n != entries {
+		t.Errorf("curl found %d entries: %s", n, tail(e.stdout))
+	}
 	// One that asks for TLS itself is told by the server that it has begun.
 	if e := s.ldap(t, "", "ldapsearch", "-Z", "-LLL", "-b", "dc=example", "-s", "base"); !strings.Contains(e.stderr, "TLS already started") {
 		t.Errorf("ldapsearch -Z: status %d, %s", e.status, e.stderr)
