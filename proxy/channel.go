@@ -37,6 +37,7 @@ type channel struct {
 	auth    *clientAuth
 	upgrade *upgrade        // nil where the rule has no starttls
 	filter  starttls.Filter // that the data goes through; nil for none
+	said    []starttls.Line // with a proxy, for Explain
 	data    dataPorts       // that the program will connect to on this one's behalf
 	watch   *departure
 	opened  bool          // the program has been told that it is connected

@@ -22,7 +22,7 @@ type Probe struct {
 	Name     string               // that was to be verified
 	Chain    []*x509.Certificate  // as the server sent it, verified or not
 	State    *tls.ConnectionState // nil where the handshake did not finish
-	Said     []starttls.Line      // before TLS
+	Said     []starttls.Line      // with a proxy, and before TLS
 	Failure  *Failure             // nil where all was verified
 	Took     time.Duration
 }
@@ -64,8 +64,9 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 	if probe.Failure == nil {
 		probe.Failure = ch.secured()
 	}
+	probe.Said = ch.said
 	if ch.upgrade != nil {
-		probe.Said = ch.upgrade.dialogue.Said()
+		probe.Said = append(probe.Said, ch.upgrade.dialogue.Said()...)
 	}
 	probe.Upstream = ch.up.peer
 	probe.Took = time.Since(start)

@@ -38,7 +38,7 @@ func (ch *channel) askTLS() *Failure {
 	u.dialogue.Host = ch.verifiedName()
 	u.dialogue.Local = ch.up.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
 	u.dialogue.Peer = ch.peer.real()
-	if ch.pair != nil { // explain has none
+	if !ch.explains() {
 		u.dialogue.Open = ch.letIn
 		u.dialogue.Warn = func(reason string) { ch.report("failed", failf(unix.EPROTO, "%s", reason)) }
 	}
@@ -55,6 +55,9 @@ func (ch *channel) askTLS() *Failure {
 	}
 	return nil
 }
+
+// explains reports whether there is no program: Explain makes the connection.
+func (ch *channel) explains() bool { return ch.pair == nil }
 
 // secured ends the dialogue, under TLS.
 func (ch *channel) secured() *Failure {
@@ -177,7 +180,11 @@ func (ch *channel) dialVia(ctx context.Context, upstream rules.Endpoint) *Failur
 		to.Host = upstream.Host
 	}
 	var d starttls.Dialogue
-	if err := d.Run(plain{ch.up}, starttls.Via(rule.Via, to)); err != nil {
+	err := d.Run(plain{ch.up}, starttls.Via(rule.Via, to))
+	if ch.explains() {
+		ch.said = append(ch.said, d.Said()...)
+	}
+	if err != nil {
 		f := dialogueFailure(err)
 		f.Reason = "by way of " + rule.Via.Endpoint.String() + ": " + f.Reason
 		return f

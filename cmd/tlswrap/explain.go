@@ -136,10 +136,21 @@ func joinAddrs(ips []netip.Addr) string {
 
 func (p page) probe(probe *proxy.Probe, rule *rules.Rule) int {
 	p.line("upstream", "%s", probe.Upstream)
-	for i, said := range probe.Said {
-		name := map[bool]string{true: "starttls"}[i == 0]
-		who := map[bool]string{true: "server", false: "worker"}[said.FromServer]
-		p.line(name, "%s: %s", who, said.Text)
+	last := ""
+	for _, said := range probe.Said {
+		name, who := "starttls", "server"
+		if said.Proxy {
+			name, who = "via", "proxy"
+		}
+		if said.Worker {
+			who = "worker"
+		}
+		title := name
+		if name == last {
+			title = ""
+		}
+		p.line(title, "%s: %s", who, said.Text)
+		last = name
 	}
 	if st := probe.State; st != nil {
 		p.line("handshake", "%s, %s, %s, in %v", tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite),

@@ -124,8 +124,9 @@ type Conn interface {
 
 // Line is one thing that was said before TLS, printable.
 type Line struct {
-	FromServer bool
-	Text       string
+	Proxy  bool // it is of the talk with a proxy
+	Worker bool // we said it
+	Text   string
 }
 
 // Said returns what was said so far.
@@ -239,6 +240,6 @@ const maxSaid = 100
 // note keeps what was said for people.
 func (d *Dialogue) note(fromServer bool, text []byte) {
 	if len(d.said) < maxSaid {
-		d.said = append(d.said, Line{fromServer, quote.Printable(text)})
+		d.said = append(d.said, Line{d.proxy, !fromServer, quote.Printable(text)})
 	}
 }

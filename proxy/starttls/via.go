@@ -29,6 +29,7 @@ func (d *Dialogue) httpConnect(p rules.Proxy, to rules.Endpoint) error {
 	if p.User != "" {
 		request += "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(p.User+":"+p.Password)) + "\r\n"
 	}
+	d.note(false, []byte("CONNECT "+to.String()))
 	if err := d.write([]byte(request + "\r\n")); err != nil {
 		return err
 	}
@@ -109,6 +110,7 @@ func (d *Dialogue) socks5Connect(to rules.Endpoint) error {
 	}
 	b = binary.BigEndian.AppendUint16(b, to.Port)
 	const what = "the answer to CONNECT"
+	d.note(false, []byte("SOCKS5 CONNECT "+to.String()))
 	answer, err := d.exchange(b, 4, what)
 	if err != nil {
 		return err
@@ -136,7 +138,9 @@ func (d *Dialogue) socks5Connect(to rules.Endpoint) error {
 	default:
 		return errorf("the proxy answered with an address of type %d", answer[3])
 	}
-	_, err = d.exchange(nil, rest, what)
+	if _, err = d.exchange(nil, rest, what); err == nil {
+		d.note(true, []byte("connected"))
+	}
 	return err
 }
 

@@ -31,9 +31,13 @@ func (s *site) keepSecret(t *testing.T) {
 	}
 }
 
-// serveStripped starts a way to the server of s on which somebody puts other words in the
-// place of word.
-func serveStripped(t *testing.T, s *site, word string) *site {
+// without changes what is said so that word is not said.
+func without(word string) func([]byte) []byte {
+	return func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(word), bytes.Repeat([]byte("X"), len(word))) }
+}
+
+// serveStripped starts a way to the server of s on which somebody changes what is said.
+func serveStripped(t *testing.T, s *site, change func([]byte) []byte) *site {
 	t.Helper()
 	server, err := testkit.Serve(listenAddr(t, s.host), nil, func(c net.Conn) {
 		up, err := net.Dial("tcp", "127.0.0.1:"+s.portString())
@@ -48,7 +52,7 @@ func serveStripped(t *testing.T, s *site, word string) *site {
 				if err != nil {
 					return
 				}
-				to.Write(bytes.ReplaceAll(b[:n], []byte(word), bytes.Repeat([]byte("X"), len(word))))
+				to.Write(change(b[:n]))
 			}
 		}
 		go strip(c, up)
@@ -63,25 +67,28 @@ func serveStripped(t *testing.T, s *site, word string) *site {
 
 // A program writes nothing to a server whose offer of TLS somebody has taken out.
 func TestStrippedOfferOfTLSIsAFailure(t *testing.T) {
-	const word, noGo = "STARTTLS", "the server did not send the go-ahead for TLS: it said "
+	const noGo = "the server did not send the go-ahead for TLS: it said "
+	starttls := without("STARTTLS")
 	d, m := startDovecot(t, "db.example.test", "required"), startExim(t, "db.example.test", true)
 	for _, c := range []struct {
 		protocol string
 		*site
-		word, want string
+		change func([]byte) []byte
+		want   string
 	}{
-		{"imap", d.imap, word, noGo + `"tlswrap BAD`},
-		{"pop3", d.pop3, "STLS", noGo + `"-ERR`},
-		{"sieve", d.sieve, word, "the server does not offer STARTTLS"},
-		{"submission", m.site, word, "the server does not offer STARTTLS"},
-		{"smtp", m.site, word, "the server does not offer STARTTLS"},
-		{"lmtp", d.lmtp, word, "the server does not offer STARTTLS"},
-		{"nntp", startINN(t, "db.example.test", true), word, noGo + `"500`},
-		{"ldap", startSlapd(t, "db.example.test", true), "1.3.6.1.4.1.1466.20037", "the server refused TLS: result 2, \"unsupported extended operation\""},
-		{"postgres", startPostgres(t, "db.example.test", true), "\x04\xd2\x16\x2f", "the server refused TLS: it said "},
+		{"imap", d.imap, starttls, noGo + `"tlswrap BAD`},
+		{"pop3", d.pop3, without("STLS"), noGo + `"-ERR`},
+		{"sieve", d.sieve, starttls, "the server does not offer STARTTLS"},
+		{"submission", m.site, starttls, "the server does not offer STARTTLS"},
+		{"smtp", m.site, starttls, "the server does not offer STARTTLS"},
+		{"lmtp", d.lmtp, starttls, "the server does not offer STARTTLS"},
+		{"nntp", startINN(t, "db.example.test", true), starttls, noGo + `"500`},
+		{"ldap", startSlapd(t, "db.example.test", true), without("1.3.6.1.4.1.1466.20037"), "the server refused TLS: result 2, \"unsupported extended operation\""},
+		{"postgres", startPostgres(t, "db.example.test", true), without("\x04\xd2\x16\x2f"), "the server refused TLS: it said "},
+		{"mysql", startMariaDB(t, "db.example.test", true), withoutMySQLsTLS, "the server does not offer TLS"},
 	} {
 		t.Run(c.protocol, func(t *testing.T) {
-			s := serveStripped(t, c.site, c.word)
+			s := serveStripped(t, c.site, c.change)
 			s.keepSecret(t)
 			e := starttlsRule(t, s, c.protocol).run(t, quietCurl("telnet://"+s.hostport(), "-T", writeFile(t, "words", s.marker))...)
 			if e.status == 0 || !strings.Contains(e.stderr, c.want) {

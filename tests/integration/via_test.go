@@ -157,3 +157,17 @@ func TestProgramIsToldWhatIsWrongOnTheWay(t *testing.T) {
 		})
 	}
 }
+
+func TestExplainShowsTheTalkWithAProxy(t *testing.T) {
+	s := startExim(t, "db.example.test", true).site
+	for scheme, addr := range map[string]string{"http": startTinyproxy(t, "", s), "socks5": startMicrosocks(t, "")} {
+		w := throughProxy(t, s, scheme+"://"+addr, `starttls = "smtp"`)
+		e := wrapped{bare: true}.run(t, append([]string{lab.tlswrap, "explain", s.hostport()}, w.flags...)...).must(t)
+		connect := map[string]string{"http": "CONNECT ", "socks5": "SOCKS5 CONNECT "}[scheme] + s.hostport()
+		for _, want := range []string{"\n  via       worker: " + connect + "\n            proxy: ", "\n  starttls  server: 220 ", "\n            worker: STARTTLS\n", "verified: chain and name"} {
+			if !strings.Contains(e.stdout, want) {
+				t.Errorf("explain by way of %s does not say %q:\n%s", scheme, want, e.stdout)
+			}
+		}
+	}
+}
