@@ -391,6 +391,7 @@ func (c *caller) verdict(s *session, req request) {
 		return
 	}
 	if req.flags&flagUntold != 0 {
+		<-ch.taken // opTaken came first, by another connection, and may still be read
 		ch.setTold(false)
 	}
 	c.send(ch.verdict(req.flags&flagConsume != 0), -1)
