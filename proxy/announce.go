@@ -24,8 +24,8 @@ const (
 	proxySSLVersion = 0x21
 	proxySSLCN      = 0x22
 	proxySSLCipher  = 0x23
-	proxySSLSigAlg  = 0x24
-	proxySSLKeyAlg  = 0x25
+
+	proxyMostCN = 255 // bytes of a name; RFC 5280 has 64 characters
 
 	// Bits of proxySSL's client field.
 	proxyClientSSL      = 0x01
@@ -86,12 +86,9 @@ func proxyTLS(st tls.ConnectionState) []byte {
 	b = appendValue(b, proxySSLVersion, []byte(proxyVersion(st.Version)))
 	b = appendValue(b, proxySSLCipher, []byte(tls.CipherSuiteName(st.CipherSuite)))
 	if len(st.PeerCertificates) > 0 {
-		c := st.PeerCertificates[0]
-		if c.Subject.CommonName != "" {
-			b = appendValue(b, proxySSLCN, []byte(c.Subject.CommonName))
+		if cn := st.PeerCertificates[0].Subject.CommonName; cn != "" && len(cn) <= proxyMostCN {
+			b = appendValue(b, proxySSLCN, []byte(cn))
 		}
-		b = appendValue(b, proxySSLSigAlg, []byte(c.SignatureAlgorithm.String()))
-		b = appendValue(b, proxySSLKeyAlg, []byte(c.PublicKeyAlgorithm.String()))
 	}
 	return b
 }

@@ -418,7 +418,6 @@ func (ch *channel) carry() *Failure {
 		defer close(down)
 		// Where the program has closed, nobody is left to be told how the server does.
 		if f := ch.guard(ch.download); f != nil && !ch.pair.hungUp() {
-			// First the sentence, then the reset, after which the program may end.
 			ch.report("broken", f)
 			ch.pair.close()
 		}
@@ -430,12 +429,16 @@ func (ch *channel) carry() *Failure {
 	)
 	switch err := ch.upload(); {
 	case errors.As(err, &sending):
-		// What the server said before it stopped listening still arrives.
-		<-down
+		// What the server said before it stopped listening still arrives, at a program that
+		// reads it.
+		select {
+		case <-down:
+		case <-time.After(drainTime):
+		}
 		if ch.pair.closed() {
 			return nil
 		}
-		return brokenUpstream(sending.err)
+		return ch.breakOff(brokenUpstream(sending.err), down)
 	case errors.Is(err, unix.ECONNRESET):
 		// The program closed, and had not read all that was there (unix_release_sock).
 		// TCP sends a reset then, and no FIN before (RFC 1122, section 4.2.2.13).
@@ -447,13 +450,9 @@ func (ch *channel) carry() *Failure {
 		<-down
 		return ch.clientTLS(hello.first)
 	case errors.As(err, &fault):
-		ch.up.Close()
-		<-down
-		return dialogueFailure(err)
+		return ch.breakOff(dialogueFailure(err), down)
 	case err == errStranger:
-		ch.up.Close()
-		<-down
-		return failf(unix.EPROTO, "%v", err)
+		return ch.breakOff(failf(unix.EPROTO, "%v", err), down)
 	}
 	// The program has closed, and all that it wrote has been sent.
 	ch.tls.CloseWrite()
@@ -463,11 +462,22 @@ func (ch *channel) carry() *Failure {
 	return nil
 }
 
+// breakOff ends a connection from this side, also where the program does not read. First
+// comes the sentence, then the reset, after which the program may end.
+func (ch *channel) breakOff(f *Failure, down <-chan struct{}) *Failure {
+	ch.report("broken", f)
+	ch.pair.close()
+	ch.up.Close()
+	<-down
+	return nil
+}
+
 // upload carries what the program writes. nil: the program closed.
 func (ch *channel) upload() error {
 	filter := ch.filter
-	// What goes over a data connection is anything: a file may begin as TLS does.
-	for first := ch.target.control == nil; ; first = false {
+	// What goes over a data connection is anything: a file may begin as TLS does. So is
+	// what a server says.
+	for first := ch.target.control == nil && ch.service == nil; ; first = false {
 		buf, n, err := ch.pair.read()
 		if err == io.EOF {
 			if ch.pair.hungUp() && ch.up.abortive() {

@@ -62,6 +62,26 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 		t.Error("a port that was used once may be connected to without TLS")
 	}
 
+	// Another rule about the port counts, and the control connection's own does not.
+	other := &rules.Rule{Host: mustParseHost(t, "*"), Ports: []rules.PortRange{{First: 1024, Last: 1024}}, Action: rules.Deny}
+	policy.rules.Rules = []*rules.Rule{other}
+	if got := find("192.0.2.1", 1024); got.control != nil || got.decision.Action != rules.Deny {
+		t.Errorf("a denied port led to %+v", got)
+	}
+	other.Action = rules.Pass
+	if got := find("192.0.2.1", 1024); got.control != first {
+		t.Error("a data connection goes out without TLS")
+	}
+	rule.Host, policy.rules.Rules = mustParseHost(t, "*"), []*rules.Rule{rule}
+	if got := find("192.0.2.1", 1024); got.control != first {
+		t.Error("the control connection's own rule takes its data connection away")
+	}
+	policy.rules.Rules, policy.rules.Default = nil, rules.Deny
+	if got := find("192.0.2.1", 1024); got.control != first {
+		t.Error("what the default denies is no data connection any more")
+	}
+	policy.rules.Default = rules.Pass
+
 	first.dropData()
 	if find("192.0.2.1", 1024).control != nil || s.shared.isSet(1024) {
 		t.Error("an ended control connection's port is still expected")
@@ -73,6 +93,15 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 	if len(s.data.to) != 0 || s.shared.isSet(1025) {
 		t.Error("something is left")
 	}
+}
+
+func mustParseHost(t *testing.T, s string) rules.HostPattern {
+	t.Helper()
+	h, err := rules.ParseHost(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 func TestDataConnectionByWayOfAProxyAsksForTheName(t *testing.T) {

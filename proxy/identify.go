@@ -42,11 +42,23 @@ func (t target) String() string {
 // names that it was shown and the host names of the rules for that port, resolved
 // here, are candidates.
 func (w *Worker) identify(s *session, p *policy, addr sockAddr) (target, *Failure) {
+	t, failure := w.identifyAddr(s, p, addr)
+	if failure != nil {
+		return t, failure
+	}
+	// What a server announces is a data connection where no other rule is about the port.
+	if control := s.data.control(addr.real(), addr.port); control != nil {
+		d := t.decision
+		if d.Rule == nil || d.Action == rules.Pass || d.Rule == control.target.decision.Rule {
+			return control.dataTarget(addr.port), nil
+		}
+	}
+	return t, nil
+}
+
+func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Failure) {
 	t := target{addr: addr}
 	ip := addr.real()
-	if control := s.data.control(ip, addr.port); control != nil {
-		return control.dataTarget(addr.port), nil
-	}
 	if isSynthetic(ip) {
 		id, ok := s.names.lookup(ip)
 		if !ok {

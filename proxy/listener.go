@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -187,12 +188,17 @@ func (l *listener) add(q *queue, handedOver bool) error {
 	}
 	var err error
 	if l.tcp, err = newSocket(l.fd, "listener"); err != nil {
+		l.fd = -1
 		return err
 	}
 	l.worker.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.listen.String())
 	go l.accept()
 	return nil
 }
+
+// oneClients are the errors of accept(2) that belong to one client, who is gone.
+var oneClients = []error{unix.ECONNABORTED, unix.EINTR, unix.EPERM, unix.ETIMEDOUT, unix.ENETDOWN, unix.EPROTO,
+	unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH}
 
 // accept takes clients from the kernel until the listener is closed.
 func (l *listener) accept() {
@@ -217,8 +223,10 @@ func (l *listener) accept() {
 		}
 		if err != nil {
 			<-l.slots
-			// Errors of the network belong to one client (accept(2)).
-			if err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOBUFS || err == unix.ENOMEM {
+			if err == unix.EINVAL {
+				return // somebody has shut the socket down
+			}
+			if !slices.Contains(oneClients, err) {
 				l.worker.log.Error("accept", "error", err.Error())
 				time.Sleep(retryAccept)
 			}
@@ -304,21 +312,33 @@ func (l *listener) finish(up *upstream) bool {
 	return true
 }
 
+// next returns the queue whose turn it is, or nil, and a descriptor of its file for the
+// caller alone: the queue may be closed meanwhile, and its number be another's.
+func (l *listener) next() (q *queue, path int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queues) == 0 {
+		return nil, -1, nil
+	}
+	q = l.queues[0]
+	l.queues = append(l.queues[1:], q) // programs that have queues of their own take turns
+	path, err = unix.FcntlInt(uintptr(q.fd), unix.F_DUPFD_CLOEXEC, 0)
+	return q, path, err
+}
+
 // deliver puts a client into the queue of a program.
 func (l *listener) deliver(ch *channel) *Failure {
 	for {
-		l.mu.Lock()
-		var q *queue
-		if len(l.queues) > 0 {
-			q = l.queues[0]
-			l.queues = append(l.queues[1:], q) // programs that have queues of their own take turns
+		q, path, err := l.next()
+		if err != nil {
+			return failf(unix.ENETDOWN, "no channel: %v", err)
 		}
-		l.mu.Unlock()
 		if q == nil {
 			l.sweep()
 			return failf(unix.ECONNRESET, "the program does not listen any more")
 		}
-		fd, err := q.connect(channelName(ch.id, ch.target.addr, ch.target.String()))
+		fd, err := q.connect(path, channelName(ch.id, ch.target.addr, ch.target.String()))
+		unix.Close(path)
 		if err == nil {
 			ch.pair, err = newServedPair(fd, l.session.token[:])
 			if err == nil {
@@ -358,17 +378,28 @@ func (l *listener) sweep() {
 		}
 	}
 	l.queues = alive
-	dead := len(alive) == 0 && l.coming == 0
 	l.mu.Unlock()
-	if dead {
-		l.worker.mu.Lock()
-		delete(l.worker.listeners, l.id)
-		l.worker.mu.Unlock()
+	if l.worker.forgetListener(l) {
 		l.close()
 	}
 }
 
-// close ends the service. It returns when the port is free, and may be called again.
+// forgetListener drops a listener without a queue, and reports whether it did: then
+// nobody can give it one any more.
+func (w *Worker) forgetListener(l *listener) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queues) > 0 || l.coming > 0 {
+		return false
+	}
+	delete(w.listeners, l.id)
+	return true
+}
+
+// close ends the service. It returns when the port is free, and may be called again. It
+// waits for accept, which takes no lock.
 func (l *listener) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -472,17 +503,20 @@ func bindUnlinked(fd int, name string) (int, error) {
 	return -1, err
 }
 
-func (q *queue) path() string { return fmt.Sprintf("/proc/self/fd/%d", q.fd) }
+func queueAddr(path int) *unix.SockaddrUnix {
+	return &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", path)}
+}
 
-// connect makes a connection from the abstract address name, and waits while the queue is
-// full. unix.ECONNREFUSED: the program does not listen any more.
-func (q *queue) connect(name string) (int, error) {
+// connect makes a connection from the abstract address name, by a descriptor of the
+// queue's file, and waits while the queue is full. unix.ECONNREFUSED: the program does not
+// listen any more.
+func (q *queue) connect(path int, name string) (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@" + name}); err == nil {
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: q.path()})
+		err = unix.Connect(fd, queueAddr(path))
 	}
 	if err == unix.EAGAIN {
 		// poll(2) does not tell when there is room: a thread has to wait, but just one.
@@ -490,7 +524,7 @@ func (q *queue) connect(name string) (int, error) {
 		defer q.mu.Unlock()
 		if err = unix.SetNonblock(fd, false); err == nil {
 			for err = unix.EINTR; err == unix.EINTR; {
-				err = unix.Connect(fd, &unix.SockaddrUnix{Name: q.path()})
+				err = unix.Connect(fd, queueAddr(path))
 			}
 		}
 	}
@@ -509,7 +543,7 @@ func (q *queue) alive() bool {
 		return true // nobody knows
 	}
 	defer unix.Close(fd)
-	return unix.Connect(fd, &unix.SockaddrUnix{Name: q.path()}) != unix.ECONNREFUSED
+	return unix.Connect(fd, queueAddr(q.fd)) != unix.ECONNREFUSED
 }
 
 func (q *queue) close() { unix.Close(q.fd) }

@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,16 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newServed makes the channel of a client, before its handshake.
+// newServed makes the channel of a client, before its handshake, whose time begins.
 func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr, pid int32) *channel {
 	closed := make(chan struct{})
 	close(closed)
 	ch := &channel{worker: w, session: s, target: target{addr: peer, decision: serviceRule(svc)}, pid: pid,
 		up: up, service: svc, auth: &clientAuth{}, taken: closed, done: closed, ended: make(chan struct{}),
 		state: good, told: true, opened: true}
-	var id [8]byte
-	rand.Read(id[:])
-	ch.id = binary.NativeEndian.Uint64(id[:])
+	up.SetDeadline(time.Now().Add(svc.listen.Timeout))
+	ch.id = newID()
 	w.mu.Lock()
 	w.channels[ch.id] = ch
 	w.mu.Unlock()
@@ -33,8 +30,6 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr
 
 // shakeHands lets a client prove what the service demands, within its time.
 func (ch *channel) shakeHands() *Failure {
-	l := ch.service.listen
-	ch.up.SetDeadline(time.Now().Add(l.Timeout))
 	ch.tls = tls.Server(ch.up, ch.service.config)
 	err := ch.answerSSLRequest()
 	if err == nil {
@@ -158,7 +153,10 @@ func (c *caller) accepted(s *session, fd int) {
 	end := -1
 	if failure == nil {
 		if ch.pair, end, err = newPair(channelName(ch.id, peer, ch.target.String()), false); err == nil {
-			err = ch.pair.accept()
+			if err = ch.pair.accept(); err != nil {
+				unix.Close(end)
+				ch.pair.close()
+			}
 		}
 		if err != nil {
 			failure = failf(unix.ENETDOWN, "no channel: %v", err)

@@ -31,7 +31,13 @@ func newService(l *rules.Listen) (*service, error) {
 		DynamicRecordSizingDisabled: true,
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %q %d %v", l.MinVersion, l.ALPN, l.ClientAuth, l.Allow)
+	fmt.Fprintf(h, "%d %q %d", l.MinVersion, l.ALPN, l.ClientAuth)
+	for _, c := range l.Allow {
+		fmt.Fprintf(h, " %q %q", c.Name, c.URI)
+		if c.Pin != nil {
+			fmt.Fprintf(h, " %x", *c.Pin)
+		}
+	}
 	for _, pair := range l.Pairs {
 		c, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
 		if err != nil {

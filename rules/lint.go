@@ -43,6 +43,9 @@ func (p *Policy) Lint() []*Error {
 			l.pem(listen.Pos, "key_file", pair.KeyFile, "PRIVATE KEY")
 			l.private(listen.Pos, pair.KeyFile)
 		}
+		if listen.ClientAuth == OptionalClientAuth && len(listen.Allow) > 0 {
+			l.warnf(listen.Pos, "listen %d lets in clients without a certificate, whoever allow names: client_auth is \"optional\"", listen.Index)
+		}
 		if listen.ClientCAFile != "" {
 			l.pem(listen.Pos, "client_ca_file", listen.ClientCAFile, "CERTIFICATE")
 		}

@@ -116,7 +116,7 @@ func (d *document) rule(t *table, index int, origin string) *Rule {
 	r.StartTLS = f.oneOf("starttls", StartTLSProtocols...)
 	d.tlsPort(f, r)
 	d.via(f, r)
-	r.PassClientTLS = f.choice("client_tls", "refuse", "pass") == "pass"
+	d.clientTLS(f, r)
 	if r.Action != TLS {
 		for _, name := range f.known[before:] {
 			if v, ok := t.keys[name]; ok {
@@ -136,11 +136,26 @@ func (d *document) tlsPort(f *fields, r *Rule) {
 	if r.TLSPort, ok = parsePort(v.text); !ok || v.kind != unstable.Integer {
 		d.errorf(v.pos, "tls_port is %s, expected a number from 1 to 65535", v.describe())
 	}
-	switch r.StartTLS {
-	case "":
+	switch {
+	case r.StartTLS == "":
 		d.errorf(v.pos, `tls_port without starttls: for a server that has TLS alone use upstream = ":%s"`, v.text)
-	case "ftp":
-		d.errorf(v.pos, "tls_port has no meaning with starttls = %q: data connections are announced in its words", r.StartTLS)
+	case slices.Contains(changed, r.StartTLS):
+		d.errorf(v.pos, "tls_port has no meaning with starttls = %q, whose words are needed under TLS too", r.StartTLS)
+	}
+}
+
+// clientTLS lets a program that speaks TLS itself through, where that can be: it must not
+// have been shown anything before.
+func (d *document) clientTLS(f *fields, r *Rule) {
+	if r.PassClientTLS = f.choice("client_tls", "refuse", "pass") == "pass"; !r.PassClientTLS {
+		return
+	}
+	pos := f.table.keys["client_tls"].pos
+	if slices.Contains(serverFirst, r.StartTLS) {
+		d.errorf(pos, `client_tls = "pass" has no meaning with starttls = %q: the program is greeted before it says anything`, r.StartTLS)
+	}
+	if r.Via.Scheme != "" {
+		d.errorf(pos, `client_tls = "pass" would go round the proxy of via`)
 	}
 }
 

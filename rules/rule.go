@@ -88,6 +88,12 @@ var StartTLSProtocols = []string{
 	"postgres", "postgres-direct", "mysql", "mariadb", "irc",
 }
 
+// Of these the server speaks first, or seems to: the program reads before it writes.
+var serverFirst = []string{"smtp", "lmtp", "submission", "imap", "pop3", "nntp", "sieve", "ftp", "mysql", "mariadb"}
+
+// With these the worker changes what is said under TLS too, or chooses an ALPN.
+var changed = []string{"ftp", "postgres", "postgres-direct", "mysql", "mariadb"}
+
 // Proxy is a way to the upstream: an HTTP proxy that knows CONNECT (RFC 9110, section
 // 9.3.6), or a SOCKS5 proxy (RFC 1928).
 type Proxy struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -15,57 +16,74 @@ import (
 // (sd_listen_fds(3)).
 const firstListenFD = 3
 
-// serveInherited shows the worker the sockets that this process was started with: with
-// --accept-stdin the client that inetd has accepted, and those that a service manager has
-// made listen. The program finds what it is to use in their places.
+// serveInherited shows the worker the sockets that this process was started with, on
+// standard input (inetd(8)) or passed by a service manager: those that listen, and clients
+// that were accepted. The program finds what it is to use in their places.
 func (o *options) serveInherited(c control) error {
-	if o.acceptStdin {
-		return c.acceptStdin()
+	if o.acceptStdin && !isSocket(0) {
+		return errors.New("--accept-stdin: standard input is no socket")
 	}
-	count, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
-	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
-		count = 0
-	}
-	fds := []int{0} // inetd's "wait"
-	for i := range min(count, 1024) {
-		fds = append(fds, firstListenFD+i)
-	}
+	fds := append([]int{0}, passedOn()...)
 	for _, fd := range fds {
-		if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listens == 0 {
+		listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		if err != nil {
 			continue
 		}
-		if _, err := proxy.Serve(c.address, c.token, fd, false); err != nil {
-			return fmt.Errorf("the listening socket %d that was passed on: %w", fd, err)
+		served, err := c.serve(fd, listens == 0, fds)
+		if err != nil {
+			return fmt.Errorf("the socket %d that was passed on: %w", fd, err)
+		}
+		if fd == 0 && o.acceptStdin && !served {
+			return errors.New("--accept-stdin: no [[listen]] covers the port that the client has connected to")
 		}
 	}
 	return nil
 }
 
-// acceptStdin has the worker serve the client on standard input, and puts the channel in
-// the place of every standard stream that is the client.
-func (c control) acceptStdin() error {
-	if !isSocket(0) {
-		return errors.New("--accept-stdin: standard input is no socket")
+// passedOn are the descriptors that a service manager has passed.
+func passedOn() (fds []int) {
+	count, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		return nil
+	}
+	for i := range min(count, 1024) {
+		fds = append(fds, firstListenFD+i)
+	}
+	return fds
+}
+
+// serve has the worker serve on fd, or the client there, if that is covered, and puts what
+// it gives in the place of fd and of every other of fds and the standard streams that is
+// the same socket.
+func (c control) serve(fd int, client bool, fds []int) (covered bool, err error) {
+	if client && !isTCPClient(fd) {
+		return false, nil
 	}
 	var same []int
-	for _, fd := range []int{1, 2} {
-		if sameSocket(0, fd) {
-			same = append(same, fd)
+	for _, other := range append([]int{1, 2}, fds...) {
+		if other != fd && !slices.Contains(same, other) && sameSocket(fd, other) {
+			same = append(same, other)
 		}
 	}
-	covered, err := proxy.Serve(c.address, c.token, 0, true)
-	if err != nil {
-		return fmt.Errorf("--accept-stdin: %w", err)
+	if covered, err = proxy.Serve(c.address, c.token, fd, client); err != nil || !covered {
+		return covered, err
 	}
-	if !covered {
-		return errors.New("--accept-stdin: no [[listen]] covers the port that the client has connected to")
-	}
-	for _, fd := range same {
-		if err := unix.Dup3(0, fd, 0); err != nil {
-			return os.NewSyscallError("dup3", err)
+	for _, other := range same {
+		if err := unix.Dup3(fd, other, 0); err != nil {
+			return true, os.NewSyscallError("dup3", err)
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// isTCPClient reports whether a descriptor is a TCP connection.
+func isTCPClient(fd int) bool {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil || protocol != unix.IPPROTO_TCP {
+		return false
+	}
+	_, err = unix.Getpeername(fd)
+	return err == nil
 }
 
 // awayFromClient keeps sentences from the client, where inetd has made its connection

@@ -36,7 +36,7 @@ func runProgram(args []string, io stdio) int {
 	if o.libtlsPath {
 		return printLibtlsPath(io)
 	}
-	if o.acceptStdin {
+	if o.acceptStdin || isTCPClient(0) {
 		io.err = awayFromClient(io.err)
 	}
 	if f.NArg() == 0 {

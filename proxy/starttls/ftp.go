@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -232,6 +233,8 @@ var (
 func (f *ftpFilter) passive(code string, text []byte) string {
 	host, port := f.dialogue.Peer, passivePort(code, text)
 	switch {
+	case !slices.ContainsFunc(f.asked, func(a ftpAsked) bool { return a.verb == "PASV" || a.verb == "EPSV" }):
+		return "425 tlswrap: nobody has asked for this.\r\n"
 	case port == 0:
 		return "425 tlswrap does not understand the server's passive address.\r\n"
 	case code == "227" && !host.Is4():

@@ -165,6 +165,7 @@ func TestFTPPassiveAddresses(t *testing.T) {
 		{peer4, "228 (4,4,1,2,3,4,2,4,1)\r\n", "425 tlswrap does not understand the server's passive address.\r\n", 0},
 	} {
 		talk := newFTPTalk(test.peer)
+		talk.filter.FromProgram([]byte("PASV\r\n"))
 		program, err := talk.filter.FromServer([]byte(test.server))
 		if err != nil || string(program) != test.program {
 			t.Errorf("%q became %q (%v), want %q", test.server, program, err, test.program)
@@ -175,8 +176,21 @@ func TestFTPPassiveAddresses(t *testing.T) {
 	}
 }
 
+// A server cannot have a program's connections to a port taken for its own.
+func TestFTPPassiveAddressThatNobodyAskedFor(t *testing.T) {
+	for _, asked := range []string{"", "NOOP\r\n"} {
+		talk := newFTPTalk("198.18.0.1")
+		talk.filter.FromProgram([]byte(asked))
+		program, err := talk.filter.FromServer([]byte("227 (10,0,0,1,4,1)\r\n"))
+		if err != nil || string(program) != "425 tlswrap: nobody has asked for this.\r\n" || len(talk.expected) > 0 {
+			t.Errorf("after %q: %q, %v, expected %d", asked, program, err, talk.expected)
+		}
+	}
+}
+
 func TestFTPPassiveAddressInPieces(t *testing.T) {
 	talk := newFTPTalk("198.18.0.1")
+	talk.filter.FromProgram([]byte("EPSV\r\n"))
 	var program []byte
 	for _, b := range []byte("227 Entering Passive Mode (10,0,0,1,4,1).\r\n150 go\r\n") {
 		words, err := talk.filter.FromServer([]byte{b})

@@ -37,7 +37,7 @@ const (
 // Packets: a length of three bytes, a number, the payload.
 const (
 	mysqlHeadLen   = 4
-	mysqlMost      = 64 << 10 // of the client's first, with its attributes
+	mysqlMost      = 64 << 10 // of the client's first, with its attributes; see readLogin
 	mysqlShortLen  = 5        // of SSLRequest before 4.1
 	mysqlLongLen   = 32
 	mysqlVersion   = 10
@@ -146,11 +146,13 @@ type mysqlFilter struct {
 	said            []byte // by the program before TLS
 	program, server mysqlPackets
 	in              atomic.Bool // the client is, or is not going to be, logged in
+	within          atomic.Bool // a packet of the program's has not come whole
 }
 
 // readLogin reads the program's first packet, and returns its payload, a part of said.
 func (f *mysqlFilter) readLogin(program io.Reader) ([]byte, error) {
-	buf := make([]byte, 4<<10)
+	// As much as a program's connection gives at once: nothing is left behind in it.
+	buf := make([]byte, mysqlMost)
 	for {
 		if len(f.said) >= mysqlHeadLen {
 			switch n := mysqlLength(f.said); {
@@ -175,15 +177,17 @@ func (f *mysqlFilter) readLogin(program io.Reader) ([]byte, error) {
 // FromProgram gives packets a number more. One with the number 0 is a command, by a program
 // that does not wait for the answer to its login.
 func (f *mysqlFilter) FromProgram(b []byte) (toServer, toProgram []byte, err error) {
-	if f.in.Load() && f.program.between() {
+	if f.Done() {
 		return b, nil, nil
 	}
-	return f.program.renumber(b, func(number byte) byte {
+	toServer = f.program.renumber(b, func(number byte) byte {
 		if number == 0 {
 			return 0
 		}
 		return number + 1
-	}, func(byte) bool { return true }), nil, nil
+	}, func(byte) bool { return true })
+	f.within.Store(!f.program.between())
+	return toServer, nil, nil
 }
 
 // FromServer gives packets a number less, until one says how the login has ended.
@@ -202,9 +206,9 @@ func (f *mysqlFilter) FromServer(b []byte) (toProgram []byte, err error) {
 
 // Over: servers end connections without a close_notify. Packets have lengths and results an
 // end of their own, so no client takes what was cut short for the whole.
-func (f *mysqlFilter) Over() bool { return true }
+func (f *mysqlFilter) Over() bool { return f.in.Load() }
 
-func (f *mysqlFilter) Done() bool { return f.in.Load() && f.program.between() }
+func (f *mysqlFilter) Done() bool { return f.in.Load() && !f.within.Load() }
 
 // mysqlPackets follows the packets of one direction.
 type mysqlPackets struct {

@@ -50,7 +50,8 @@ type Filter interface {
 	FromProgram(b []byte) (toServer, toProgram []byte, err error)
 	// FromServer takes what the server sent, and returns what the program reads.
 	FromServer(b []byte) (toProgram []byte, err error)
-	// Done reports whether nothing will be changed any more, and nothing is held back.
+	// Done reports whether nothing will be changed any more, and nothing is held back. Both
+	// call it.
 	Done() bool
 }
 

@@ -153,6 +153,9 @@ func (d *Dialogue) exchange(b []byte, n int, what string) ([]byte, error) {
 		}
 	}
 	answer := make([]byte, n)
-	_, err := io.ReadFull(d, answer)
+	have, err := io.ReadFull(d, answer)
+	if err != nil && have > 0 {
+		err = errorf("%v, after %s", d.explain(err), quote.Line(answer[:have]))
+	}
 	return answer, err
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -441,6 +443,84 @@ func TestInheritedListenerIsServed(t *testing.T) {
 	s.listens(t)
 	if greeting, conn := s.mustServe(t, nil); !strings.Contains(greeting, "accepted="+conn.LocalAddr().String()) {
 		t.Errorf("the server greets with %q", greeting)
+	}
+}
+
+// A client that somebody else has accepted gets TLS too, by whatever descriptor it comes.
+func TestInheritedClientIsServed(t *testing.T) {
+	const accept = `import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    client = listener.accept()[0]
+    if os.fork() == 0:
+        null, fds = os.open("/dev/null", os.O_RDWR), [int(fd) for fd in sys.argv[2].split(",")]
+        os.dup2(client.fileno(), 9)
+        for fd in [0, 1, 2]: os.dup2(null, fd)
+        for fd in fds: os.dup2(9, fd)
+        if 3 in fds: os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+        os.closerange(4, 99)
+        os.execv(sys.argv[3], sys.argv[3:])
+    client.close()
+`
+	for fds, script := range map[string]string{"0,1": "echo $MARKER", "0,1,2": "echo $MARKER >&2", "3": "echo $MARKER >&3", "0,1,3": "echo $MARKER >&3"} {
+		t.Run(fds, func(t *testing.T) {
+			s := serveUnder(t, "")
+			s.running = wrapped{bare: true, dir: s.dir, env: []string{"MARKER=" + s.marker}}.start(t, "/usr/bin/python3", "-c", accept,
+				s.portString(), fds, lab.tlswrap, "--rules", s.rules, "sh", "-c", script)
+			s.listens(t)
+			conn, err := s.dial(t, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(conn); string(got) != s.marker+"\n" || err != nil {
+				t.Errorf("the client read %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// cpuTicks is the processor time of a process (proc_pid_stat(5), utime and stime).
+func cpuTicks(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')'):]))
+	user, err1 := strconv.Atoi(fields[12])
+	system, err2 := strconv.Atoi(fields[13])
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	return user + system
+}
+
+// Whoever shuts the socket down that the worker accepts from leaves a worker that rests.
+func TestListenerThatIsShutDownElsewhereCostsNothing(t *testing.T) {
+	const script = `import os, signal, socket, sys
+listener = socket.socket()
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+if os.fork() == 0:
+    sys.stdin.readline()
+    listener.shutdown(socket.SHUT_RDWR)
+    print("shut", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+listener.listen()
+signal.pause()
+`
+	s := serveUnder(t, "")
+	s.start(t, "/usr/bin/python3", "-c", script, s.portString())
+	if _, err := s.dial(t, nil); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(s.stdin)
+	eventually(t, "the socket is shut down", 20*time.Second, func() bool { return strings.Contains(s.stdout.String(), "shut") })
+	worker := workerOf(t, s.rules)
+	before := cpuTicks(t, worker)
+	time.Sleep(time.Second) // the time in which it must do nothing
+	if ticks := cpuTicks(t, worker) - before; ticks > 20 {
+		t.Errorf("in a second the worker used %d ticks of a processor", ticks)
 	}
 }
 
