@@ -618,3 +618,18 @@ func serveWithout(t *testing.T) uint16 {
 	t.Cleanup(server.Close)
 	return server.Port()
 }
+
+// A program that reads nothing is ended all the same when what it sends cannot go on.
+func TestFTPProgramThatDoesNotReadIsEnded(t *testing.T) {
+	s := startProftpd(t, "db.example.test")
+	e := s.wrappedFTP(t, "").run(t, python, "-c", `import socket, sys
+c = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+c.settimeout(30)
+try:
+    while True: c.sendall(b"NOOP\r\n" * 1000)
+except (ConnectionResetError, BrokenPipeError): print("ended")
+`, s.host, s.portString())
+	if e.stdout != "ended\n" || !strings.Contains(e.stderr, "the program sent 1000 commands ahead") {
+		t.Errorf("%+v", e)
+	}
+}
