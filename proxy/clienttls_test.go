@@ -68,3 +68,19 @@ func TestRecordsAreFollowed(t *testing.T) {
 		}
 	}
 }
+
+// However a stream is cut into pieces, it is of records or it is not.
+func FuzzFraming(f *testing.F) {
+	f.Add([]byte("\x16\x03\x01\x00\x02ab\x17\x03\x03\x00\x00"), 2)
+	f.Fuzz(func(t *testing.T, stream []byte, size int) {
+		size = max(1, min(size, 1<<10))
+		var whole, pieces framing
+		want, got := whole.next(stream), true
+		for b := stream; got && len(b) > 0; b = b[min(size, len(b)):] {
+			got = pieces.next(b[:min(size, len(b))])
+		}
+		if got != want {
+			t.Errorf("%q: %v, by %d bytes %v", stream, want, size, got)
+		}
+	})
+}

@@ -104,3 +104,34 @@ func TestLDAPAsksForTLS(t *testing.T) {
 func FuzzLDAP(f *testing.F) {
 	fuzzAsk(f, "ldap", "\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00")
 }
+
+// Whatever both say, the filter ends, and makes no more of it than there is.
+func FuzzPostgresFilter(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f\x00\x00\x00\x10\x00\x03\x00\x00"), []byte("R\x00\x00\x00\x0c\x00\x00\x00\x0aX\x00\x00"), 3)
+	f.Fuzz(func(t *testing.T, program, server []byte, size int) {
+		size = max(1, min(size, 1<<10))
+		p := newPostgresFilter(nil)
+		out, answers := 0, 0
+		for b := program; len(b) > 0; b = b[min(size, len(b)):] {
+			toServer, toProgram, err := p.FromProgram(bytes.Clone(b[:min(size, len(b))]))
+			if err != nil {
+				break
+			}
+			out, answers = out+len(toServer), answers+len(toProgram)
+		}
+		if out+answers*pgRequestLen > len(program) {
+			t.Errorf("%d bytes became %d and %d answers", len(program), out, answers)
+		}
+		out = 0
+		for b := server; len(b) > 0; b = b[min(size, len(b)):] {
+			toProgram, err := p.FromServer(bytes.Clone(b[:min(size, len(b))]))
+			if err != nil {
+				break
+			}
+			out += len(toProgram)
+		}
+		if out > len(server)+2 { // names that no NUL has ended
+			t.Errorf("%d bytes became %d", len(server), out)
+		}
+	})
+}

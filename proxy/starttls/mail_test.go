@@ -20,6 +20,25 @@ func TestEveryProtocolOfTheRulesHasADialogue(t *testing.T) {
 }
 
 // endings are what every dialogue of lines must come to an end with. good is a whole one.
+// The rules refuse what cannot be: TLS at once where the filter is needed, or an ALPN; a
+// program's own TLS where it has read something before.
+func TestRulesKnowWhatProtocolsNeed(t *testing.T) {
+	refuses := func(name, line string) bool {
+		_, err := rules.Parse("f", []byte("[[rule]]\nhost = \"a\"\nstarttls = \""+name+"\"\n"+line+"\n"))
+		return err != nil
+	}
+	for name, p := range protocols {
+		if got, want := refuses(name, "tls_port = 1"), p.NewFilter != nil || p.ALPN != nil; got != want {
+			t.Errorf("%s with tls_port: refused %v, want %v", name, got, want)
+		}
+		// MySQL's program reads the server's own greeting, and so does ManageSieve's.
+		first := p.Greeting != nil || p.Refusal != nil || name == "sieve"
+		if got := refuses(name, "client_tls = \"pass\""); got != first {
+			t.Errorf("%s with client_tls: refused %v, want %v", name, got, first)
+		}
+	}
+}
+
 func endings(good string) []askTest {
 	first, _, _ := strings.Cut(good, "\n")
 	return []askTest{
