@@ -514,11 +514,10 @@ func (ch *channel) upload() error {
 // The error is an *upstreamError.
 func (ch *channel) send(b []byte) error {
 	var err error
-	write := func() error { _, e := ch.tls.Write(b); return e }
 	if len(b) <= maxPlaintext {
-		err = write()
+		_, err = ch.tls.Write(b)
 	} else {
-		err = ch.up.gathered(write)
+		err = ch.up.gathered(func() error { _, e := ch.tls.Write(b); return e })
 	}
 	if err != nil {
 		return &upstreamError{err}

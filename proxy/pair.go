@@ -40,6 +40,19 @@ type pair struct {
 
 	bulk bool // the last read left something behind, as far as is known
 	most int  // bytes of one read, up to bufferSize
+
+	look  ioCall // of read, and what it found
+	found struct {
+		buf *[]byte
+		n   int
+		err error
+	}
+}
+
+func makePair() *pair {
+	pr := &pair{most: bulkSize}
+	pr.look = newIOCall(pr.tryRead)
+	return pr
 }
 
 // The junk goes in by large pieces, and small ones at the end: the last stays behind
@@ -71,7 +84,7 @@ func newPair(name string, ready bool) (pr *pair, p int, err error) {
 	if err != nil {
 		return nil, -1, os.NewSyscallError("socketpair", err)
 	}
-	pr = &pair{most: bulkSize}
+	pr = makePair()
 	unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	if name != "" {
 		err = os.NewSyscallError("bind", unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name}))
@@ -133,7 +146,9 @@ func newServedPair(fd int, token []byte) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pair{w: w, most: bulkSize, token: token, ready: make(chan struct{})}, nil
+	pr := makePair()
+	pr.w, pr.token, pr.ready = w, token, make(chan struct{})
+	return pr, nil
 }
 
 // greeted waits for the token, and reads it.
@@ -239,33 +254,31 @@ func (pr *pair) read() (*[]byte, int, error) {
 			return nil, 0, err
 		}
 	}
-	var (
-		buf *[]byte
-		n   int
-		err error
-	)
-	e := pr.w.whenReadable(func(fd int) bool {
-		buf = getBuffer()
-		n, err = pr.receive(fd, (*buf)[:pr.most])
-		if err == unix.EAGAIN || err == unix.EINTR {
-			putBuffer(buf)
-			buf = nil
-			return false
-		}
-		pr.bulk = n >= bulkFrom
-		return true
-	})
-	if e != nil {
-		err = e
+	if err := pr.w.read(pr.look); err != nil {
+		return nil, 0, err
 	}
+	buf, n, err := pr.found.buf, pr.found.n, pr.found.err
+	pr.found.buf = nil
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
-	if err != nil && buf != nil {
+	if err != nil {
 		putBuffer(buf)
-		buf = nil
+		return nil, 0, err
 	}
-	return buf, n, err
+	return buf, n, nil
+}
+
+func (pr *pair) tryRead(fd int) bool {
+	buf := getBuffer()
+	n, err := pr.receive(fd, (*buf)[:pr.most])
+	if err == unix.EAGAIN || err == unix.EINTR {
+		putBuffer(buf)
+		return false
+	}
+	pr.found.buf, pr.found.n, pr.found.err = buf, n, err
+	pr.bulk = n >= bulkFrom
+	return true
 }
 
 // bulkFrom is what makes a read expect as much of the next.

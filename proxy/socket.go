@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -16,6 +17,22 @@ type socket struct {
 	*os.File
 	raw    syscall.RawConn
 	closed atomic.Bool
+	out    output
+}
+
+// ioCall is a system call that is made again when the descriptor is ready, until it reports
+// that it is done. One that is made once for a socket allocates nothing when it is used.
+type ioCall func(fd uintptr) (done bool)
+
+func newIOCall(f func(fd int) bool) ioCall { return func(fd uintptr) bool { return f(int(fd)) } }
+
+// output is what a socket writes, under mu.
+type output struct {
+	mu    sync.Mutex
+	b     []byte
+	done  int // bytes of b that were written
+	err   error
+	write ioCall
 }
 
 // newSocket takes over fd, also when it fails.
@@ -31,42 +48,48 @@ func newSocket(fd int, name string) (*socket, error) {
 		return nil, err
 	}
 	s.raw = raw
+	s.out.write = newIOCall(s.out.tryWrite)
 	return s, nil
 }
 
 // whenReadable calls f until it returns true, each time that there may be something to
 // read. Nobody else may read meanwhile.
-func (s *socket) whenReadable(f func(fd int) bool) error {
-	return s.sort(s.raw.Read(func(fd uintptr) bool { return f(int(fd)) }))
-}
+func (s *socket) whenReadable(f func(fd int) bool) error { return s.read(newIOCall(f)) }
+
+// read is whenReadable with a call that is used again.
+func (s *socket) read(c ioCall) error { return s.sort(s.raw.Read(c)) }
 
 // whenWritable does the same for writing.
 func (s *socket) whenWritable(f func(fd int) bool) error {
-	return s.sort(s.raw.Write(func(fd uintptr) bool { return f(int(fd)) }))
+	return s.sort(s.raw.Write(newIOCall(f)))
 }
 
-// Write implements io.Writer.
+// Write implements io.Writer. It may be called from any goroutine.
 func (s *socket) Write(b []byte) (int, error) {
-	done := 0
-	var err error
-	e := s.whenWritable(func(fd int) bool {
-		for done < len(b) {
-			var n int
-			n, err = rawCall(unix.SYS_WRITE, fd, b[done:], 0)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return err != unix.EAGAIN
-			}
-			done += n
-		}
-		return true
-	})
-	if e != nil {
-		err = e
+	o := &s.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b, o.done, o.err = b, 0, nil
+	if err := s.sort(s.raw.Write(o.write)); err != nil {
+		o.err = err
 	}
-	return done, err
+	o.b = nil
+	return o.done, o.err
+}
+
+func (o *output) tryWrite(fd int) bool {
+	for o.done < len(o.b) {
+		var n int
+		n, o.err = rawCall(unix.SYS_WRITE, fd, o.b[o.done:], 0)
+		if o.err == unix.EINTR {
+			continue
+		}
+		if o.err != nil {
+			return o.err != unix.EAGAIN
+		}
+		o.done += n
+	}
+	return true
 }
 
 // rawCall makes a system call that reads or writes b and does not block. It does without

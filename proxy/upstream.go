@@ -25,6 +25,8 @@ type upstream struct {
 
 	in         *[]byte // what was read ahead is (*in)[start:end]; nil where nothing was
 	start, end int
+	fill       ioCall                // of readAhead
+	fillErr    error                 // that it ended in
 	header     [recordHeaderLen]byte // of the current record, as far as it was read
 	headerLen  int
 	record     int // bytes of the current record that are still to come
@@ -52,7 +54,9 @@ func newUpstream(fd int) (*upstream, error) {
 		return nil, err
 	}
 	s.control(func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) })
-	return &upstream{socket: s, to: s, head: make([]byte, 0, headLen)}, nil
+	u := &upstream{socket: s, to: s, head: make([]byte, 0, headLen)}
+	u.fill = newIOCall(u.tryFill)
+	return u, nil
 }
 
 // newUpstreamPair reads from one descriptor and writes to another. It takes over both.
@@ -182,26 +186,26 @@ func (u *upstream) await() error {
 }
 
 func (u *upstream) readAhead() error {
-	var err error
-	e := u.whenReadable(func(fd int) bool {
-		buf := getBuffer()
-		var n int
-		n, err = rawCall(unix.SYS_READ, fd, *buf, 0)
-		if n > 0 {
-			u.in, u.start, u.end = buf, 0, n
-			return true
-		}
-		putBuffer(buf)
-		if err == unix.EAGAIN || err == unix.EINTR {
-			return false
-		}
-		u.ended = err == nil
-		return true
-	})
-	if e != nil {
-		return e
+	if err := u.read(u.fill); err != nil {
+		return err
 	}
-	return err
+	return u.fillErr
+}
+
+func (u *upstream) tryFill(fd int) bool {
+	buf := getBuffer()
+	n, err := rawCall(unix.SYS_READ, fd, *buf, 0)
+	u.fillErr = err
+	if n > 0 {
+		u.in, u.start, u.end = buf, 0, n
+		return true
+	}
+	putBuffer(buf)
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return false
+	}
+	u.ended = err == nil
+	return true
 }
 
 // Read gives at most the rest of the current record, or of its header.
