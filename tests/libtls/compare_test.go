@@ -69,6 +69,8 @@ var comparisons = map[string]string{
 	"stapled alone":          goodPair + "s.staple_mem=@good.ocsp c.require_stapling",
 	"stapled, revoked":       "s.keypair=@host.pem+@host.key s.staple=@revoked.ocsp c.ca=@ca.pem",
 	"stapled, unknown":       "s.keypair=@host.pem+@host.key s.staple=@unknown.ocsp c.ca=@ca.pem",
+	"stapled by sni":         "s.keypair=@second.pem+@second.key s.add=@host.pem+@host.key+@good.ocsp c.ca=@ca.pem",
+	"stapled by sni, memory": "s.keypair=@second.pem+@second.key s.add_mem=@host.pem+@host.key+@good.ocsp c.ca=@ca.pem c.require_stapling",
 	"staple required":        goodPair + "c.require_stapling",
 	"response":               goodPair + "ocsp=@good.ocsp",
 	"response, revoked":      goodPair + "ocsp=@revoked.ocsp",
