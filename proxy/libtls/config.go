@@ -187,9 +187,6 @@ func (c *Config) addRoots(data []byte) int {
 			continue
 		}
 		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
-			if !c.has(flagVerifyTime) {
-				cert = timeless(cert)
-			}
 			c.roots.AddCert(cert)
 			n++
 		}

@@ -34,6 +34,8 @@ var comparisons = map[string]string{
 	"verified again":         "s.keypair=@self.pem+@self.key c.noverifycert c.verify c.ca=@ca.pem",
 	"expired":                "s.keypair=@expired.pem+@expired.key c.ca=@ca.pem",
 	"expired, no time":       "s.keypair=@expired.pem+@expired.key c.ca=@ca.pem c.noverifytime",
+	"expired root":           "s.keypair=@underold.pem+@underold.key c.ca=@oldca.pem",
+	"expired root, no time":  "s.keypair=@underold.pem+@underold.key c.ca=@oldca.pem c.noverifytime",
 	"future":                 "s.keypair=@future.pem+@future.key c.ca=@ca.pem",
 	"expired and unknown":    "s.keypair=@expired.pem+@expired.key c.ca=@otherca.pem",
 	"purpose":                "s.keypair=@purpose.pem+@purpose.key c.ca=@ca.pem",
@@ -141,6 +143,28 @@ func TestCallByCall(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The system's roots are verified as those that are set: with the time, and without.
+func TestSystemRoots(t *testing.T) {
+	program := compile(t, "pair.c", "-ltls")
+	for words, good := range map[string]bool{
+		"s.keypair=@underold.pem+@underold.key":                false,
+		"s.keypair=@underold.pem+@underold.key c.noverifytime": true,
+		"s.keypair=@host.pem+@host.key c.noverifytime":         false,
+	} {
+		argv := append([]string{program, "poll"}, expand(words)...)
+		want := normal(run(t, trusting("oldca"), argv...))
+		if strings.Contains(want, "c handshake: 0") != good {
+			t.Errorf("%s: the real library says\n%s", words, want)
+		}
+		// The program's own environment, and that of the worker, which has the system's roots.
+		for _, wrap := range [][]string{{lab.tlswrap}, {lab.tlswrap, "env", "-u", "SSL_CERT_FILE", "-u", "SSL_CERT_DIR"}} {
+			if got := normal(run(t, trusting("oldca"), append(wrap, argv...)...)); got != want {
+				t.Errorf("%v %s:\n%s", wrap[1:], words, difference(want, got))
+			}
+		}
 	}
 }
 

@@ -78,6 +78,11 @@ func newPKI(dir string) (*pki, error) {
 	issue("otherca", nil, authority)
 	between := issue("between", ca, authority)
 	deep := issue("deep", between, authority)
+	oldca := issue("oldca", nil, func(t *x509.Certificate) {
+		authority(t)
+		t.NotBefore, t.NotAfter = now.Add(-3*day), now.Add(-2*day)
+	})
+	issue("underold", oldca, same, oldca)
 	host := issue("host", ca, func(t *x509.Certificate) { t.OCSPServer = []string{"http://ocsp.test/"} })
 	issue("rsa", ca, same)
 	issue("chained", between, same, between)
