@@ -65,7 +65,7 @@ static int set_later(struct ressl_config *opaque, enum later which, const char *
 	}
 	free(config->later[which]);
 	config->later[which] = copy;
-	thing_release(__atomic_exchange_n(&config->built, NULL, __ATOMIC_ACQ_REL));
+	config_changed(config);
 	return 0;
 }
 

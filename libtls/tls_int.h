@@ -89,7 +89,7 @@ long stat_fd(int fd, struct stat *st);
 /* All of a file in memory of malloc's; -errno. */
 long read_all(int fd, uint8_t **data, size_t *size);
 
-/* ---- config.c ---- */
+/* ---- configurations ---- */
 
 struct keypair {
 	struct keypair *next;
@@ -117,8 +117,43 @@ struct tls_config {
 	char *later[LATER_COUNT];
 };
 
+/* ---- config.c ---- */
+
 struct tls_config *config_default(void);
 struct tls_config *config_hold(struct tls_config *config);
+
+/* A client's next connection asks the worker anew. */
+void config_changed(struct tls_config *config);
+
+/* Sets the error, and returns -1. */
+int config_fail(struct tls_config *config, const char *format, const char *argument);
+
+/* ---- config_put.c ---- */
+
+/* Opens a file as libtls reads one; what is the word for it in a sentence. */
+struct thing *load_file(struct error *error, enum tw_tls_kind kind, const char *what,
+                        const char *file);
+
+/* Puts loaded, which may be NULL for a failure, in the place *where. So do the others with what
+ * they load: 0, or -1 with the configuration's error set. */
+int config_put(struct tls_config *config, struct thing **where, struct thing *loaded);
+int config_put_file(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,
+                    const char *what, const char *file);
+/* Without data, the place is empty. */
+int config_put_memory(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,
+                      const void *data, size_t size);
+int config_put_string(struct tls_config *config, enum tw_tls_kind kind, const char *text);
+
+/* ---- config_trust.c ---- */
+
+/* Loads the roots where none were set: the system's, or those that the environment names. */
+void load_environment(struct thing *things[TW_TLS_THINGS]);
+
+/* ---- config_keypairs.c ---- */
+
+void keypair_clear(struct keypair *pair);
+
+/* ---- config_build.c ---- */
 
 /* Has the worker make a configuration: a reference, or NULL with *error set. */
 struct thing *config_build(struct tls_config *config, uint32_t flags, struct error *error);
