@@ -40,7 +40,6 @@ struct tls_config *config_hold(struct tls_config *config)
 	return config;
 }
 
-/* A client's next connection asks the worker anew. */
 void config_changed(struct tls_config *config)
 {
 	thing_release(__atomic_exchange_n(&config->built, NULL, __ATOMIC_ACQ_REL));
@@ -56,8 +55,8 @@ void tls_config_free(struct tls_config *config)
 		thing_release(config->things[i]);
 	for (int i = 0; i < TW_TLS_TICKET_KEYS; i++)
 		thing_release(config->tickets[i].key);
-	for (int i = 0; i < LATER_COUNT; i++)
-		free(config->later[i]);
+	for (int i = 0; i < TW_TLS_NAMES; i++)
+		free(config->named[i]);
 	keypair_clear(&config->first);
 	for (struct keypair *pair = config->first.next; pair;) {
 		struct keypair *next = pair->next;

@@ -18,9 +18,8 @@ struct source {
 static int put_source(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,
                       const struct source *from)
 {
-	static const char *const words[] = {"certificate", "key", "ocsp"};
 	if (from->file)
-		return config_put_file(config, where, kind, words[kind - TW_TLS_CERT], from->file);
+		return config_put_file(config, where, kind, from->file);
 	return config_put_memory(config, where, kind, from->data, from->size);
 }
 

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-/* Puts loaded, which may be NULL for a failure, in the place *where. */
 int config_put(struct tls_config *config, struct thing **where, struct thing *loaded)
 {
 	if (!loaded)
@@ -15,10 +14,13 @@ int config_put(struct tls_config *config, struct thing **where, struct thing *lo
 	return 0;
 }
 
-/* Opens a file as libtls reads one; what is the word for it in a sentence. */
-struct thing *load_file(struct error *error, enum tw_tls_kind kind, const char *what,
-                               const char *file)
+struct thing *load_file(struct error *error, enum tw_tls_kind kind, const char *file)
 {
+	static const char *const words[] = {
+		[TW_TLS_CA] = "CA",   [TW_TLS_CRL] = "CRL",    [TW_TLS_CERT] = "certificate",
+		[TW_TLS_KEY] = "key", [TW_TLS_STAPLE] = "ocsp",
+	};
+	const char *what = words[kind];
 	struct stat st;
 	struct thing *loaded = NULL;
 	long fd = SYS(SYS_openat, AT_FDCWD, file, O_RDONLY | O_CLOEXEC);
@@ -35,9 +37,9 @@ struct thing *load_file(struct error *error, enum tw_tls_kind kind, const char *
 }
 
 int config_put_file(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,
-                    const char *what, const char *file)
+                    const char *file)
 {
-	return config_put(config, where, load_file(&config->error, kind, what, file));
+	return config_put(config, where, load_file(&config->error, kind, file));
 }
 
 int config_put_memory(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,
@@ -55,4 +57,20 @@ int config_put_memory(struct tls_config *config, struct thing **where, enum tw_t
 int config_put_string(struct tls_config *config, enum tw_tls_kind kind, const char *text)
 {
 	return config_put_memory(config, &config->things[kind], kind, text, text ? strlen(text) : 0);
+}
+
+int config_put_name(struct tls_config *config, enum tw_tls_kind kind, const char *name)
+{
+	char *copy = NULL;
+	if (name) {
+		size_t n = strlen(name) + 1;
+		copy = malloc(n);
+		if (!copy)
+			return error_set(&config->error, TLS_ERROR_OUT_OF_MEMORY, 0, "out of memory");
+		memcpy(copy, name, n);
+	}
+	free(config->named[kind]);
+	config->named[kind] = copy;
+	config_changed(config);
+	return 0;
 }

@@ -6,7 +6,7 @@
 
 int tls_config_set_ca_file(struct tls_config *config, const char *ca_file)
 {
-	return config_put_file(config, &config->things[TW_TLS_CA], TW_TLS_CA, "CA", ca_file);
+	return config_put_file(config, &config->things[TW_TLS_CA], TW_TLS_CA, ca_file);
 }
 
 int tls_config_set_ca_mem(struct tls_config *config, const uint8_t *ca, size_t len)
@@ -14,7 +14,6 @@ int tls_config_set_ca_mem(struct tls_config *config, const uint8_t *ca, size_t l
 	return config_put_memory(config, &config->things[TW_TLS_CA], TW_TLS_CA, ca, len);
 }
 
-/* Opens the folders of a list that is separated by colons, for the worker to read. */
 struct thing *load_folders(struct error *error, const char *paths)
 {
 	int fds[MOST_DESCRIPTORS], count = 0;
@@ -42,15 +41,12 @@ struct thing *load_folders(struct error *error, const char *paths)
 
 int tls_config_set_ca_path(struct tls_config *config, const char *ca_path)
 {
-	struct thing **where = &config->things[TW_TLS_CA_PATH];
-	if (!ca_path)
-		return config_put_memory(config, where, TW_TLS_CA_PATH, NULL, 0);
-	return config_put(config, where, load_folders(&config->error, ca_path));
+	return config_put_name(config, TW_TLS_CA_PATH, ca_path);
 }
 
 int tls_config_set_crl_file(struct tls_config *config, const char *crl_file)
 {
-	return config_put_file(config, &config->things[TW_TLS_CRL], TW_TLS_CRL, "CRL", crl_file);
+	return config_put_file(config, &config->things[TW_TLS_CRL], TW_TLS_CRL, crl_file);
 }
 
 int tls_config_set_crl_mem(struct tls_config *config, const uint8_t *crl, size_t len)

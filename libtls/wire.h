@@ -38,7 +38,8 @@ enum tw_tls_kind {
 	TW_TLS_THINGS, /* so many have one place each */
 	TW_TLS_CERT = TW_TLS_THINGS,
 	TW_TLS_KEY,
-	TW_TLS_STAPLE,
+	TW_TLS_NAMES, /* up to here, kinds that may be read when they are used */
+	TW_TLS_STAPLE = TW_TLS_NAMES,
 	TW_TLS_TICKET_KEY,
 };
 

@@ -61,6 +61,9 @@ func (c *Config) loadProtocols() error {
 
 // loadPairs puts certificates and keys together. A server's first is not optional.
 func (c *Config) loadPairs() error {
+	if c.has(flagRessl) && !c.has(flagServer) {
+		return nil // in 2014 clients presented none
+	}
 	for i, k := range c.keypairs {
 		required := i > 0 || c.has(flagServer)
 		if !required && k.cert == nil && k.key == nil {
