@@ -85,7 +85,7 @@ int config_fail(struct tls_config *config, const char *format, const char *argum
 
 /* ---- switches ---- */
 
-static void set_flags(struct tls_config *config, uint32_t set, uint32_t clear)
+void config_set_flags(struct tls_config *config, uint32_t set, uint32_t clear)
 {
 	config->flags = (config->flags & ~clear) | set;
 	config_changed(config);
@@ -93,58 +93,58 @@ static void set_flags(struct tls_config *config, uint32_t set, uint32_t clear)
 
 void tls_config_verify(struct tls_config *config)
 {
-	set_flags(config, TW_TLS_VERIFY_CERT | TW_TLS_VERIFY_NAME | TW_TLS_VERIFY_TIME, 0);
+	config_set_flags(config, TW_TLS_VERIFY_CERT | TW_TLS_VERIFY_NAME | TW_TLS_VERIFY_TIME, 0);
 }
 
 void tls_config_insecure_noverifycert(struct tls_config *config)
 {
-	set_flags(config, 0, TW_TLS_VERIFY_CERT);
+	config_set_flags(config, 0, TW_TLS_VERIFY_CERT);
 }
 
 void tls_config_insecure_noverifyname(struct tls_config *config)
 {
-	set_flags(config, 0, TW_TLS_VERIFY_NAME);
+	config_set_flags(config, 0, TW_TLS_VERIFY_NAME);
 }
 
 void tls_config_insecure_noverifytime(struct tls_config *config)
 {
-	set_flags(config, 0, TW_TLS_VERIFY_TIME);
+	config_set_flags(config, 0, TW_TLS_VERIFY_TIME);
 }
 
 void tls_config_ocsp_require_stapling(struct tls_config *config)
 {
-	set_flags(config, TW_TLS_REQUIRE_STAPLING, 0);
+	config_set_flags(config, TW_TLS_REQUIRE_STAPLING, 0);
 }
 
 void tls_config_verify_client(struct tls_config *config)
 {
-	set_flags(config, TW_TLS_VERIFY_CLIENT, TW_TLS_VERIFY_CLIENT_OPTIONAL);
+	config_set_flags(config, TW_TLS_VERIFY_CLIENT, TW_TLS_VERIFY_CLIENT_OPTIONAL);
 }
 
 void tls_config_verify_client_optional(struct tls_config *config)
 {
-	set_flags(config, TW_TLS_VERIFY_CLIENT_OPTIONAL, TW_TLS_VERIFY_CLIENT);
+	config_set_flags(config, TW_TLS_VERIFY_CLIENT_OPTIONAL, TW_TLS_VERIFY_CLIENT);
 }
 
 void tls_config_prefer_ciphers_client(struct tls_config *config)
 {
-	set_flags(config, TW_TLS_PREFER_CLIENT, 0);
+	config_set_flags(config, TW_TLS_PREFER_CLIENT, 0);
 }
 
 void tls_config_prefer_ciphers_server(struct tls_config *config)
 {
-	set_flags(config, 0, TW_TLS_PREFER_CLIENT);
+	config_set_flags(config, 0, TW_TLS_PREFER_CLIENT);
 }
 
 /* For programs that put a signing engine of their own into OpenSSL: see config_build's answer. */
 void tls_config_skip_private_key_check(struct tls_config *config)
 {
-	set_flags(config, TW_TLS_FOREIGN_KEY, 0);
+	config_set_flags(config, TW_TLS_FOREIGN_KEY, 0);
 }
 
 void tls_config_use_fake_private_key(struct tls_config *config)
 {
-	set_flags(config, TW_TLS_FOREIGN_KEY, 0);
+	config_set_flags(config, TW_TLS_FOREIGN_KEY, 0);
 }
 
 int tls_config_set_verify_depth(struct tls_config *config, int verify_depth)

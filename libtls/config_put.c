@@ -56,7 +56,10 @@ int config_put_memory(struct tls_config *config, struct thing **where, enum tw_t
 
 int config_put_string(struct tls_config *config, enum tw_tls_kind kind, const char *text)
 {
-	return config_put_memory(config, &config->things[kind], kind, text, text ? strlen(text) : 0);
+	struct thing **where = &config->things[kind];
+	if (!text)
+		return config_put_memory(config, where, kind, NULL, 0);
+	return config_put(config, where, load_memory(&config->error, kind, text, strlen(text)));
 }
 
 int config_put_name(struct tls_config *config, enum tw_tls_kind kind, const char *name)

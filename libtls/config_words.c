@@ -46,7 +46,7 @@ int tls_config_set_ecdhecurves(struct tls_config *config, const char *curves)
 
 int tls_config_set_ecdhecurve(struct tls_config *config, const char *curve)
 {
-	if (!curve || same(curve, "none") || same(curve, "auto"))
+	if (!curve || same(curve, "none") || same(curve, "auto") || same(curve, "default"))
 		return config_put_string(config, TW_TLS_CURVES, NULL);
 	for (const char *c = curve; *c; c++) {
 		if (*c == ',' || *c == ':')

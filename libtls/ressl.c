@@ -87,10 +87,14 @@ int ressl_config_set_ciphers(struct ressl_config *config, const char *ciphers)
 	return config_put_name(config_of(config), TW_TLS_CIPHERS, ciphers);
 }
 
-/* NULL was no ECDHE at all, which only left suites without forward secrecy. */
-int ressl_config_set_ecdhcurve(struct ressl_config *config, const char *name)
+/* NULL is no ECDHE at all, for servers, which leaves suites without forward secrecy. */
+int ressl_config_set_ecdhcurve(struct ressl_config *opaque, const char *name)
 {
-	return tls_config_set_ecdhecurve(config_of(config), name);
+	struct tls_config *config = config_of(opaque);
+	if (tls_config_set_ecdhecurve(config, name) < 0)
+		return -1;
+	config_set_flags(config, name ? 0 : TW_TLS_NO_ECDHE, name ? TW_TLS_NO_ECDHE : 0);
+	return 0;
 }
 
 void ressl_config_set_protocols(struct ressl_config *config, uint32_t protocols)

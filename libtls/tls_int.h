@@ -124,6 +124,9 @@ struct tls_config *config_hold(struct tls_config *config);
 /* A client's next connection asks the worker anew. */
 void config_changed(struct tls_config *config);
 
+/* Clears and sets flags of enum tw_tls_setting. */
+void config_set_flags(struct tls_config *config, uint32_t set, uint32_t clear);
+
 /* Sets the error, and returns -1. */
 int config_fail(struct tls_config *config, const char *format, const char *argument);
 

@@ -49,13 +49,20 @@ func newConfig(s settings) (*Config, error) {
 func (c *Config) loadProtocols() error {
 	var err error
 	c.versions = versionsOf(c.protocols)
-	if c.ciphers, err = parseCiphers(string(c.things[kindCiphers])); err != nil {
+	ciphers := c.things[kindCiphers]
+	if ciphers == nil && c.has(flagRessl) {
+		ciphers = []byte("HIGH") // the default of 2014 had suites without forward secrecy
+	}
+	if c.ciphers, err = parseCiphers(ciphers); err != nil {
 		return err
 	}
-	if c.curves, err = parseCurves(string(c.things[kindCurves])); err != nil {
+	if c.has(flagNoECDHE) && c.has(flagServer) {
+		c.ciphers = c.ciphers.withoutECDHE()
+	}
+	if c.curves, err = parseCurves(c.things[kindCurves]); err != nil {
 		return err
 	}
-	c.alpn, err = parseALPN(string(c.things[kindALPN]))
+	c.alpn, err = parseALPN(c.things[kindALPN])
 	return err
 }
 

@@ -35,6 +35,7 @@ const (
 	flagPreferClient
 	flagForeignKey
 	flagRessl
+	flagNoECDHE
 )
 
 const (
