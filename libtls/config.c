@@ -126,14 +126,15 @@ void tls_config_verify_client_optional(struct tls_config *config)
 	config_set_flags(config, TW_TLS_VERIFY_CLIENT_OPTIONAL, TW_TLS_VERIFY_CLIENT);
 }
 
+/* crypto/tls chooses by an order of its own, which it does not let anyone change. */
 void tls_config_prefer_ciphers_client(struct tls_config *config)
 {
-	config_set_flags(config, TW_TLS_PREFER_CLIENT, 0);
+	(void)config;
 }
 
 void tls_config_prefer_ciphers_server(struct tls_config *config)
 {
-	config_set_flags(config, 0, TW_TLS_PREFER_CLIENT);
+	(void)config;
 }
 
 /* For programs that put a signing engine of their own into OpenSSL: see config_build's answer. */

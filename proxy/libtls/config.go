@@ -102,7 +102,7 @@ func newPair(k keypair) (tls.Certificate, error) {
 		return pair, errors.New("private/public key mismatch")
 	}
 	if pair.PrivateKey, err = parseKey(k.key); err != nil {
-		return pair, errors.New("failed to read private key")
+		return pair, err
 	}
 	public, ok := pair.PrivateKey.(crypto.Signer).Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(pair.Leaf.PublicKey) {

@@ -32,7 +32,6 @@ const (
 	flagVerifyClient
 	flagVerifyClientOptional
 	flagRequireStapling
-	flagPreferClient
 	flagForeignKey
 	flagRessl
 	flagNoECDHE

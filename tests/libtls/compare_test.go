@@ -82,6 +82,8 @@ var comparisons = map[string]string{
 	"no keypair":             "c.ca=@ca.pem",
 	"key of another":         "s.keypair=@host.pem+@self.key",
 	"key is junk":            "s.keypair=@host.pem+@junk",
+	"key is encrypted":       "s.keypair=@host.pem+@pkcs8.key",
+	"key of before, too":     "s.keypair=@host.pem+@traditional.key",
 	"certificate is junk":    "s.cert=@junk",
 	"certificate is missing": "s.cert=@missing s.key=@missing",
 	"certificate is empty":   "s.keypair=@empty+@host.key",
@@ -119,6 +121,8 @@ var known = []struct {
 	// LibreSSL's sentence, where OpenSSL finds it out earlier.
 	{regexp.MustCompile(`(?m)failed to load private key|private/public key mismatch|failed to load certificate$`), "private/public key mismatch"},
 	{regexp.MustCompile(`(unable to parse OCSP response): Success`), "$1"},
+	// A key that OpenSSL would read, or ask for a password: ours says why it does not.
+	{regexp.MustCompile(`(failed to read private key): .*`), "$1"},
 	// Of a handshake that has failed, in libretls alone.
 	{regexp.MustCompile(`close: -1 shutdown failed: .*`), "close: 0 (none)"},
 }

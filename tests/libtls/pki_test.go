@@ -120,6 +120,8 @@ func newPKI(dir string) (*pki, error) {
 		command("mkdir", p.path("hashed")), command("cp", p.path("ca.pem"), p.path("otherca.pem"), p.path("hashed")),
 		command("openssl", "rehash", p.path("hashed")),
 		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
+		command("openssl", "pkcs8", "-topk8", "-scrypt", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("scrypt.key")),
+		command("openssl", "genpkey", "-algorithm", "ED448", "-out", p.path("ed448.key")),
 		command("openssl", "pkey", "-traditional", "-aes256", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("traditional.key")))
 }
 
