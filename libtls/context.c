@@ -144,24 +144,6 @@ static bool is_configured(struct tls *ctx)
 	return false;
 }
 
-/* The worker's configuration for a client, made once for all that share config. */
-static struct thing *client_built(struct tls *ctx)
-{
-	struct tls_config *config = ctx->config;
-	struct thing *built = __atomic_load_n(&config->built, __ATOMIC_ACQUIRE);
-	if (built)
-		return thing_hold(built);
-	built = config_build(config, 0, &ctx->error);
-	if (!built)
-		return NULL;
-	struct thing *none = NULL;
-	thing_hold(built);
-	if (!__atomic_compare_exchange_n(&config->built, &none, built, false, __ATOMIC_ACQ_REL,
-	                                 __ATOMIC_ACQUIRE))
-		thing_release(built);
-	return built;
-}
-
 int connect_setup(struct tls *ctx, const char *servername)
 {
 	if (ctx->role != CLIENT)
@@ -180,7 +162,7 @@ int connect_setup(struct tls *ctx, const char *servername)
 		free(ctx->servername);
 		ctx->servername = copy;
 	}
-	struct thing *built = client_built(ctx);
+	struct thing *built = config_build_client(ctx->config, &ctx->error);
 	if (!built)
 		return -1;
 	thing_release(ctx->built);

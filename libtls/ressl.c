@@ -51,27 +51,10 @@ void ressl_config_free(struct ressl_config *config)
 	tls_config_free(config_of(config));
 }
 
-/* What is read when it is used. */
-static int set_later(struct ressl_config *opaque, enum later which, const char *text)
-{
-	struct tls_config *config = config_of(opaque);
-	char *copy = NULL;
-	if (text) {
-		size_t n = strlen(text) + 1;
-		copy = malloc(n);
-		if (!copy)
-			return -1;
-		memcpy(copy, text, n);
-	}
-	free(config->later[which]);
-	config->later[which] = copy;
-	thing_release(__atomic_exchange_n(&config->built, NULL, __ATOMIC_ACQ_REL));
-	return 0;
-}
-
+/* Files are read, and ciphers looked at, when they are used. */
 int ressl_config_set_ca_file(struct ressl_config *config, const char *ca_file)
 {
-	return set_later(config, LATER_CA, ca_file);
+	return config_put_name(config_of(config), TW_TLS_CA, ca_file);
 }
 
 int ressl_config_set_ca_path(struct ressl_config *config, const char *ca_path)
@@ -81,7 +64,7 @@ int ressl_config_set_ca_path(struct ressl_config *config, const char *ca_path)
 
 int ressl_config_set_cert_file(struct ressl_config *config, const char *cert_file)
 {
-	return set_later(config, LATER_CERT, cert_file);
+	return config_put_name(config_of(config), TW_TLS_CERT, cert_file);
 }
 
 int ressl_config_set_cert_mem(struct ressl_config *config, const uint8_t *cert, size_t len)
@@ -91,7 +74,7 @@ int ressl_config_set_cert_mem(struct ressl_config *config, const uint8_t *cert, 
 
 int ressl_config_set_key_file(struct ressl_config *config, const char *key_file)
 {
-	return set_later(config, LATER_KEY, key_file);
+	return config_put_name(config_of(config), TW_TLS_KEY, key_file);
 }
 
 int ressl_config_set_key_mem(struct ressl_config *config, const uint8_t *key, size_t len)
@@ -101,13 +84,17 @@ int ressl_config_set_key_mem(struct ressl_config *config, const uint8_t *key, si
 
 int ressl_config_set_ciphers(struct ressl_config *config, const char *ciphers)
 {
-	return set_later(config, LATER_CIPHERS, ciphers);
+	return config_put_name(config_of(config), TW_TLS_CIPHERS, ciphers);
 }
 
-/* NULL was no ECDHE at all, which only left suites without forward secrecy. */
-int ressl_config_set_ecdhcurve(struct ressl_config *config, const char *name)
+/* NULL is no ECDHE at all, for servers, which leaves suites without forward secrecy. */
+int ressl_config_set_ecdhcurve(struct ressl_config *opaque, const char *name)
 {
-	return tls_config_set_ecdhecurve(config_of(config), name);
+	struct tls_config *config = config_of(opaque);
+	if (tls_config_set_ecdhecurve(config, name) < 0)
+		return -1;
+	config_set_flags(config, name ? 0 : TW_TLS_NO_ECDHE, name ? TW_TLS_NO_ECDHE : 0);
+	return 0;
 }
 
 void ressl_config_set_protocols(struct ressl_config *config, uint32_t protocols)
@@ -178,9 +165,7 @@ int ressl_configure(struct ressl *opaque, struct ressl_config *config)
 	struct tls_config *chosen = config ? config_hold(config_of(config)) : default_config();
 	if (!chosen)
 		return -1;
-	int r = ctx->role == SERVER ? config_read_later(chosen, &ctx->error) : 0;
-	if (r == 0)
-		r = tls_configure(ctx, chosen);
+	int r = tls_configure(ctx, chosen);
 	tls_config_free(chosen);
 	return r;
 }
@@ -231,16 +216,12 @@ static int connected(struct tls *ctx, int r)
 int ressl_connect(struct ressl *opaque, const char *host, const char *port)
 {
 	struct tls *ctx = context(opaque);
-	if (ctx->role == CLIENT && config_read_later(ctx->config, &ctx->error) < 0)
-		return -1;
 	return connected(ctx, connect_host(ctx, host, port, NULL, "443"));
 }
 
 int ressl_connect_socket(struct ressl *opaque, int s, const char *hostname)
 {
 	struct tls *ctx = context(opaque);
-	if (ctx->role == CLIENT && config_read_later(ctx->config, &ctx->error) < 0)
-		return -1;
 	int r = tls_connect_socket(ctx, s, hostname);
 	ctx->socket = s; /* ressl_close's, also where this has failed */
 	return connected(ctx, r);

@@ -89,15 +89,12 @@ long stat_fd(int fd, struct stat *st);
 /* All of a file in memory of malloc's; -errno. */
 long read_all(int fd, uint8_t **data, size_t *size);
 
-/* ---- config.c ---- */
+/* ---- configurations ---- */
 
 struct keypair {
 	struct keypair *next;
 	struct thing *cert, *key, *staple;
 };
-
-/* What ressl reads when it is used, and not when it is named. */
-enum later { LATER_CA, LATER_CERT, LATER_KEY, LATER_CIPHERS, LATER_COUNT };
 
 struct tls_config {
 	unsigned references;
@@ -114,14 +111,61 @@ struct tls_config {
 	int lifetime;
 	int session_fd;
 	struct thing *built; /* what the worker made of all this for clients; NULL: ask */
-	char *later[LATER_COUNT];
+	/* What is read when it is used, by its kind: the folders of CA certificates; with ressl, files
+	 * and ciphers too. */
+	char *named[TW_TLS_NAMES];
 };
+
+/* ---- config.c ---- */
 
 struct tls_config *config_default(void);
 struct tls_config *config_hold(struct tls_config *config);
 
+/* A client's next connection asks the worker anew. */
+void config_changed(struct tls_config *config);
+
+/* Clears and sets flags of enum tw_tls_setting. */
+void config_set_flags(struct tls_config *config, uint32_t set, uint32_t clear);
+
+/* Sets the error, and returns -1. */
+int config_fail(struct tls_config *config, const char *format, const char *argument);
+
+/* ---- config_put.c ---- */
+
+/* Opens a file as libtls reads one. */
+struct thing *load_file(struct error *error, enum tw_tls_kind kind, const char *file);
+
+/* Puts loaded, which may be NULL for a failure, in the place *where. So do the others with what
+ * they load: 0, or -1 with the configuration's error set. */
+int config_put(struct tls_config *config, struct thing **where, struct thing *loaded);
+int config_put_file(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,
+                    const char *file);
+/* Without data, the place is empty. */
+int config_put_memory(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,
+                      const void *data, size_t size);
+int config_put_string(struct tls_config *config, enum tw_tls_kind kind, const char *text);
+/* Remembers what to read when it is used; NULL for nothing. */
+int config_put_name(struct tls_config *config, enum tw_tls_kind kind, const char *name);
+
+/* ---- config_trust.c ---- */
+
+/* Opens the folders of a list that is separated by colons, for the worker to read. */
+struct thing *load_folders(struct error *error, const char *paths);
+
+/* Loads the roots where none were set: the system's, or those that the environment names. */
+void load_environment(struct thing *things[TW_TLS_THINGS]);
+
+/* ---- config_keypairs.c ---- */
+
+void keypair_clear(struct keypair *pair);
+
+/* ---- config_build.c ---- */
+
 /* Has the worker make a configuration: a reference, or NULL with *error set. */
 struct thing *config_build(struct tls_config *config, uint32_t flags, struct error *error);
+
+/* The same for a client: made once for all that share config, where nothing is read anew. */
+struct thing *config_build_client(struct tls_config *config, struct error *error);
 
 /* ---- facts.c ---- */
 
@@ -180,9 +224,6 @@ int connect_setup(struct tls *ctx, const char *servername);
 /* tls_connect_servername, with a port that counts where none is given, or NULL. */
 int connect_host(struct tls *ctx, const char *host, const char *port, const char *servername,
                  const char *default_port);
-
-/* Reads what ressl has left for later: 0, or -1 with *error set. */
-int config_read_later(struct tls_config *config, struct error *error);
 
 struct tls *context_new(enum role role);
 

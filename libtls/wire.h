@@ -38,7 +38,8 @@ enum tw_tls_kind {
 	TW_TLS_THINGS, /* so many have one place each */
 	TW_TLS_CERT = TW_TLS_THINGS,
 	TW_TLS_KEY,
-	TW_TLS_STAPLE,
+	TW_TLS_NAMES, /* up to here, kinds that may be read when they are used */
+	TW_TLS_STAPLE = TW_TLS_NAMES,
 	TW_TLS_TICKET_KEY,
 };
 
@@ -50,9 +51,9 @@ enum tw_tls_setting {
 	TW_TLS_VERIFY_CLIENT = 1 << 4,
 	TW_TLS_VERIFY_CLIENT_OPTIONAL = 1 << 5,
 	TW_TLS_REQUIRE_STAPLING = 1 << 6,
-	TW_TLS_PREFER_CLIENT = 1 << 7,
-	TW_TLS_FOREIGN_KEY = 1 << 8, /* an OpenSSL engine of the program's would sign */
-	TW_TLS_RESSL = 1 << 9,       /* names as in 2014: a common name counts beside others */
+	TW_TLS_FOREIGN_KEY = 1 << 7, /* an OpenSSL engine of the program's would sign */
+	TW_TLS_RESSL = 1 << 8,       /* names as in 2014: a common name counts beside others */
+	TW_TLS_NO_ECDHE = 1 << 9,    /* a server with RSA key exchange alone */
 };
 
 #define TW_TLS_TICKET_KEYS 4

@@ -93,10 +93,13 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 	case opTLSOCSP, opTLSDecrypt:
 		var data []byte
 		if data, err = c.compute(store, req, &fds); err == nil {
-			err = c.sendData(data)
-			if err == nil {
+			if err = c.sendData(data); err == nil {
 				return
 			}
+		}
+		// tls_load_file has no way to say why.
+		if key, ok := errors.AsType[libtls.UnsupportedKey](err); ok && !s.voice.quiet {
+			s.voice.say("tls_load_file: the private key is of no use: " + key.Error())
 		}
 	case opTLSStart:
 		c.start(s, req, &fds)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -85,7 +86,8 @@ func (c *caller) startPump(s *session, config *libtls.Config, req request, fds *
 	if config.IsServer() {
 		p.tls = config.Server(p)
 	} else {
-		p.tls = config.Client(p, string(req.body), p.file)
+		// In the middle of a renegotiation a write would wait for records, which only a read asks for.
+		p.tls = config.Client(p, string(req.body), p.file, tls.RenegotiateNever)
 	}
 	s.channelOpened()
 	go p.run()

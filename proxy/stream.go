@@ -106,7 +106,7 @@ func (t *stream) open() (facts []byte, ok bool) {
 	if t.config.IsServer() {
 		t.tls = t.config.Server(t.up)
 	} else {
-		t.tls = t.config.Client(t.up, t.name, t.file)
+		t.tls = t.config.Client(t.up, t.name, t.file, tls.RenegotiateFreelyAsClient)
 	}
 	watched := make(chan struct{})
 	watch := time.AfterFunc(watchAfter, func() {

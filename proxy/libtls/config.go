@@ -49,18 +49,28 @@ func newConfig(s settings) (*Config, error) {
 func (c *Config) loadProtocols() error {
 	var err error
 	c.versions = versionsOf(c.protocols)
-	if c.ciphers, err = parseCiphers(string(c.things[kindCiphers])); err != nil {
+	ciphers := c.things[kindCiphers]
+	if ciphers == nil && c.has(flagRessl) {
+		ciphers = []byte("HIGH") // the default of 2014 had suites without forward secrecy
+	}
+	if c.ciphers, err = parseCiphers(ciphers); err != nil {
 		return err
 	}
-	if c.curves, err = parseCurves(string(c.things[kindCurves])); err != nil {
+	if c.has(flagNoECDHE) && c.has(flagServer) {
+		c.ciphers = c.ciphers.withoutECDHE()
+	}
+	if c.curves, err = parseCurves(c.things[kindCurves]); err != nil {
 		return err
 	}
-	c.alpn, err = parseALPN(string(c.things[kindALPN]))
+	c.alpn, err = parseALPN(c.things[kindALPN])
 	return err
 }
 
 // loadPairs puts certificates and keys together. A server's first is not optional.
 func (c *Config) loadPairs() error {
+	if c.has(flagRessl) && !c.has(flagServer) {
+		return nil // in 2014 clients presented none
+	}
 	for i, k := range c.keypairs {
 		required := i > 0 || c.has(flagServer)
 		if !required && k.cert == nil && k.key == nil {
@@ -92,7 +102,7 @@ func newPair(k keypair) (tls.Certificate, error) {
 		return pair, errors.New("private/public key mismatch")
 	}
 	if pair.PrivateKey, err = parseKey(k.key); err != nil {
-		return pair, errors.New("failed to read private key")
+		return pair, err
 	}
 	public, ok := pair.PrivateKey.(crypto.Signer).Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(pair.Leaf.PublicKey) {
@@ -187,9 +197,6 @@ func (c *Config) addRoots(data []byte) int {
 			continue
 		}
 		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
-			if !c.has(flagVerifyTime) {
-				cert = timeless(cert)
-			}
 			c.roots.AddCert(cert)
 			n++
 		}

@@ -1,6 +1,7 @@
 package libtls
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -16,11 +17,13 @@ type Conn struct {
 	name    string // that a client was told, without a dot at its end
 	session *sessionFile
 	problem *problem // that verification ended in
+	leaf    []byte   // that the peer presented first
 }
 
 // Client makes a client's connection to name, which may be empty. session, if it is not nil, is
-// the program's session file, and remains the caller's.
-func (c *Config) Client(transport net.Conn, name string, session *os.File) *Conn {
+// the program's session file, and remains the caller's. How a server's wish to negotiate anew is
+// met (RFC 5246, section 7.4.1.1) is the caller's to say: libtls grants it.
+func (c *Config) Client(transport net.Conn, name string, session *os.File, renegotiation tls.RenegotiationSupport) *Conn {
 	conn := &Conn{config: c, name: name}
 	config := c.common()
 	if _, err := netip.ParseAddr(name); err != nil {
@@ -33,6 +36,7 @@ func (c *Config) Client(transport net.Conn, name string, session *os.File) *Conn
 		conn.session = &sessionFile{file: session, identity: c.identity(name)}
 		config.ClientSessionCache = conn.session
 	}
+	config.Renegotiation = renegotiation
 	config.VerifyConnection = conn.verify
 	conn.Conn = tls.Client(transport, config)
 	return conn
@@ -53,7 +57,15 @@ func (c *Config) Server(transport net.Conn) *Conn {
 // IsServer reports whether a configuration is for accepting.
 func (c *Config) IsServer() bool { return c.has(flagServer) }
 
+// verify is called by every handshake. A later one may not change who the peer is: the name was
+// looked at once, and the program has been told of this certificate.
 func (c *Conn) verify(state tls.ConnectionState) error {
+	if certs := state.PeerCertificates; len(certs) > 0 {
+		if c.leaf != nil && !bytes.Equal(c.leaf, certs[0].Raw) {
+			return &problem{"the peer has another certificate since it renegotiated"}
+		}
+		c.leaf = certs[0].Raw
+	}
 	err := c.config.verify(state, time.Now())
 	if err != nil {
 		c.problem, _ = err.(*problem)

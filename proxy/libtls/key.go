@@ -17,18 +17,35 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"hash"
 )
 
-// parseKey reads the first private key of a PEM file.
+// UnsupportedKey says why a private key that is there cannot be used.
+type UnsupportedKey string
+
+func (e UnsupportedKey) Error() string { return string(e) }
+
+const (
+	keyKind      = UnsupportedKey("its kind is not supported: crypto/tls has RSA, ECDSA with NIST's curves, and Ed25519")
+	keyEncrypted = UnsupportedKey("it is encrypted: tls_load_file takes a password")
+	keyScrypt    = UnsupportedKey("it is encrypted with scrypt, which Go's standard library does not have: openssl pkcs8 -topk8 writes it with PBKDF2")
+	keyCipher    = UnsupportedKey("the way it is encrypted is not supported: openssl pkcs8 -topk8 writes it with PBKDF2 and AES")
+)
+
+// parseKey reads the first private key of a PEM file. The error is libtls's sentence.
 func parseKey(data []byte) (crypto.Signer, error) {
+	const unread = "failed to read private key"
 	for block := range blocks(data) {
 		key, err := parseKeyBlock(block)
-		if key != nil || err != nil {
-			return key, err
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", unread, err)
+		}
+		if key != nil {
+			return key, nil
 		}
 	}
-	return nil, errors.New("no private key")
+	return nil, errors.New(unread)
 }
 
 func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
@@ -36,7 +53,13 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 		key any
 		err error
 	)
+	//lint:ignore SA1019 the format is weak, and what such files are in
+	if x509.IsEncryptedPEMBlock(block) {
+		return nil, keyEncrypted
+	}
 	switch block.Type {
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, keyEncrypted
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	case "RSA PRIVATE KEY":
@@ -47,7 +70,7 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 		return nil, nil // parameters, certificates
 	}
 	if err != nil {
-		return nil, err
+		return nil, keyKind // or damaged, which crypto/x509 does not tell apart
 	}
 	switch k := key.(type) {
 	case *rsa.PrivateKey:
@@ -57,7 +80,7 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 	case ed25519.PrivateKey:
 		return k, nil
 	}
-	return nil, errors.New("kind of private key not supported")
+	return nil, keyKind
 }
 
 // Decrypt reads the private key of a PEM file, which may be encrypted with password, and returns
@@ -69,6 +92,9 @@ func Decrypt(data, password []byte) ([]byte, error) {
 			return nil, err
 		}
 		key, err := parseKeyBlock(plain)
+		if err != nil && plain != block {
+			err = errors.New("wrong password") // that left a good padding by chance
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -126,6 +152,7 @@ type pbkdf2Params struct {
 var (
 	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
 	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
+	oidScrypt = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11} // RFC 7914, section 7
 )
 
 var keyCiphers = map[string]struct {
@@ -153,8 +180,11 @@ func decryptPKCS8(der, password []byte) ([]byte, error) {
 	}
 	p := k.Algorithm.Params
 	var d pbkdf2Params
-	if !k.Algorithm.ID.Equal(oidPBES2) || !p.Derivation.ID.Equal(oidPBKDF2) {
-		return nil, errors.New("encryption of the private key not supported")
+	switch {
+	case p.Derivation.ID.Equal(oidScrypt):
+		return nil, keyScrypt
+	case !k.Algorithm.ID.Equal(oidPBES2), !p.Derivation.ID.Equal(oidPBKDF2):
+		return nil, keyCipher
 	}
 	if _, err := asn1.Unmarshal(p.Derivation.Params.FullBytes, &d); err != nil {
 		return nil, err
@@ -162,7 +192,7 @@ func decryptPKCS8(der, password []byte) ([]byte, error) {
 	scheme, ok := keyCiphers[p.Scheme.ID.String()]
 	sum := keyHashes[d.PRF.Algorithm.String()]
 	if !ok || sum == nil || d.Iterations < 1 || d.Iterations > mostIterations {
-		return nil, errors.New("encryption of the private key not supported")
+		return nil, keyCipher
 	}
 	key, err := pbkdf2.Key(sum, string(password), d.Salt, d.Iterations, scheme.size)
 	if err != nil {

@@ -10,7 +10,9 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"net"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -126,18 +128,18 @@ func TestProtocolsWithAHole(t *testing.T) {
 func TestCipherStrings(t *testing.T) {
 	for _, s := range []string{"secure", "DEFAULT", "compat", "Legacy", "insecure", "all", "HIGH:!aNULL", "ECDHE+AESGCM",
 		"ECDHE-RSA-AES256-GCM-SHA384", "AES128-SHA", "EECDH:@STRENGTH", "TLSv1.2+AESGCM+ECDHE"} {
-		if _, err := parseCiphers(s); err != nil {
+		if _, err := parseCiphers([]byte(s)); err != nil {
 			t.Errorf("%q: %v", s, err)
 		}
 	}
 	for _, s := range []string{"NO", "DHE-RSA-AES256-GCM-SHA384", "CAMELLIA", "TLS_AES_128_GCM_SHA256", "ALL:!ALL", "aNULL"} {
-		if c, err := parseCiphers(s); err == nil {
+		if c, err := parseCiphers([]byte(s)); err == nil {
 			t.Errorf("%q: %v", s, c)
 		} else if err.Error() != "no ciphers for '"+s+"'" {
 			t.Error(err)
 		}
 	}
-	c, err := parseCiphers("ECDHE:-SHA1:!CHACHA20")
+	c, err := parseCiphers([]byte("ECDHE:-SHA1:!CHACHA20"))
 	if err != nil || slices.Contains(c.suites, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256) ||
 		slices.Contains(c.suites, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA) || !slices.Contains(c.suites, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256) {
 		t.Errorf("%v, %v", c.suites, err)
@@ -147,6 +149,30 @@ func TestCipherStrings(t *testing.T) {
 		for _, s := range list {
 			if findSuite(s.ID).name == "" {
 				t.Errorf("%s has no name", s.Name)
+			}
+		}
+	}
+}
+
+// A cipher string leaves the suites that it leaves in OpenSSL, but for those that Debian's has not.
+func TestCipherStringsAsOpenSSL(t *testing.T) {
+	for _, s := range []string{"HIGH", "ALL", "HIGH:!aNULL", "ECDHE+AESGCM:!SHA384", "EECDH", "AES256", "AES128:-RSA",
+		"AESGCM+ECDSA", "CHACHA20", "kRSA", "RSA", "aRSA", "aECDSA", "TLSv1.2", "TLSv1", "SSLv3", "SHA", "SHA1", "SHA256",
+		"CBC", "DEFAULT:!RSA", "ALL:!COMPLEMENTOFDEFAULT", "HIGH@SECLEVEL=1", "HIGH:@STRENGTH", "!ECDHE:ECDHE:AES", "ECDHE:-ECDHE:AES128-SHA",
+		"HIGH !SHA", "HIGH,!SHA", "HIGH;!SHA", "HIGH:+AES", "AES128-SHA256:nonsense"} {
+		out, err := exec.Command("openssl", "ciphers", s).Output()
+		if err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		c, err := parseCiphers([]byte(s))
+		if err != nil {
+			t.Error(err)
+		}
+		theirs := strings.Split(strings.TrimSpace(string(out)), ":")
+		for _, suite := range suites {
+			weak := strings.Contains(suite.name, "RC4") || strings.Contains(suite.name, "DES")
+			if ours := slices.Contains(c.suites, suite.id); !weak && ours != slices.Contains(theirs, suite.name) {
+				t.Errorf("%q: %s: %t", s, suite.name, ours)
 			}
 		}
 	}

@@ -53,28 +53,28 @@ func words(s string) []string { return strings.Fields(s) }
 
 // suites are crypto/tls's of up to TLS 1.2, the best first.
 var suites = []suite{
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "ECDHE-ECDSA-AES256-GCM-SHA384", 256, words("TLSv1.2 ECDHE aECDSA ECDSA AES AES256 AESGCM AEAD HIGH SHA384 FS")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, "ECDHE-RSA-AES256-GCM-SHA384", 256, words("TLSv1.2 ECDHE aRSA AES AES256 AESGCM AEAD HIGH SHA384 FS")},
-	{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-ECDSA-CHACHA20-POLY1305", 256, words("TLSv1.2 ECDHE aECDSA ECDSA CHACHA20 AEAD HIGH FS")},
-	{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-RSA-CHACHA20-POLY1305", 256, words("TLSv1.2 ECDHE aRSA CHACHA20 AEAD HIGH FS")},
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "ECDHE-ECDSA-AES128-GCM-SHA256", 128, words("TLSv1.2 ECDHE aECDSA ECDSA AES AES128 AESGCM AEAD HIGH SHA256 FS")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "ECDHE-RSA-AES128-GCM-SHA256", 128, words("TLSv1.2 ECDHE aRSA AES AES128 AESGCM AEAD HIGH SHA256 FS")},
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, "ECDHE-ECDSA-AES128-SHA256", 128, words("TLSv1.2 ECDHE aECDSA ECDSA AES AES128 HIGH SHA256 FS")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, "ECDHE-RSA-AES128-SHA256", 128, words("TLSv1.2 ECDHE aRSA AES AES128 HIGH SHA256 FS")},
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "ECDHE-ECDSA-AES256-SHA", 256, words("TLSv1 ECDHE aECDSA ECDSA AES AES256 HIGH SHA SHA1 FS")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, "ECDHE-RSA-AES256-SHA", 256, words("TLSv1 ECDHE aRSA AES AES256 HIGH SHA SHA1 FS")},
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, "ECDHE-ECDSA-AES128-SHA", 128, words("TLSv1 ECDHE aECDSA ECDSA AES AES128 HIGH SHA SHA1 FS")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, "ECDHE-RSA-AES128-SHA", 128, words("TLSv1 ECDHE aRSA AES AES128 HIGH SHA SHA1 FS")},
-	{tls.TLS_RSA_WITH_AES_256_GCM_SHA384, "AES256-GCM-SHA384", 256, words("TLSv1.2 kRSA RSA aRSA AES AES256 AESGCM AEAD HIGH SHA384")},
-	{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, "AES128-GCM-SHA256", 128, words("TLSv1.2 kRSA RSA aRSA AES AES128 AESGCM AEAD HIGH SHA256")},
-	{tls.TLS_RSA_WITH_AES_128_CBC_SHA256, "AES128-SHA256", 128, words("TLSv1.2 kRSA RSA aRSA AES AES128 HIGH SHA256")},
-	{tls.TLS_RSA_WITH_AES_256_CBC_SHA, "AES256-SHA", 256, words("TLSv1 kRSA RSA aRSA AES AES256 HIGH SHA SHA1")},
-	{tls.TLS_RSA_WITH_AES_128_CBC_SHA, "AES128-SHA", 128, words("TLSv1 kRSA RSA aRSA AES AES128 HIGH SHA SHA1")},
-	{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, "ECDHE-RSA-DES-CBC3-SHA", 112, words("TLSv1 ECDHE aRSA 3DES MEDIUM SHA SHA1 FS")},
-	{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, "DES-CBC3-SHA", 112, words("TLSv1 kRSA RSA aRSA 3DES MEDIUM SHA SHA1")},
-	{tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, "ECDHE-ECDSA-RC4-SHA", 128, words("TLSv1 ECDHE aECDSA ECDSA RC4 MEDIUM SHA SHA1 FS")},
-	{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, "ECDHE-RSA-RC4-SHA", 128, words("TLSv1 ECDHE aRSA RC4 MEDIUM SHA SHA1 FS")},
-	{tls.TLS_RSA_WITH_RC4_128_SHA, "RC4-SHA", 128, words("TLSv1 kRSA RSA aRSA RC4 MEDIUM SHA SHA1")},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "ECDHE-ECDSA-AES256-GCM-SHA384", 256, words("TLSv1.2 ECDHE aECDSA ECDSA AES AES256 AESGCM AEAD HIGH")},
+	{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, "ECDHE-RSA-AES256-GCM-SHA384", 256, words("TLSv1.2 ECDHE aRSA AES AES256 AESGCM AEAD HIGH")},
+	{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-ECDSA-CHACHA20-POLY1305", 256, words("TLSv1.2 ECDHE aECDSA ECDSA CHACHA20 AEAD HIGH")},
+	{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-RSA-CHACHA20-POLY1305", 256, words("TLSv1.2 ECDHE aRSA CHACHA20 AEAD HIGH")},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "ECDHE-ECDSA-AES128-GCM-SHA256", 128, words("TLSv1.2 ECDHE aECDSA ECDSA AES AES128 AESGCM AEAD HIGH")},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "ECDHE-RSA-AES128-GCM-SHA256", 128, words("TLSv1.2 ECDHE aRSA AES AES128 AESGCM AEAD HIGH")},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, "ECDHE-ECDSA-AES128-SHA256", 128, words("CBC TLSv1.2 ECDHE aECDSA ECDSA AES AES128 HIGH SHA256")},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, "ECDHE-RSA-AES128-SHA256", 128, words("CBC TLSv1.2 ECDHE aRSA AES AES128 HIGH SHA256")},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "ECDHE-ECDSA-AES256-SHA", 256, words("CBC TLSv1 ECDHE aECDSA ECDSA AES AES256 HIGH SHA SHA1")},
+	{tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, "ECDHE-RSA-AES256-SHA", 256, words("CBC TLSv1 ECDHE aRSA AES AES256 HIGH SHA SHA1")},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, "ECDHE-ECDSA-AES128-SHA", 128, words("CBC TLSv1 ECDHE aECDSA ECDSA AES AES128 HIGH SHA SHA1")},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, "ECDHE-RSA-AES128-SHA", 128, words("CBC TLSv1 ECDHE aRSA AES AES128 HIGH SHA SHA1")},
+	{tls.TLS_RSA_WITH_AES_256_GCM_SHA384, "AES256-GCM-SHA384", 256, words("TLSv1.2 kRSA RSA aRSA AES AES256 AESGCM AEAD HIGH")},
+	{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, "AES128-GCM-SHA256", 128, words("TLSv1.2 kRSA RSA aRSA AES AES128 AESGCM AEAD HIGH")},
+	{tls.TLS_RSA_WITH_AES_128_CBC_SHA256, "AES128-SHA256", 128, words("CBC TLSv1.2 kRSA RSA aRSA AES AES128 HIGH SHA256")},
+	{tls.TLS_RSA_WITH_AES_256_CBC_SHA, "AES256-SHA", 256, words("CBC SSLv3 kRSA RSA aRSA AES AES256 HIGH SHA SHA1")},
+	{tls.TLS_RSA_WITH_AES_128_CBC_SHA, "AES128-SHA", 128, words("CBC SSLv3 kRSA RSA aRSA AES AES128 HIGH SHA SHA1")},
+	{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, "ECDHE-RSA-DES-CBC3-SHA", 112, words("CBC TLSv1 ECDHE aRSA 3DES MEDIUM SHA SHA1")},
+	{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, "DES-CBC3-SHA", 112, words("CBC SSLv3 kRSA RSA aRSA 3DES MEDIUM SHA SHA1")},
+	{tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, "ECDHE-ECDSA-RC4-SHA", 128, words("TLSv1 ECDHE aECDSA ECDSA RC4 MEDIUM SHA SHA1")},
+	{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, "ECDHE-RSA-RC4-SHA", 128, words("TLSv1 ECDHE aRSA RC4 MEDIUM SHA SHA1")},
+	{tls.TLS_RSA_WITH_RC4_128_SHA, "RC4-SHA", 128, words("SSLv3 kRSA RSA aRSA RC4 MEDIUM SHA SHA1")},
 }
 
 // suites13 are those of TLS 1.3, which nobody chooses among.
@@ -102,24 +102,23 @@ type cipherChoice struct{ suites []uint16 }
 
 // aliases are libtls's words for cipher strings.
 var aliases = map[string]string{
-	"": "", "default": "", "secure": "",
+	"default": "", "secure": "",
 	"compat": "HIGH:!aNULL", "legacy": "HIGH:MEDIUM:!aNULL", "insecure": "ALL", "all": "ALL",
 }
 
-// parseCiphers reads a word of libtls's or an OpenSSL cipher string (ciphers(1)). The order does
-// not matter: crypto/tls has its own.
-func parseCiphers(s string) (cipherChoice, error) {
-	fail := fmt.Errorf("no ciphers for '%s'", s)
-	text, ok := aliases[strings.ToLower(s)]
-	if !ok {
-		text = s
-	}
-	if text == "" {
+// parseCiphers reads a word of libtls's or an OpenSSL cipher string (ciphers(1)); nil is the
+// default. The order does not matter: crypto/tls has its own.
+func parseCiphers(s []byte) (cipherChoice, error) {
+	text, ok := aliases[strings.ToLower(string(s))]
+	switch {
+	case s == nil || ok && text == "":
 		return cipherChoice{}, nil
+	case !ok:
+		text = string(s)
 	}
 	var chosen, killed []uint16
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(":, ;", r) }) {
-		if strings.HasPrefix(word, "@") {
+		if word, _, _ = strings.Cut(word, "@"); word == "" {
 			continue // @STRENGTH, @SECLEVEL=n
 		}
 		op := word[0]
@@ -148,16 +147,23 @@ func parseCiphers(s string) (cipherChoice, error) {
 		}
 	}
 	if len(chosen) == 0 {
-		return cipherChoice{}, fail
+		return cipherChoice{}, fmt.Errorf("no ciphers for '%s'", s)
 	}
 	return cipherChoice{chosen}, nil
+}
+
+// withoutECDHE leaves the suites whose keys RSA carries.
+func (c cipherChoice) withoutECDHE() cipherChoice {
+	return cipherChoice{slices.DeleteFunc(slices.Clone(c.suites), func(id uint16) bool {
+		return !slices.Contains(findSuite(id).words, "kRSA")
+	})}
 }
 
 // matches reports whether a word of a cipher string, or several that are joined by "+", names s.
 func (s suite) matches(word string) bool {
 	for part := range strings.SplitSeq(word, "+") {
 		switch {
-		case strings.EqualFold(part, s.name):
+		case part == s.name:
 		case part == "ALL" || part == "COMPLEMENTOFALL" || part == "DEFAULT":
 			if part == "COMPLEMENTOFALL" || part == "DEFAULT" && slices.Contains(s.words, "MEDIUM") {
 				return false
@@ -181,18 +187,21 @@ func (s suite) matches(word string) bool {
 // ---- curves ----
 
 var curveNames = map[string]tls.CurveID{
-	"p-256": tls.CurveP256, "prime256v1": tls.CurveP256, "secp256r1": tls.CurveP256, "x9.62 prime256v1": tls.CurveP256,
-	"p-384": tls.CurveP384, "secp384r1": tls.CurveP384, "p-521": tls.CurveP521, "secp521r1": tls.CurveP521,
-	"x25519": tls.X25519, "x25519mlkem768": tls.X25519MLKEM768,
-	"secp256r1mlkem768": tls.SecP256r1MLKEM768, "secp384r1mlkem1024": tls.SecP384r1MLKEM1024,
+	"P-256": tls.CurveP256, "prime256v1": tls.CurveP256, "secp256r1": tls.CurveP256,
+	"P-384": tls.CurveP384, "secp384r1": tls.CurveP384, "P-521": tls.CurveP521, "secp521r1": tls.CurveP521,
+	"X25519": tls.X25519, "X25519MLKEM768": tls.X25519MLKEM768,
+	"SecP256r1MLKEM768": tls.SecP256r1MLKEM768, "SecP384r1MLKEM1024": tls.SecP384r1MLKEM1024,
 }
 
-// parseCurves reads a list of names. crypto/tls has an order of its own.
-func parseCurves(s string) ([]tls.CurveID, error) {
+// parseCurves reads a list of names; nil is the default. crypto/tls has an order of its own.
+func parseCurves(s []byte) ([]tls.CurveID, error) {
+	if s == nil {
+		return nil, nil
+	}
 	var curves []tls.CurveID
-	for name := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ',' || r == ':' }) {
-		name = strings.TrimSpace(name)
-		id, ok := curveNames[strings.ToLower(name)]
+	for name := range strings.SplitSeq(strings.ReplaceAll(string(s), ":", ","), ",") {
+		name = strings.TrimLeft(name, " \t")
+		id, ok := curveNames[name]
 		if !ok {
 			return nil, fmt.Errorf("invalid ecdhe curve '%s'", name)
 		}
@@ -203,15 +212,15 @@ func parseCurves(s string) ([]tls.CurveID, error) {
 
 // ---- ALPN ----
 
-func parseALPN(s string) ([]string, error) {
+func parseALPN(s []byte) ([]string, error) {
 	const most, mostName = 65535, 255
-	if s == "" {
+	if s == nil {
 		return nil, nil
 	}
 	if len(s)+1 > most {
 		return nil, errors.New("alpn too large")
 	}
-	names := strings.Split(s, ",")
+	names := strings.Split(string(s), ",")
 	for _, n := range names {
 		switch {
 		case n == "":

@@ -32,15 +32,15 @@ func (s *Store) Load(kind Kind, data []byte) (uint64, error) {
 			return 0, errors.New("failed to load certificate: " + err.Error())
 		}
 	case kindCiphers:
-		if _, err := parseCiphers(string(data)); err != nil {
+		if _, err := parseCiphers(data); err != nil {
 			return 0, err
 		}
 	case kindCurves:
-		if _, err := parseCurves(string(data)); err != nil {
+		if _, err := parseCurves(data); err != nil {
 			return 0, err
 		}
 	case kindALPN:
-		if _, err := parseALPN(string(data)); err != nil {
+		if _, err := parseALPN(data); err != nil {
 			return 0, err
 		}
 	}

@@ -32,9 +32,9 @@ const (
 	flagVerifyClient
 	flagVerifyClientOptional
 	flagRequireStapling
-	flagPreferClient
 	flagForeignKey
 	flagRessl
+	flagNoECDHE
 )
 
 const (

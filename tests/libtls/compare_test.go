@@ -34,6 +34,8 @@ var comparisons = map[string]string{
 	"verified again":         "s.keypair=@self.pem+@self.key c.noverifycert c.verify c.ca=@ca.pem",
 	"expired":                "s.keypair=@expired.pem+@expired.key c.ca=@ca.pem",
 	"expired, no time":       "s.keypair=@expired.pem+@expired.key c.ca=@ca.pem c.noverifytime",
+	"expired root":           "s.keypair=@underold.pem+@underold.key c.ca=@oldca.pem",
+	"expired root, no time":  "s.keypair=@underold.pem+@underold.key c.ca=@oldca.pem c.noverifytime",
 	"future":                 "s.keypair=@future.pem+@future.key c.ca=@ca.pem",
 	"expired and unknown":    "s.keypair=@expired.pem+@expired.key c.ca=@otherca.pem",
 	"purpose":                "s.keypair=@purpose.pem+@purpose.key c.ca=@ca.pem",
@@ -69,6 +71,8 @@ var comparisons = map[string]string{
 	"stapled alone":          goodPair + "s.staple_mem=@good.ocsp c.require_stapling",
 	"stapled, revoked":       "s.keypair=@host.pem+@host.key s.staple=@revoked.ocsp c.ca=@ca.pem",
 	"stapled, unknown":       "s.keypair=@host.pem+@host.key s.staple=@unknown.ocsp c.ca=@ca.pem",
+	"stapled by sni":         "s.keypair=@second.pem+@second.key s.add=@host.pem+@host.key+@good.ocsp c.ca=@ca.pem",
+	"stapled by sni, memory": "s.keypair=@second.pem+@second.key s.add_mem=@host.pem+@host.key+@good.ocsp c.ca=@ca.pem c.require_stapling",
 	"staple required":        goodPair + "c.require_stapling",
 	"response":               goodPair + "ocsp=@good.ocsp",
 	"response, revoked":      goodPair + "ocsp=@revoked.ocsp",
@@ -78,6 +82,8 @@ var comparisons = map[string]string{
 	"no keypair":             "c.ca=@ca.pem",
 	"key of another":         "s.keypair=@host.pem+@self.key",
 	"key is junk":            "s.keypair=@host.pem+@junk",
+	"key is encrypted":       "s.keypair=@host.pem+@pkcs8.key",
+	"key of before, too":     "s.keypair=@host.pem+@traditional.key",
 	"certificate is junk":    "s.cert=@junk",
 	"certificate is missing": "s.cert=@missing s.key=@missing",
 	"certificate is empty":   "s.keypair=@empty+@host.key",
@@ -86,9 +92,16 @@ var comparisons = map[string]string{
 	"crl is junk":            goodPair + "c.crl=@junk",
 	"ca path":                "s.keypair=@host.pem+@host.key c.ca_path=@.",
 	"ca path with hashes":    "s.keypair=@host.pem+@host.key c.ca_path=@hashed",
+	"ca path of later":       "s.keypair=@host.pem+@host.key c.ca_path=hashed c.chdir=@.",
+	"ca path of before":      "s.keypair=@host.pem+@host.key c.chdir=@. c.ca_path=hashed c.chdir=/",
+	"ca path, unverified":    "s.keypair=@self.pem+@self.key c.noverifycert c.ca_path=@hashed",
+	"ca path and file":       "s.keypair=@host.pem+@host.key c.ca_path=@missing c.ca=@ca.pem",
 	"ca path that is not":    "s.keypair=@host.pem+@host.key c.ca_path=@missing",
 	"words":                  "c.ciphers=NO-SUCH-CIPHER c.curve=NO-SUCH-CURVE c.curves=auto c.dhe=some c.alpn=a,,b c.curve=P-256,P-384",
 	"more words":             "c.curve=auto c.curve=none c.ciphers=secure c.ciphers=INSECURE c.alpn=a c.curves=P-256:X25519",
+	"words of nothing":       "c.ciphers= c.alpn= c.curves= c.curve= c.curves=P-256,,X25519 c.curve=default c.curve=NONE c.curves=p-256 c.curves=P-256:X25519",
+	"cipher strings":         "c.ciphers=HIGH@SECLEVEL=2 c.ciphers=ECDHE+AESGCM:!SHA384 c.ciphers=CBC c.ciphers=SSLv3 c.ciphers=FS c.ciphers=ecdhe-rsa-aes128-gcm-sha256 c.ciphers=TLS_AES_128_GCM_SHA256 c.ciphers=HIGH:nonsense",
+	"cipher string, used":    goodPair + "c.protocols=tlsv1.2 c.ciphers=ALL:!AESGCM:!CHACHA20:!SHA1 s.ciphers=HIGH",
 	"protocols":              "c.protocols=all c.protocols=default c.protocols=all,!tlsv1.0 c.protocols=!tlsv1.3 c.protocols=tlsv1.2:tlsv1.3 c.protocols= c.protocols=tlsv9 c.protocols=TLSv1.2",
 	"sessions":               "s.lifetime=3 s.lifetime=86401 s.lifetime=-1 s.lifetime=0 s.lifetime=7200 s.id=123456789012345678901234567890123 s.id=x s.ticket=1+48 s.ticket=1+48 s.ticket=2+48 s.ticket=1+48 s.ticket=3+47",
 	"tickets":                goodPair + "s.lifetime=7200 s.ticket=1+48",
@@ -108,6 +121,8 @@ var known = []struct {
 	// LibreSSL's sentence, where OpenSSL finds it out earlier.
 	{regexp.MustCompile(`(?m)failed to load private key|private/public key mismatch|failed to load certificate$`), "private/public key mismatch"},
 	{regexp.MustCompile(`(unable to parse OCSP response): Success`), "$1"},
+	// A key that OpenSSL would read, or ask for a password: ours says why it does not.
+	{regexp.MustCompile(`(failed to read private key): .*`), "$1"},
 	// Of a handshake that has failed, in libretls alone.
 	{regexp.MustCompile(`close: -1 shutdown failed: .*`), "close: 0 (none)"},
 }
@@ -139,6 +154,28 @@ func TestCallByCall(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The system's roots are verified as those that are set: with the time, and without.
+func TestSystemRoots(t *testing.T) {
+	program := compile(t, "pair.c", "-ltls")
+	for words, good := range map[string]bool{
+		"s.keypair=@underold.pem+@underold.key":                false,
+		"s.keypair=@underold.pem+@underold.key c.noverifytime": true,
+		"s.keypair=@host.pem+@host.key c.noverifytime":         false,
+	} {
+		argv := append([]string{program, "poll"}, expand(words)...)
+		want := normal(run(t, trusting("oldca"), argv...))
+		if strings.Contains(want, "c handshake: 0") != good {
+			t.Errorf("%s: the real library says\n%s", words, want)
+		}
+		// The program's own environment, and that of the worker, which has the system's roots.
+		for _, wrap := range [][]string{{lab.tlswrap}, {lab.tlswrap, "env", "-u", "SSL_CERT_FILE", "-u", "SSL_CERT_DIR"}} {
+			if got := normal(run(t, trusting("oldca"), append(wrap, argv...)...)); got != want {
+				t.Errorf("%v %s:\n%s", wrap[1:], words, difference(want, got))
+			}
+		}
 	}
 }
 

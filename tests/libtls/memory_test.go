@@ -3,7 +3,6 @@ package libtls_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/tls"
@@ -142,22 +141,4 @@ func searchMemory(t *testing.T, pid int, patterns map[string][]byte) map[string]
 		t.Fatalf("only %d bytes of the program's memory could be read", searched)
 	}
 	return found
-}
-
-// A client that wants to negotiate anew (RFC 5246, section 7.4.1.1) is turned away, and the server
-// goes on.
-func TestRenegotiation(t *testing.T) {
-	server, address := startServer(t, lab.tlswrap, compile(t, "server.c", "-ltls"), lab.pki.path("host.pem"), lab.pki.path("host.key"))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	client := exec.CommandContext(ctx, "openssl", "s_client", "-tls1_2", "-connect", address)
-	client.Stdin = strings.NewReader("R\n")
-	out, err := client.CombinedOutput()
-	if ctx.Err() != nil || !strings.Contains(string(out), "RENEGOTIATING") || !strings.Contains(string(out), "alert") {
-		t.Errorf("%v: %s", err, out)
-	}
-	greet(t, address, "quit")
-	if err := server.Wait(); err != nil {
-		t.Error(err)
-	}
 }

@@ -36,6 +36,14 @@ func TestOwn(t *testing.T) {
 	}
 }
 
+// tls_load_file tells the program nothing about a key that it cannot decrypt: a person is told.
+func TestScryptKey(t *testing.T) {
+	out := run(t, nil, lab.tlswrap, compile(t, "own.c", ours()...), "load-scrypt", lab.pki.dir)
+	if !strings.HasPrefix(out, "tlswrap: tls_load_file: the private key is of no use: it is encrypted with scrypt,") || strings.Count(out, "\n") != 1 {
+		t.Errorf("%q", out)
+	}
+}
+
 // A gibibyte each way arrives as it was.
 func TestMuch(t *testing.T) {
 	program := compile(t, "own.c", append(ours(), "-O2")...)

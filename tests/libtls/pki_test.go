@@ -78,6 +78,11 @@ func newPKI(dir string) (*pki, error) {
 	issue("otherca", nil, authority)
 	between := issue("between", ca, authority)
 	deep := issue("deep", between, authority)
+	oldca := issue("oldca", nil, func(t *x509.Certificate) {
+		authority(t)
+		t.NotBefore, t.NotAfter = now.Add(-3*day), now.Add(-2*day)
+	})
+	issue("underold", oldca, same, oldca)
 	host := issue("host", ca, func(t *x509.Certificate) { t.OCSPServer = []string{"http://ocsp.test/"} })
 	issue("rsa", ca, same)
 	issue("chained", between, same, between)
@@ -115,6 +120,8 @@ func newPKI(dir string) (*pki, error) {
 		command("mkdir", p.path("hashed")), command("cp", p.path("ca.pem"), p.path("otherca.pem"), p.path("hashed")),
 		command("openssl", "rehash", p.path("hashed")),
 		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
+		command("openssl", "pkcs8", "-topk8", "-scrypt", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("scrypt.key")),
+		command("openssl", "genpkey", "-algorithm", "ED448", "-out", p.path("ed448.key")),
 		command("openssl", "pkey", "-traditional", "-aes256", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("traditional.key")))
 }
 

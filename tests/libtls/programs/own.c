@@ -517,6 +517,36 @@ static void test_load_file(void)
 	tls_unload_file(plain, n);
 }
 
+/* A key that Go does not have, or not in this form, is refused with the reason. */
+static void test_keys_that_are_not_supported(void)
+{
+	static const struct {
+		const char *name, *says;
+	} keys[] = {
+		{"pkcs8.key", "failed to read private key: it is encrypted: tls_load_file takes a password"},
+		{"traditional.key", "failed to read private key: it is encrypted: tls_load_file takes a password"},
+		{"ed448.key", "failed to read private key: its kind is not supported: crypto/tls has RSA, ECDSA with NIST's curves, and Ed25519"},
+		{"junk", "failed to read private key"},
+	};
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+		struct tls_config *config = tls_config_new();
+		struct tls *ctx = tls_server();
+		CHECK(tls_config_set_keypair_file(config, file("host.pem"), file(keys[i].name)) == 0);
+		CHECK(tls_configure(ctx, config) == -1);
+		SAYS(tls_error(ctx), keys[i].says);
+		tls_config_free(config);
+		tls_free(ctx);
+	}
+}
+
+/* Says why on the standard error, which the test in Go looks at. */
+static void load_scrypt(void)
+{
+	size_t n;
+	char password[] = "secret";
+	CHECK(tls_load_file(file("scrypt.key"), &n, password) == NULL);
+}
+
 /* One exchange, with TLS 1.2; whether the session was resumed. */
 static int resumed(struct tls *listener, struct tls_config *config)
 {
@@ -717,6 +747,7 @@ static const struct {
 	{"alpn-without-match", test_alpn_without_match},
 	{"refused-later", test_refused_later},
 	{"load-file", test_load_file},
+	{"keys-that-are-not-supported", test_keys_that_are_not_supported},
 	{"sessions", test_sessions},
 	{"privileges", test_privileges},
 	{"threads", test_threads},
@@ -733,5 +764,7 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[1], tests[i].name) == 0)
 			tests[i].run();
 	}
+	if (argc > 1 && strcmp(argv[1], "load-scrypt") == 0)
+		load_scrypt();
 	return 0;
 }

@@ -116,6 +116,7 @@ static void set(struct side *s, char *setting)
 	if (IS("ca")) r = tls_config_set_ca_file(c, value);
 	else if (IS("ca_mem")) { uint8_t *d = slurp(value, &n); r = tls_config_set_ca_mem(c, d, n); tls_unload_file(d, n); }
 	else if (IS("ca_path")) r = tls_config_set_ca_path(c, value);
+	else if (IS("chdir")) r = chdir(value);
 	else if (IS("crl")) r = tls_config_set_crl_file(c, value);
 	else if (IS("crl_mem")) { uint8_t *d = slurp(value, &n); r = tls_config_set_crl_mem(c, d, n); tls_unload_file(d, n); }
 	else if (IS("cert")) r = tls_config_set_cert_file(c, value);

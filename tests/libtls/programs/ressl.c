@@ -214,12 +214,22 @@ int main(int argc, char **argv)
 	CHECK(ressl_config_set_ca_file(nc, file("ca.pem")) == 0);
 	try(nc, "cn.test", 0, NULL, 1);
 
+	/* Without ECDHE an RSA key has to carry the secret. */
+	ressl_config_clear_keys(fc);
+	CHECK(ressl_config_set_cert_file(fc, file("rsa.pem")) == 0 && ressl_config_set_key_file(fc, file("rsa.key")) == 0);
+	CHECK(ressl_config_set_ecdhcurve(fc, NULL) == 0 && ressl_configure(server, fc) == 0);
+	try(nc, "host.test", 0, NULL, 1);
+	CHECK(ressl_config_set_ciphers(nc, "EECDH") == 0);
+	try(nc, "host.test", -1, "SSL connect failed: 1", 1);
+	CHECK(ressl_config_set_ecdhcurve(fc, "auto") == 0 && ressl_configure(server, fc) == 0);
+	try(nc, "host.test", 0, NULL, 1);
+
 	/* A non-blocking descriptor is not for ressl_connect_socket. */
 	int fds[2];
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) == 0);
 	struct ressl *ctx = ressl_client();
 	CHECK(ressl_configure(ctx, nc) == 0);
-	CHECK(ressl_connect_socket(ctx, fds[0], "cn.test") == -1);
+	CHECK(ressl_connect_socket(ctx, fds[0], "host.test") == -1);
 	SAYS(ressl_error(ctx), "SSL connect failed: 2");
 	CHECK(ressl_close(ctx) == 0);
 	ressl_free(ctx);
