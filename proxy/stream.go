@@ -108,21 +108,9 @@ func (t *stream) open() (facts []byte, ok bool) {
 	} else {
 		t.tls = t.config.Client(t.up, t.name, t.file, tls.RenegotiateFreelyAsClient)
 	}
-	watched := make(chan struct{})
-	watch := time.AfterFunc(watchAfter, func() {
-		defer close(watched)
-		t.pair.w.whenReadable(leaving)
-		if t.pair.leaving() {
-			t.up.SetDeadline(past)
-		}
-	})
+	watch := watchDeparture(t.pair, t.up, func() {})
 	facts, ok = t.tls.Open()
-	if !watch.Stop() {
-		// Nothing else may read W from here on.
-		t.pair.w.SetReadDeadline(past)
-		<-watched
-		t.pair.w.SetReadDeadline(time.Time{})
-	}
+	watch.stop()
 	t.report(ok)
 	return facts, ok
 }
@@ -203,7 +191,7 @@ func (t *stream) carry() {
 }
 
 func (t *stream) download() {
-	err := deliver(t.up, t.tls, t.pair)
+	err := deliver(t.up, t.tls, t.pair, nil)
 	switch {
 	case err == nil:
 	case t.up.ended:
@@ -215,34 +203,6 @@ func (t *stream) download() {
 	default:
 		t.setEnd(false, libtls.Sentence(err))
 		t.pair.close()
-	}
-}
-
-// deliver carries what the peer sends to the program, as many whole records at a time as are
-// here. nil: the program does not read any more.
-func deliver(up *upstream, conn io.Reader, pr *pair) error {
-	for {
-		if err := up.await(); err != nil {
-			return err
-		}
-		buf := getBuffer()
-		n, err := conn.Read(*buf)
-		for err == nil && len(*buf)-n > maxPlaintext && up.whole() {
-			var m int
-			m, err = conn.Read((*buf)[n:])
-			n += m
-		}
-		var gone error
-		if n > 0 {
-			gone = pr.write((*buf)[:n])
-		}
-		putBuffer(buf)
-		if gone != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 	}
 }
 
