@@ -31,6 +31,7 @@ type stream struct {
 	pair    *pair
 	up      *upstream
 	tls     *libtls.Conn
+	version uint16
 
 	frame     int // bytes of the current frame that are still to come
 	header    [4]byte
@@ -111,6 +112,7 @@ func (t *stream) open() (facts []byte, ok bool) {
 	watch := watchDeparture(t.pair, t.up, func() {})
 	facts, ok = t.tls.Open()
 	watch.stop()
+	t.version = t.tls.ConnectionState().Version
 	t.report(ok)
 	return facts, ok
 }
@@ -223,7 +225,7 @@ func (t *stream) upload() error {
 		}
 		said := t.said
 		send := func() error { return t.send((*buf)[:n]) }
-		if n > maxPlaintext {
+		if n > maxPlaintext && !t.mayRenegotiate() {
 			err = t.up.gathered(send)
 		} else {
 			err = send()
@@ -238,6 +240,10 @@ func (t *stream) upload() error {
 		}
 	}
 }
+
+// mayRenegotiate reports whether writes may have to wait for a handshake, whose own words must not
+// wait for them.
+func (t *stream) mayRenegotiate() bool { return !t.config.IsServer() && t.version < tls.VersionTLS13 }
 
 // send takes the frames apart: each is a record at most.
 func (t *stream) send(b []byte) error {
