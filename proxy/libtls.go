@@ -49,8 +49,12 @@ func (l *libtlsState) hurry() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range l.streams {
-		if t.pair.hungUp() {
-			t.up.SetWriteDeadline(time.Now().Add(orphanTime))
+		if !t.pair.hungUp() {
+			continue
+		}
+		t.up.SetWriteDeadline(time.Now().Add(orphanTime))
+		if !t.drains.Load() { // or a write may wait for a renegotiation
+			t.up.SetReadDeadline(time.Now().Add(orphanTime))
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,8 @@ type stream struct {
 	header    [4]byte
 	headerLen int
 	said      bool // the program has called tls_close
+
+	drains atomic.Bool // nothing more is sent, and reading has its own deadline
 
 	mu        sync.Mutex
 	truncated bool
@@ -175,7 +178,9 @@ func (t *stream) carry() {
 		defer close(down)
 		t.download()
 	}()
-	if err := t.upload(); err != nil {
+	err := t.upload()
+	t.drains.Store(true)
+	if err != nil {
 		// What the peer said before it stopped listening still arrives.
 		t.up.SetReadDeadline(time.Now().Add(drainTime))
 		<-down

@@ -45,6 +45,7 @@ func TestHostsMatchAsLibtlsMatchesThem(t *testing.T) {
 	}{
 		{"www.example.com", "www.example.com", true},
 		{"WWW.example.com", "www.EXAMPLE.com", true},
+		{"\u212a.example.com", "k.example.com", false}, // the Kelvin sign
 		{"www.example.com", "example.com", false},
 		{"*.example.com", "www.example.com", true},
 		{"*.example.com", "a.b.example.com", false},
