@@ -226,6 +226,24 @@ time_t tls_peer_ocsp_revocation_time(struct tls *ctx)
 	return (time_t)ocsp_fact(ctx, TW_TLS_OCSP_REVOCATION_TIME);
 }
 
+static int ocsp_take(struct tls *ctx, int fd)
+{
+	uint8_t *data;
+	size_t length;
+	long r = fd < 0 ? -EBADF : read_all(fd, &data, &length);
+	if (r < 0)
+		return set_error_errno(ctx, (int)-r, "memory file");
+	struct facts *facts = facts_parse(data, length);
+	free(data);
+	if (!facts)
+		return set_error(ctx, "tlswrap's worker does not make sense");
+	free(ctx->ocsp);
+	ctx->ocsp = facts;
+	if (!facts->numbers[TW_TLS_FAILED])
+		return 0;
+	return set_error(ctx, "%s", facts->strings[TW_TLS_ERROR] ? facts->strings[TW_TLS_ERROR] : "");
+}
+
 /* The worker gets the configuration, the chain, and behind it the response. */
 int tls_ocsp_process_response(struct tls *ctx, const unsigned char *response, size_t size)
 {
@@ -252,16 +270,8 @@ int tls_ocsp_process_response(struct tls *ctx, const unsigned char *response, si
 	}
 	if (pem >= 0)
 		SYS(SYS_close, pem);
-	uint8_t *data;
-	size_t length;
-	if (r == 0 && got >= 0 && read_all(got, &data, &length) == 0) {
-		struct facts *facts = facts_parse(data, length);
-		free(data);
-		free(ctx->ocsp);
-		ctx->ocsp = facts;
-		if (facts && facts->numbers[TW_TLS_FAILED])
-			r = set_error(ctx, "%s", facts->strings[TW_TLS_ERROR] ? facts->strings[TW_TLS_ERROR] : "");
-	}
+	if (r == 0)
+		r = ocsp_take(ctx, got);
 	if (got >= 0)
 		SYS(SYS_close, got);
 	return r;

@@ -117,7 +117,7 @@ func (ch *channel) setup() *Failure {
 	deadline, _ := ctx.Deadline()
 	ch.up.SetDeadline(deadline)
 
-	ch.watch = ch.watchDeparture(cancel)
+	ch.watch = watchDeparture(ch.pair, ch.up, cancel)
 	failure := ch.connect(ctx)
 	if ch.watch.stop() {
 		return errLeft
@@ -139,48 +139,6 @@ func (ch *channel) connect(ctx context.Context) *Failure {
 		return f
 	}
 	return ch.secured()
-}
-
-// departure watches whether the program gives a setup up.
-type departure struct {
-	pair    *pair
-	timer   *time.Timer
-	watched chan struct{}
-	once    sync.Once
-	left    bool
-}
-
-// watchAfter is how long a setup goes on before it is watched. Most are over before it
-// is worth while.
-const watchAfter = 20 * time.Millisecond
-
-// watchDeparture ends a setup that the program gives up: one that shuts even one side
-// of a connecting socket ends it, as with TCP.
-func (ch *channel) watchDeparture(cancel func()) *departure {
-	d := &departure{pair: ch.pair, watched: make(chan struct{})}
-	d.timer = time.AfterFunc(watchAfter, func() {
-		defer close(d.watched)
-		d.pair.w.whenReadable(leaving)
-		if d.pair.leaving() {
-			cancel()
-			ch.up.SetDeadline(past)
-		}
-	})
-	return d
-}
-
-// stop ends the watch, after which others may read W, and reports whether the program
-// had left. It may be called again.
-func (d *departure) stop() bool {
-	d.once.Do(func() {
-		if !d.timer.Stop() {
-			d.pair.w.SetReadDeadline(past)
-			<-d.watched
-			d.pair.w.SetReadDeadline(time.Time{})
-		}
-		d.left = d.pair.leaving()
-	})
-	return d.left
 }
 
 // errLeft is the end of a setup that the program gave up.
@@ -530,41 +488,26 @@ type upstreamError struct{ err error }
 
 func (e *upstreamError) Error() string { return e.err.Error() }
 
-// download carries what the server sends, as many whole records at a time as are here.
+// download carries what the server sends.
 func (ch *channel) download() *Failure {
 	filter := ch.filter
-	for {
-		if err := ch.up.await(); err != nil {
-			return ch.downloadEnd(err)
+	var fault error
+	err := deliver(ch.up, ch.tls, ch.pair, func(b []byte) ([]byte, error) {
+		if filter == nil {
+			return b, nil
 		}
-		buf := getBuffer()
-		n, err := ch.tls.Read(*buf)
-		for err == nil && len(*buf)-n > maxPlaintext && ch.up.whole() {
-			var m int
-			m, err = ch.tls.Read((*buf)[n:])
-			n += m
+		if b, fault = filter.FromServer(b); filter.Done() {
+			filter = nil
 		}
-		b := (*buf)[:n]
-		var broken, gone error
-		if filter != nil && n > 0 {
-			if b, broken = filter.FromServer(b); filter.Done() {
-				filter = nil
-			}
-		}
-		if len(b) > 0 {
-			gone = ch.pair.write(b)
-		}
-		putBuffer(buf)
-		if broken != nil {
-			return dialogueFailure(broken)
-		}
-		if gone != nil {
-			return nil // the program does not read any more
-		}
-		if err != nil {
-			return ch.downloadEnd(err)
-		}
+		return b, fault
+	})
+	switch {
+	case fault != nil:
+		return dialogueFailure(fault)
+	case err != nil:
+		return ch.downloadEnd(err)
 	}
+	return nil // the program does not read any more
 }
 
 // maxPlaintext is what one record carries (RFC 8446, section 5.1).

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"sync"
 	"time"
 
@@ -48,8 +49,12 @@ func (l *libtlsState) hurry() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range l.streams {
-		if t.pair.hungUp() {
-			t.up.SetWriteDeadline(time.Now().Add(orphanTime))
+		if !t.pair.hungUp() {
+			continue
+		}
+		t.up.SetWriteDeadline(time.Now().Add(orphanTime))
+		if !t.drains.Load() { // or a write may wait for a renegotiation
+			t.up.SetReadDeadline(time.Now().Add(orphanTime))
 		}
 	}
 }
@@ -161,13 +166,36 @@ func readThing(fds *descriptors) ([]byte, error) {
 		if fd < 0 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return readDescriptor(fd)
 		}
-		// By way of the descriptor: the program may have another root directory.
-		folders = append(folders, libtls.ReadFolder(fmt.Sprintf("/proc/self/fd/%d", fd))...)
-		unix.Close(fd)
+		folders = append(folders, readFolder(os.NewFile(uintptr(fd), "folder"))...)
 		if len(*fds) == 0 {
 			return folders, nil
 		}
 	}
+}
+
+// hashed is what OpenSSL calls the files that it reads in a folder (X509_LOOKUP_hash_dir(3)).
+var hashed = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
+
+// readFolder reads the certificates of a folder as OpenSSL does: those in files that are named
+// after a hash of their subject. It closes the folder.
+func readFolder(dir *os.File) []byte {
+	defer dir.Close()
+	all := []byte{}
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		if !hashed.MatchString(name) {
+			continue
+		}
+		// By way of the descriptor: the program may have another root directory.
+		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		if data, err := readDescriptor(fd); err == nil && len(all)+len(data) <= libtls.Most {
+			all = append(append(all, data...), '\n')
+		}
+	}
+	return all
 }
 
 // readDescriptor reads a file from its beginning and closes it. What is no file, a pipe, is

@@ -3,12 +3,12 @@ package proxy
 import (
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +27,8 @@ type pump struct {
 	file    *os.File
 
 	sending sync.Mutex
-	records chan []byte // IN
+	open    [pumpIn]atomic.Bool // steps, by their kind
+	records chan []byte         // IN
 	gone    chan struct{}
 	record  []byte // what is left of the last
 	ended   bool
@@ -120,6 +121,9 @@ func (p *pump) run() {
 			}
 			continue
 		}
+		if kind < pumpHandshake || kind >= pumpIn || p.open[kind].Swap(true) {
+			return // no such step, or one that is open already
+		}
 		go p.step(kind, int(value), data)
 	}
 }
@@ -155,51 +159,46 @@ func (p *pump) send(kind, value int, data []byte) error {
 
 // step does what was asked, and says so.
 func (p *pump) step(kind uint32, value int, data []byte) {
+	answer, more, out := p.do(kind, value, data)
+	for len(out) > pumpMost {
+		p.send(answer, int(kind)|pumpMore, out[:pumpMost])
+		out = out[pumpMost:]
+	}
+	p.open[kind].Store(false) // before the program can ask for the next
+	p.send(answer, int(kind)|more, out)
+}
+
+func (p *pump) do(kind uint32, value int, data []byte) (answer, more int, out []byte) {
 	defer func() {
 		if r := recover(); r != nil {
-			p.send(pumpFailed, int(kind), []byte("internal error"))
+			answer, more, out = pumpFailed, 0, []byte("internal error")
 		}
 	}()
 	var err error
 	switch kind {
 	case pumpHandshake:
-		facts, _ := p.tls.Open()
-		for len(facts) > pumpMost {
-			p.send(pumpDone, pumpHandshake|pumpMore, facts[:pumpMost])
-			facts = facts[pumpMost:]
-		}
-		p.send(pumpDone, pumpHandshake, facts)
-		return
+		out, _ = p.tls.Open()
 	case pumpRead:
-		p.read(value)
-		return
+		b := make([]byte, min(max(value, 1), maxPlaintext))
+		n := 0
+		n, err = p.tls.Read(b)
+		switch {
+		case n > 0:
+			return pumpDone, 0, b[:n]
+		case p.ended:
+			return pumpDone, pumpTruncated, nil
+		case err == io.EOF:
+			return pumpDone, pumpEnd, nil
+		}
 	case pumpWrite:
 		_, err = p.tls.Write(data)
 	case pumpClose:
 		err = p.tls.CloseWrite()
-	default:
-		err = errors.New("unknown step")
 	}
 	if err != nil {
-		p.send(pumpFailed, int(kind), []byte(libtls.Sentence(err)))
-		return
+		return pumpFailed, 0, []byte(libtls.Sentence(err))
 	}
-	p.send(pumpDone, int(kind), nil)
-}
-
-func (p *pump) read(most int) {
-	b := make([]byte, min(max(most, 1), maxPlaintext))
-	n, err := p.tls.Read(b)
-	switch {
-	case n > 0:
-		p.send(pumpDone, pumpRead, b[:n])
-	case p.ended:
-		p.send(pumpDone, pumpRead|pumpTruncated, nil)
-	case err == io.EOF:
-		p.send(pumpDone, pumpRead|pumpEnd, nil)
-	default:
-		p.send(pumpFailed, pumpRead, []byte(libtls.Sentence(err)))
-	}
+	return pumpDone, 0, out
 }
 
 // Read asks the program for a record. It implements net.Conn.

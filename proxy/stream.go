@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,11 +32,14 @@ type stream struct {
 	pair    *pair
 	up      *upstream
 	tls     *libtls.Conn
+	version uint16
 
 	frame     int // bytes of the current frame that are still to come
 	header    [4]byte
 	headerLen int
 	said      bool // the program has called tls_close
+
+	drains atomic.Bool // nothing more is sent, and reading has its own deadline
 
 	mu        sync.Mutex
 	truncated bool
@@ -108,21 +112,10 @@ func (t *stream) open() (facts []byte, ok bool) {
 	} else {
 		t.tls = t.config.Client(t.up, t.name, t.file, tls.RenegotiateFreelyAsClient)
 	}
-	watched := make(chan struct{})
-	watch := time.AfterFunc(watchAfter, func() {
-		defer close(watched)
-		t.pair.w.whenReadable(leaving)
-		if t.pair.leaving() {
-			t.up.SetDeadline(past)
-		}
-	})
+	watch := watchDeparture(t.pair, t.up, func() {})
 	facts, ok = t.tls.Open()
-	if !watch.Stop() {
-		// Nothing else may read W from here on.
-		t.pair.w.SetReadDeadline(past)
-		<-watched
-		t.pair.w.SetReadDeadline(time.Time{})
-	}
+	watch.stop()
+	t.version = t.tls.ConnectionState().Version
 	t.report(ok)
 	return facts, ok
 }
@@ -185,7 +178,9 @@ func (t *stream) carry() {
 		defer close(down)
 		t.download()
 	}()
-	if err := t.upload(); err != nil {
+	err := t.upload()
+	t.drains.Store(true)
+	if err != nil {
 		// What the peer said before it stopped listening still arrives.
 		t.up.SetReadDeadline(time.Now().Add(drainTime))
 		<-down
@@ -203,7 +198,7 @@ func (t *stream) carry() {
 }
 
 func (t *stream) download() {
-	err := deliver(t.up, t.tls, t.pair)
+	err := deliver(t.up, t.tls, t.pair, nil)
 	switch {
 	case err == nil:
 	case t.up.ended:
@@ -215,34 +210,6 @@ func (t *stream) download() {
 	default:
 		t.setEnd(false, libtls.Sentence(err))
 		t.pair.close()
-	}
-}
-
-// deliver carries what the peer sends to the program, as many whole records at a time as are
-// here. nil: the program does not read any more.
-func deliver(up *upstream, conn io.Reader, pr *pair) error {
-	for {
-		if err := up.await(); err != nil {
-			return err
-		}
-		buf := getBuffer()
-		n, err := conn.Read(*buf)
-		for err == nil && len(*buf)-n > maxPlaintext && up.whole() {
-			var m int
-			m, err = conn.Read((*buf)[n:])
-			n += m
-		}
-		var gone error
-		if n > 0 {
-			gone = pr.write((*buf)[:n])
-		}
-		putBuffer(buf)
-		if gone != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 	}
 }
 
@@ -263,7 +230,7 @@ func (t *stream) upload() error {
 		}
 		said := t.said
 		send := func() error { return t.send((*buf)[:n]) }
-		if n > maxPlaintext {
+		if n > maxPlaintext && !t.mayRenegotiate() {
 			err = t.up.gathered(send)
 		} else {
 			err = send()
@@ -278,6 +245,10 @@ func (t *stream) upload() error {
 		}
 	}
 }
+
+// mayRenegotiate reports whether writes may have to wait for a handshake, whose own words must not
+// wait for them.
+func (t *stream) mayRenegotiate() bool { return !t.config.IsServer() && t.version < tls.VersionTLS13 }
 
 // send takes the frames apart: each is a record at most.
 func (t *stream) send(b []byte) error {

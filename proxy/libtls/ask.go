@@ -1,18 +1,9 @@
 package libtls
 
 import (
-	"crypto/x509"
 	"errors"
 	"time"
 )
-
-// usageOf is what a peer's certificate is to be for.
-func usageOf(c *Config) x509.ExtKeyUsage {
-	if c.IsServer() {
-		return x509.ExtKeyUsageClientAuth
-	}
-	return x509.ExtKeyUsageServerAuth
-}
 
 // ContainsName reports whether the first certificate of a PEM chain is for name.
 func ContainsName(chain []byte, name string) (bool, error) {
@@ -30,14 +21,8 @@ func (c *Config) ProcessOCSP(chainPEM, response []byte) []byte {
 		return failure(err.Error()).marshal()
 	}
 	now := time.Now()
-	chain := sent
-	if c.roots != nil {
-		if verified, p := c.verifyChain(sent, usageOf(c), now); p == nil {
-			chain = verified
-		}
-	}
 	f := newFacts()
-	result, err := checkResponse(response, chain, now)
+	result, err := checkResponse(response, c.bestChain(sent, now), now)
 	if result != nil {
 		f.setOCSP(result)
 		f.setOCSPURL(sent[0])

@@ -8,8 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 )
 
@@ -174,20 +172,6 @@ func (c *Config) loadRoots() error {
 	c.addRoots(env)
 	c.addRoots(path)
 	return nil
-}
-
-// ReadFolder reads the certificates of a folder as OpenSSL does: of files that are named after a
-// hash of their subject. The result is PEM, and never nil.
-func ReadFolder(dir string) []byte {
-	const hash = "[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]"
-	all := []byte{}
-	files, _ := filepath.Glob(filepath.Join(dir, hash+".[0-9]*"))
-	for _, f := range files {
-		if data, err := os.ReadFile(f); err == nil && len(all)+len(data) <= Most {
-			all = append(append(all, data...), '\n')
-		}
-	}
-	return all
 }
 
 func (c *Config) addRoots(data []byte) int {

@@ -153,11 +153,8 @@ func (c *Conn) facts(state tls.ConnectionState) *facts {
 	}
 	f.setPeer(state.PeerCertificates)
 	if len(state.OCSPResponse) > 0 && !c.config.IsServer() {
-		chain, p := c.config.verifyChain(state.PeerCertificates, usageOf(c.config), time.Now())
-		if p != nil {
-			chain = state.PeerCertificates
-		}
-		if result, _ := checkResponse(state.OCSPResponse, chain, time.Now()); result != nil {
+		now := time.Now()
+		if result, _ := checkResponse(state.OCSPResponse, c.config.bestChain(state.PeerCertificates, now), now); result != nil {
 			f.setOCSP(result)
 		}
 	}

@@ -114,7 +114,7 @@ func matchCommonName(cert *x509.Certificate, name string, isIP bool) (bool, erro
 
 // matchHost compares a certificate's name with a host's; see tls_match_name.
 func matchHost(pattern, host string) bool {
-	if strings.EqualFold(pattern, host) {
+	if sameHost(pattern, host) {
 		return true
 	}
 	domain, ok := strings.CutPrefix(pattern, "*")
@@ -136,5 +136,9 @@ func matchHost(pattern, host string) bool {
 	if first <= 0 || len(host[first:]) == 1 {
 		return false
 	}
-	return strings.EqualFold(host[first:], domain)
+	return sameHost(host[first:], domain)
 }
+
+// sameHost folds ASCII alone: letters that Unicode folds to ASCII's, such as the Kelvin sign, are
+// longer in UTF-8.
+func sameHost(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }

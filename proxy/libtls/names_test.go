@@ -45,6 +45,7 @@ func TestHostsMatchAsLibtlsMatchesThem(t *testing.T) {
 	}{
 		{"www.example.com", "www.example.com", true},
 		{"WWW.example.com", "www.EXAMPLE.com", true},
+		{"\u212a.example.com", "k.example.com", false}, // the Kelvin sign
 		{"www.example.com", "example.com", false},
 		{"*.example.com", "www.example.com", true},
 		{"*.example.com", "a.b.example.com", false},
@@ -117,7 +118,7 @@ func TestNamesOfCertificates(t *testing.T) {
 func TestProtocolsWithAHole(t *testing.T) {
 	for mask, want := range map[uint32]versions{
 		0x18: {tls.VersionTLS12, tls.VersionTLS13}, 0x1e: {tls.VersionTLS10, tls.VersionTLS13},
-		0x0a: {tls.VersionTLS10, tls.VersionTLS10}, 0x10: {tls.VersionTLS13, tls.VersionTLS13},
+		0: {tls.VersionTLS13, tls.VersionTLS10}, 0x0a: {tls.VersionTLS10, tls.VersionTLS10}, 0x10: {tls.VersionTLS13, tls.VersionTLS13},
 	} {
 		if got := versionsOf(mask); got != want {
 			t.Errorf("%#x: %v, want %v", mask, got, want)

@@ -32,6 +32,9 @@ func versionsOf(mask uint32) versions {
 			v.most = b.version
 		}
 	}
+	if v.least == 0 {
+		return versions{tls.VersionTLS13, tls.VersionTLS10} // none, which 0 does not say to crypto/tls
+	}
 	return v
 }
 

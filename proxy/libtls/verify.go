@@ -23,11 +23,7 @@ func (c *Config) verify(state tls.ConnectionState, now time.Time) error {
 	if len(state.PeerCertificates) == 0 || !c.verifies() {
 		return nil
 	}
-	usage := x509.ExtKeyUsageServerAuth
-	if c.has(flagServer) {
-		usage = x509.ExtKeyUsageClientAuth
-	}
-	chain, p := c.verifyChain(state.PeerCertificates, usage, now)
+	chain, p := c.verifyChain(state.PeerCertificates, now)
 	if p != nil {
 		return p
 	}
@@ -40,8 +36,26 @@ func (c *Config) verify(state tls.ConnectionState, now time.Time) error {
 	return c.checkStaple(state, chain, now)
 }
 
+// usage is what a peer's certificate is to be for.
+func (c *Config) usage() []x509.ExtKeyUsage {
+	if c.has(flagServer) {
+		return []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	}
+	return []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+}
+
+// bestChain is the verified chain, or what was sent where none is.
+func (c *Config) bestChain(sent []*x509.Certificate, now time.Time) []*x509.Certificate {
+	if c.verifies() {
+		if chain, p := c.verifyChain(sent, now); p == nil {
+			return chain
+		}
+	}
+	return sent
+}
+
 // verifyChain finds a chain to a root that is short enough.
-func (c *Config) verifyChain(sent []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) ([]*x509.Certificate, *problem) {
+func (c *Config) verifyChain(sent []*x509.Certificate, now time.Time) ([]*x509.Certificate, *problem) {
 	if !c.has(flagVerifyTime) {
 		certs := make([]*x509.Certificate, len(sent))
 		for i, cert := range sent {
@@ -49,9 +63,9 @@ func (c *Config) verifyChain(sent []*x509.Certificate, usage x509.ExtKeyUsage, n
 		}
 		sent = certs
 	}
-	chains, err := c.chains(sent, usage, now)
+	chains, err := c.chains(sent, now)
 	if err != nil {
-		return nil, c.explain(err, sent, usage, now)
+		return nil, c.explain(err, sent, now)
 	}
 	for _, chain := range chains {
 		// The depth counts neither the leaf nor the root (X509_VERIFY_PARAM_set_depth).
@@ -62,7 +76,7 @@ func (c *Config) verifyChain(sent []*x509.Certificate, usage x509.ExtKeyUsage, n
 	return nil, chainProblem("certificate chain too long")
 }
 
-func (c *Config) chains(sent []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) ([][]*x509.Certificate, error) {
+func (c *Config) chains(sent []*x509.Certificate, now time.Time) ([][]*x509.Certificate, error) {
 	between := x509.NewCertPool()
 	for _, cert := range sent[1:] {
 		if !selfSigned(cert) { // a root is trusted, or leads nowhere
@@ -70,7 +84,7 @@ func (c *Config) chains(sent []*x509.Certificate, usage x509.ExtKeyUsage, now ti
 		}
 	}
 	options := x509.VerifyOptions{
-		Roots: c.roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
+		Roots: c.roots, Intermediates: between, CurrentTime: now, KeyUsages: c.usage(),
 	}
 	chains, err := sent[0].Verify(options)
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired && !c.has(flagVerifyTime) {
@@ -94,7 +108,7 @@ func timeless(cert *x509.Certificate) *x509.Certificate {
 	return &t
 }
 
-func (c *Config) explain(err error, sent []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) *problem {
+func (c *Config) explain(err error, sent []*x509.Certificate, now time.Time) *problem {
 	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
 	if !ok {
 		return chainProblem(unknownIssuer(sent))
@@ -108,8 +122,8 @@ func (c *Config) explain(err error, sent []*x509.Certificate, usage x509.ExtKeyU
 		}
 		if timed == sent[0] {
 			certs := append([]*x509.Certificate{timeless(sent[0])}, sent[1:]...)
-			if _, err := c.chains(certs, usage, now); err != nil {
-				return c.explain(err, certs, usage, now)
+			if _, err := c.chains(certs, now); err != nil {
+				return c.explain(err, certs, now)
 			}
 		}
 		if now.Before(timed.NotBefore) {

@@ -51,6 +51,7 @@ var comparisons = map[string]string{
 	"tls 1.2":                goodPair + "c.protocols=tlsv1.2",
 	"tls 1.2 server":         goodPair + "s.protocols=tlsv1.2",
 	"no common version":      goodPair + "s.protocols=tlsv1.3 c.protocols=tlsv1.2",
+	"no version":             goodPair + "c.protocols=tlsv1.2,!tlsv1.2",
 	"cipher":                 goodPair + "s.protocols=tlsv1.2 c.ciphers=ECDHE-ECDSA-CHACHA20-POLY1305",
 	"server's cipher":        goodPair + "c.protocols=tlsv1.2 s.ciphers=ECDHE-ECDSA-AES128-GCM-SHA256",
 	"compat":                 goodPair + "c.ciphers=compat s.ciphers=legacy",

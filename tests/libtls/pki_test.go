@@ -118,7 +118,7 @@ func newPKI(dir string) (*pki, error) {
 	}
 	return p, firstError(p.makeResponses(host),
 		command("mkdir", p.path("hashed")), command("cp", p.path("ca.pem"), p.path("otherca.pem"), p.path("hashed")),
-		command("openssl", "rehash", p.path("hashed")),
+		command("openssl", "rehash", p.path("hashed")), command("mkfifo", p.path("hashed/00000000.0")), // nobody writes there
 		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
 		command("openssl", "pkcs8", "-topk8", "-scrypt", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("scrypt.key")),
 		command("openssl", "genpkey", "-algorithm", "ED448", "-out", p.path("ed448.key")),

@@ -42,6 +42,8 @@ func TestServerRenegotiates(t *testing.T) {
 	}{
 		{"real", "env", "socket", granted},
 		{"ours", lab.tlswrap, "socket", granted},
+		{"real, pouring", "env", "pouring", granted},
+		{"ours, pouring", lab.tlswrap, "pouring", granted},
 		{"real over callbacks", "env", "callbacks", granted},
 		{"ours over callbacks", lab.tlswrap, "callbacks", "read: -1 read failed: no renegotiation\nclose: 0\n"},
 	} {
@@ -59,7 +61,7 @@ func TestServerRenegotiates(t *testing.T) {
 // the port.
 func renegotiator(t *testing.T) (port string) {
 	t.Helper()
-	cmd := exec.Command("openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+	cmd := exec.Command("openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2", "-state",
 		"-cert", lab.pki.path("host.pem"), "-key", lab.pki.path("host.key"))
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -67,6 +69,7 @@ func renegotiator(t *testing.T) (port string) {
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {
+		cmd.Stderr = cmd.Stdout // for what -state says
 		err = cmd.Start()
 	}
 	if err != nil {
@@ -82,12 +85,14 @@ func renegotiator(t *testing.T) (port string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for lines.Scan() {
+		for handshakes := 0; lines.Scan(); {
 			switch {
 			case lines.Text() == "hello":
 				io.WriteString(stdin, "R\n")
-			case strings.HasPrefix(lines.Text(), "SSL_do_handshake"):
-				io.WriteString(stdin, "end\n")
+			case lines.Text() == "SSL_accept:SSLv3/TLS write finished":
+				if handshakes++; handshakes == 2 {
+					io.WriteString(stdin, "end\n")
+				}
 			}
 		}
 	}()

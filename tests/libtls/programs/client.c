@@ -1,6 +1,7 @@
 /*
  * client PORT CA TRANSPORT: greets a server by TLS 1.2, over a "socket" or "callbacks", and prints
- * what it says until that is "end" or the connection breaks.
+ * what it says until that is "end" or the connection breaks. As "pouring" it says a lot itself
+ * before it listens.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -51,6 +52,20 @@ int main(int argc, char **argv)
 		printf("handshake: %s\n", tls_error(ctx));
 	if (say(ctx, "hello\n") < 0)
 		printf("write: %s\n", tls_error(ctx));
+	for (int i = 0; i < 500 && strcmp(argv[3], "pouring") == 0; i++) {
+		static char lines[16384];
+		memset(lines, 'x', sizeof lines);
+		lines[sizeof lines - 2] = "ab"[i % 2];
+		lines[sizeof lines - 1] = '\n';
+		for (size_t at = 0; at < sizeof lines;) {
+			ssize_t n = tls_write(ctx, lines + at, sizeof lines - at);
+			if (n == -1) {
+				printf("write: %s\n", tls_error(ctx));
+				return 1;
+			}
+			at += n > 0 ? (size_t)n : 0;
+		}
+	}
 	for (char line[256];;) {
 		ssize_t n = tls_read(ctx, line, sizeof line);
 		if (n == TLS_WANT_POLLIN || n == TLS_WANT_POLLOUT)

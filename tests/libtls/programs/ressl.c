@@ -38,10 +38,12 @@ static int listener = -1;
 static char port[16];
 static struct ressl *server;
 
-static char *file(const char *name)
+static const char *file(const char *name)
 {
-	char *path = malloc(512);
-	snprintf(path, 512, "%s/%s", dir, name);
+	static char paths[8][512];
+	static unsigned turn;
+	char *path = paths[turn++ % 8];
+	snprintf(path, sizeof *paths, "%s/%s", dir, name);
 	return path;
 }
 
@@ -179,6 +181,8 @@ int main(int argc, char **argv)
 	CHECK(ressl_config_set_cert_mem(sc, cert, n) == 0 && ressl_config_set_key_mem(sc, key, m) == 0);
 	CHECK(ressl_configure(server, sc) == 0);
 	ressl_config_clear_keys(sc);
+	free(cert);
+	free(key);
 
 	struct ressl_config *cc = ressl_config_new();
 	CHECK(ressl_config_set_ca_file(cc, file("ca.pem")) == 0);
