@@ -40,6 +40,7 @@ type channel struct {
 	said    []starttls.Line // with a proxy, for Explain
 	data    dataPorts       // that the program will connect to on this one's behalf
 	watch   *departure
+	until   time.Time     // setup may go on
 	opened  bool          // the program has been told that it is connected
 	taken   chan struct{} // closed when up is set, or never will be
 	done    chan struct{} // closed when setup has ended
@@ -114,8 +115,8 @@ func (ch *channel) setup() *Failure {
 	rule := ch.target.decision.Rule
 	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
 	defer cancel()
-	deadline, _ := ctx.Deadline()
-	ch.up.SetDeadline(deadline)
+	ch.until, _ = ctx.Deadline()
+	ch.up.SetDeadline(ch.until)
 
 	ch.watch = watchDeparture(ch.pair, ch.up, cancel)
 	failure := ch.connect(ctx)
@@ -126,7 +127,9 @@ func (ch *channel) setup() *Failure {
 		return failure
 	}
 	ch.up.SetDeadline(time.Time{})
-	ch.pair.w.SetReadDeadline(time.Time{})
+	if ch.opened {
+		ch.pair.w.SetReadDeadline(time.Time{})
+	}
 	return ch.accept()
 }
 
@@ -433,9 +436,9 @@ func (ch *channel) breakOff(f *Failure, down <-chan struct{}) *Failure {
 // upload carries what the program writes. nil: the program closed.
 func (ch *channel) upload() error {
 	filter := ch.filter
-	// What goes over a data connection is anything: a file may begin as TLS does. So is
-	// what a server says.
-	for first := ch.target.control == nil && ch.service == nil; ; first = false {
+	// A program that was let in before TLS has begun already, or says anything: a file that
+	// FTP transfers may begin as TLS does. So may what a server says.
+	for first := ch.service == nil && (ch.upgrade == nil || !ch.upgrade.early); ; first = false {
 		buf, n, err := ch.pair.read()
 		if err == io.EOF {
 			if ch.pair.hungUp() && ch.up.abortive() {

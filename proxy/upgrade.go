@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +16,7 @@ import (
 type upgrade struct {
 	protocol *starttls.Protocol
 	dialogue starttls.Dialogue
+	early    bool // the program was let in before TLS
 }
 
 // protocol is what the upgrade goes by, or nil.
@@ -78,7 +77,7 @@ func (ch *channel) greeting() []byte {
 	return []byte(ch.upgrade.protocol.Greeting(&ch.upgrade.dialogue))
 }
 
-// letIn is a dialogue's Open.
+// letIn is a dialogue's Open. The program has until setup's deadline for what it says.
 func (ch *channel) letIn() (io.ReadWriter, error) {
 	if ch.watch.stop() {
 		return nil, errLeft
@@ -86,36 +85,33 @@ func (ch *channel) letIn() (io.ReadWriter, error) {
 	if f := ch.open(); f != nil {
 		return nil, f
 	}
-	ch.pair.w.SetReadDeadline(time.Now().Add(ch.target.decision.Rule.Timeout))
-	return &programConn{pair: ch.pair}, nil
+	ch.upgrade.early = true
+	ch.pair.w.SetReadDeadline(ch.until)
+	return programConn{ch.pair}, nil
 }
 
 // programConn is the connection to a program that has been let in.
-type programConn struct {
-	pair *pair
-	rest []byte
-}
+type programConn struct{ pair *pair }
 
-func (c *programConn) Read(b []byte) (int, error) {
-	if len(c.rest) == 0 {
-		buf, n, err := c.pair.read()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, failf(unix.EPROTO, "the program has not said what its protocol begins with")
-		}
-		if err != nil {
-			return 0, errLeft
-		}
-		c.rest = append(c.rest, (*buf)[:n]...)
-		putBuffer(buf)
-	}
-	n := copy(b, c.rest)
-	c.rest = c.rest[n:]
-	return n, nil
-}
-
-func (c *programConn) Write(b []byte) (int, error) {
-	if err := c.pair.write(b); err != nil {
+// Read takes no more from the program than there is room for: the rest is upload's.
+func (c programConn) Read(b []byte) (int, error) {
+	most := c.pair.most
+	c.pair.most = min(most, len(b))
+	defer func() { c.pair.most = most }()
+	buf, n, err := c.pair.read()
+	switch {
+	case err == io.EOF, errors.Is(err, unix.ECONNRESET):
+		return 0, errLeft
+	case err != nil:
 		return 0, err
+	}
+	defer putBuffer(buf)
+	return copy(b, (*buf)[:n]), nil
+}
+
+func (c programConn) Write(b []byte) (int, error) {
+	if c.pair.write(b) != nil {
+		return 0, errLeft
 	}
 	return len(b), nil
 }

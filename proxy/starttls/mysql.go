@@ -3,249 +3,225 @@ package starttls
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"io"
-	"sync/atomic"
+	"os"
 
 	"tlswrap/proxy/quote"
 )
 
-// MySQL and MariaDB: the connection phase of the client/server protocol. The server greets,
-// the client asks for TLS with a packet (SSLRequest) that has its own capabilities in it,
-// and says who it is under TLS, where the packets' numbers go on.
+// MySQL and MariaDB: the connection phase of their protocol, with the packets HandshakeV10,
+// SSLRequest and HandshakeResponse41 of MySQL's documentation.
 //
-// So the client has to speak before TLS, and for that it has to see the greeting of before
-// TLS: the number that its answer to the password depends on is in there. That is all that
-// whoever tampers with it can spoil, as the answer is sent to nobody but the verified
-// server. What is shown is checked to be a greeting, and does not offer TLS. A client that
-// asks for TLS all the same gets an error, as from a server without it.
-var mysql = Protocol{
-	Ask:       mysqlAsk,
-	Secured:   mysqlSecured,
-	NewFilter: func(d *Dialogue) Filter { return d.filter },
-	Refusal:   mysqlRefusal,
-}
+// The server greets before TLS and not again under it, and the program needs that greeting:
+// its nonce for the password, its version and capabilities for all that follows. So the
+// program is shown what the server said, checked, without CLIENT_SSL. Who changes it on the
+// way can do what he can to clients that speak TLS themselves: show another version and
+// connection number, take features away, have the two sides disagree, choose a weaker method
+// for the password. The program's answer goes to the verified server alone.
+//
+// Servers read the program's capabilities from SSLRequest and nowhere else
+// (parse_client_handshake_packet in both). So that is made of the program's answer, for which
+// it is let in before TLS.
+var mysql = Protocol{Ask: mysqlAsk, Secured: mysqlSecured, NewFilter: newMySQLFilter, Refusal: mysqlRefusal}
 
-// The capabilities that matter here, and which a client has that is only curious.
+// Capabilities, as both sides have them.
 const (
-	mysqlSSL      = 1 << 11
-	mysql41       = 1 << 9
-	mysqlSecure   = 1 << 15
-	mysqlPlugin   = 1 << 19
-	mysqlExplains = mysql41 | mysqlSecure | mysqlPlugin
+	mysqlProtocol41   = 1 << 9
+	mysqlSSL          = 1 << 11
+	mysqlSecureConn   = 1 << 15
+	mysqlPluginAuth   = 1 << 19
+	mysqlLeastOffered = mysqlProtocol41 | mysqlSecureConn // since 4.1
 )
 
-// Packets: a length of three bytes, a number, the payload.
 const (
-	mysqlHeadLen   = 4
-	mysqlMost      = 64 << 10 // of the client's first, with its attributes; see readLogin
-	mysqlShortLen  = 5        // of SSLRequest before 4.1
-	mysqlLongLen   = 32
-	mysqlVersion   = 10
-	mysqlOK        = 0x00
-	mysqlErr       = 0xff
-	mysqlErrNumber = 1043 // ER_HANDSHAKE_ERROR; clients take no number of their own from a server
+	mysqlHeaderLen   = 4         // length (3 bytes, little-endian) and sequence number
+	mysqlRequestLen  = 32        // SSLRequest, and what a HandshakeResponse41 begins with
+	mysqlMaxGreeting = 1 << 10   // they have about 100 bytes, errors at most 519
+	mysqlMaxPacket   = 128 << 10 // during authentication: a program may have 64 KiB of attributes
 )
 
-func mysqlPacket(number byte, payload []byte) []byte {
-	head := binary.LittleEndian.AppendUint32(nil, uint32(len(payload)))
-	head[3] = number
-	return append(head, payload...)
-}
+// First bytes of packets.
+const (
+	mysqlOK         = 0x00
+	mysqlMoreData   = 0x01
+	mysqlVersion10  = 0x0a
+	mysqlAuthSwitch = 0xfe
+	mysqlErr        = 0xff
+)
 
-// mysqlLength is that of the payload, which a header tells.
-func mysqlLength(head []byte) int { return int(binary.LittleEndian.Uint32(head) & 0xffffff) }
+// mysqlTalk is what Ask leaves to Secured and the filter.
+type mysqlTalk struct {
+	greeting mysqlGreeting
+	answer   []byte // the program's, for the server; nil where there is no program
+}
 
 func mysqlAsk(d *Dialogue) error {
-	greeting, at, err := d.mysqlGreeting()
+	d.expect("a greeting")
+	packet, err := mysqlRead(d, mysqlMaxGreeting, "the server")
 	if err != nil {
 		return err
 	}
-	f := new(mysqlFilter)
-	d.filter = f
-	login := make([]byte, mysqlLongLen)
-	binary.LittleEndian.PutUint32(login, mysqlExplains)
+	greeting, err := parseMySQLGreeting(packet)
+	if err != nil {
+		return err
+	}
+	d.note(true, fmt.Appendf(nil, "greeting of version %s", greeting.version))
+	talk := &mysqlTalk{greeting: greeting}
+	d.notes = talk
+	request := binary.LittleEndian.AppendUint32(nil, mysqlLeastOffered|mysqlPluginAuth|mysqlSSL)
+	request = append(request, make([]byte, mysqlRequestLen-len(request))...)
 	if d.Open != nil {
-		program, err := d.Open()
-		if err != nil {
+		if talk.answer, err = d.mysqlAnswer(greeting.shown); err != nil {
 			return err
 		}
-		greeting[at+1] &^= mysqlSSL >> 8
-		if _, err := program.Write(mysqlPacket(0, greeting)); err != nil {
-			return err
-		}
-		if login, err = f.readLogin(program); err != nil {
-			return err
-		}
+		request = talk.answer[mysqlHeaderLen:][:mysqlRequestLen]
 	}
-	n := mysqlShortLen
-	if len(login) >= n && binary.LittleEndian.Uint16(login)&mysql41 != 0 {
-		n = mysqlLongLen
-	}
-	if len(login) < n {
-		return errorf("the program does not speak MySQL's protocol: its first packet has %d bytes", len(login))
-	}
-	login[1] |= mysqlSSL >> 8
 	d.note(false, []byte("SSLRequest"))
-	return d.write(mysqlPacket(1, login[:n]))
+	return d.write(mysqlPacket(1, request))
 }
 
-// mysqlGreeting reads the first packet, and finds its lower capabilities.
-func (d *Dialogue) mysqlGreeting() (greeting []byte, at int, err error) {
-	head, err := d.exchange(nil, mysqlHeadLen, "its greeting")
+// mysqlAnswer lets the program in, and returns what it answers to the greeting, as the server
+// is to have it under TLS.
+func (d *Dialogue) mysqlAnswer(greeting []byte) ([]byte, error) {
+	program, err := d.Open()
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	n := mysqlLength(head)
-	if head[3] != 0 || n == 0 || n > maxLine {
-		return nil, 0, errorf("the server does not speak MySQL's protocol: it said %s", quote.Line(head))
+	if _, err := program.Write(greeting); err != nil {
+		return nil, err
 	}
-	greeting, err = d.exchange(nil, n, "its greeting")
+	answer, err := mysqlRead(program, mysqlMaxPacket, "the program")
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, errorf("the program did not answer the server's greeting in time")
+	}
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	version, rest, _ := bytes.Cut(greeting[1:], []byte{0})
-	d.note(true, version)
-	// The connection's number, the first part of the salt, and a zero are before them.
-	const before, lower = 4 + 8 + 1, 2
+	payload := answer[mysqlHeaderLen:]
+	if len(payload) < 2 || answer[3] != 1 {
+		return nil, errorf("the program does not speak MySQL's protocol: it said %s", quote.Line(answer))
+	}
+	capabilities := binary.LittleEndian.Uint16(payload)
 	switch {
-	case greeting[0] == mysqlErr:
-		return nil, 0, errorf("the server takes no connection: it said %s", quote.Line(greeting[1:]))
-	case greeting[0] != mysqlVersion || len(rest) < before+lower || !isPrintable(version):
-		return nil, 0, errorf("the server does not speak MySQL's protocol: it said %s", quote.Line(greeting))
+	case capabilities&mysqlProtocol41 == 0 || len(payload) < mysqlRequestLen:
+		return nil, errorf("the program speaks a protocol from before MySQL 4.1")
+	case capabilities&mysqlSSL != 0 && len(payload) == mysqlRequestLen:
+		return nil, errorf("the program asks for TLS itself, and would have had TLS inside TLS: have it do without (ssl-mode=DISABLED, --skip-ssl)")
 	}
-	at = 1 + len(version) + 1 + before
-	if binary.LittleEndian.Uint16(greeting[at:])&mysqlSSL == 0 {
-		return nil, 0, errorf("the server does not offer TLS: its greeting, as version %s, is without CLIENT_SSL", quote.Line(version))
-	}
-	return greeting, at, nil
+	binary.LittleEndian.PutUint16(payload, capabilities|mysqlSSL)
+	answer[3]++ // after SSLRequest
+	return answer, nil
 }
 
-func isPrintable(b []byte) bool {
-	return !bytes.ContainsFunc(b, func(r rune) bool { return r < ' ' || r > '~' })
-}
-
-// mysqlSecured sends under TLS what the program has said so far.
 func mysqlSecured(d *Dialogue) error {
-	f := d.filter.(*mysqlFilter)
-	out, _, err := f.FromProgram(f.said)
-	f.said = nil
-	if err == nil && len(out) > 0 {
-		err = d.write(out)
+	if talk := d.notes.(*mysqlTalk); talk.answer != nil {
+		return d.write(talk.answer)
 	}
-	return err
+	return nil
 }
 
-// mysqlRefusal is an error packet, the answer to the program's first.
+// mysqlRefusal is an ERR_Packet after the program's answer, ER_HANDSHAKE_ERROR. Clients do not
+// take the codes from a server that they have for TLS themselves.
 func mysqlRefusal(reason string) []byte {
-	payload := binary.LittleEndian.AppendUint16([]byte{mysqlErr}, mysqlErrNumber)
-	return mysqlPacket(2, append(append(payload, "#08S01"...), reason...))
+	const code, state = 1043, "#08S01"
+	payload := binary.LittleEndian.AppendUint16([]byte{mysqlErr}, code)
+	return mysqlPacket(2, append(append(payload, state...), reason...))
 }
 
-// mysqlFilter hides, until the client is logged in, that there was one packet more.
-type mysqlFilter struct {
-	said            []byte // by the program before TLS
-	program, server mysqlPackets
-	in              atomic.Bool // the client is, or is not going to be, logged in
-	within          atomic.Bool // a packet of the program's has not come whole
+// mysqlPacket makes a packet.
+func mysqlPacket(number byte, payload []byte) []byte {
+	n := len(payload)
+	return append([]byte{byte(n), byte(n >> 8), byte(n >> 16), number}, payload...)
 }
 
-// readLogin reads the program's first packet, and returns its payload, a part of said.
-func (f *mysqlFilter) readLogin(program io.Reader) ([]byte, error) {
-	// As much as a program's connection gives at once: nothing is left behind in it.
-	buf := make([]byte, mysqlMost)
-	for {
-		if len(f.said) >= mysqlHeadLen {
-			switch n := mysqlLength(f.said); {
-			case n > mysqlMost:
-				return nil, errorf("the program does not speak MySQL's protocol: its first packet has %d bytes", n)
-			case len(f.said) >= mysqlHeadLen+n:
-				login := f.said[mysqlHeadLen:][:n]
-				if n == mysqlLongLen && login[1]&(mysqlSSL>>8) != 0 {
-					return nil, errorf("the program asks for TLS itself, which it was not offered: it has it already")
-				}
-				return login, nil
-			}
-		}
-		n, err := program.Read(buf)
-		f.said = append(f.said, buf[:n]...)
-		if err != nil {
-			return nil, err
-		}
+// mysqlLen is the length of a packet that begins with b, which has a whole header.
+func mysqlLen(b []byte) int {
+	return mysqlHeaderLen + int(b[0]) + int(b[1])<<8 + int(b[2])<<16
+}
+
+// mysqlRead reads a packet of at most most bytes, and no more.
+func mysqlRead(r io.Reader, most int, who string) ([]byte, error) {
+	packet := make([]byte, mysqlHeaderLen)
+	if _, err := io.ReadFull(r, packet); err != nil {
+		return nil, err
 	}
-}
-
-// FromProgram gives packets a number more. One with the number 0 is a command, by a program
-// that does not wait for the answer to its login.
-func (f *mysqlFilter) FromProgram(b []byte) (toServer, toProgram []byte, err error) {
-	if f.Done() {
-		return b, nil, nil
+	n := mysqlLen(packet)
+	if n > most {
+		return nil, errorf("%s does not speak MySQL's protocol: it said %s", who, quote.Line(packet))
 	}
-	toServer = f.program.renumber(b, func(number byte) byte {
-		if number == 0 {
-			return 0
-		}
-		return number + 1
-	}, func(byte) bool { return true })
-	f.within.Store(!f.program.between())
-	return toServer, nil, nil
+	packet = append(packet, make([]byte, n-mysqlHeaderLen)...)
+	_, err := io.ReadFull(r, packet[mysqlHeaderLen:])
+	return packet, err
 }
 
-// FromServer gives packets a number less, until one says how the login has ended.
-func (f *mysqlFilter) FromServer(b []byte) (toProgram []byte, err error) {
-	if f.in.Load() {
-		return b, nil
+// mysqlGreeting is a Protocol::HandshakeV10.
+type mysqlGreeting struct {
+	shown   []byte // the packet, without CLIENT_SSL
+	version string
+	plugin  string // the method that the server suggests
+	nonce   []byte // for it
+}
+
+// Offsets in a greeting, behind its version, and lengths.
+const (
+	mysqlNonce       = 4 // the first part of it
+	mysqlFlagsLow    = 13
+	mysqlFlagsHigh   = 18
+	mysqlNonceLen    = 20 // the length of both parts
+	mysqlSecond      = 31 // the nonce's second part
+	mysqlFirstLen    = 8
+	mysqlLeastSecond = 13
+)
+
+// parseMySQLGreeting takes a greeting apart, all of it: the program is shown nothing else.
+// It takes CLIENT_SSL out of packet.
+func parseMySQLGreeting(packet []byte) (g mysqlGreeting, err error) {
+	payload := packet[mysqlHeaderLen:]
+	strange := errorf("the server does not speak MySQL's protocol: it said %s", quote.Line(payload[min(1, len(payload)):]))
+	switch {
+	case len(payload) == 0:
+		return g, strange
+	case payload[0] == mysqlErr && len(payload) > 3:
+		return g, errorf("the server refused the connection: error %d, %s", binary.LittleEndian.Uint16(payload[1:]), quote.Line(payload[3:]))
+	case payload[0] != mysqlVersion10:
+		return g, strange
 	}
-	return f.server.renumber(b, func(number byte) byte { return number - 1 }, func(kind byte) bool {
-		ended := kind == mysqlOK || kind == mysqlErr
-		if ended {
-			f.in.Store(true)
-		}
-		return !ended
-	}), nil
-}
-
-// Over: servers end connections without a close_notify. Packets have lengths and results an
-// end of their own, so no client takes what was cut short for the whole.
-func (f *mysqlFilter) Over() bool { return f.in.Load() }
-
-func (f *mysqlFilter) Done() bool { return f.in.Load() && !f.within.Load() }
-
-// mysqlPackets follows the packets of one direction.
-type mysqlPackets struct {
-	head []byte // of the current packet, as far as it came
-	left int    // of its payload
-}
-
-// between reports whether nothing of a packet has come.
-func (p *mysqlPackets) between() bool { return len(p.head) == 0 && p.left == 0 }
-
-// renumber gives the packets in b other numbers, as long as goOn says so of the first byte
-// of each. It returns what goes on of them.
-func (p *mysqlPackets) renumber(b []byte, number func(byte) byte, goOn func(kind byte) bool) []byte {
-	var out []byte
-	for len(b) > 0 {
-		if p.left > 0 {
-			n := min(p.left, len(b))
-			if len(p.head) > 0 {
-				p.head = nil
-				if !goOn(b[0]) {
-					p.left = 0
-					return append(out, b...)
-				}
-			}
-			out, b, p.left = append(out, b[:n]...), b[n:], p.left-n
-			continue
-		}
-		n := min(mysqlHeadLen-len(p.head), len(b))
-		p.head, b = append(p.head, b[:n]...), b[n:]
-		if len(p.head) < mysqlHeadLen {
-			break
-		}
-		p.left = mysqlLength(p.head)
-		out = append(out, p.head[0], p.head[1], p.head[2], number(p.head[3]))
-		if p.left == 0 {
-			p.head = nil
-		}
+	version, rest, whole := bytes.Cut(payload[1:], []byte{0})
+	if !whole || bytes.ContainsFunc(version, unprintable) || len(rest) < mysqlSecond || packet[3] != 0 {
+		return g, strange
 	}
-	return out
+	low, high := rest[mysqlFlagsLow:], rest[mysqlFlagsHigh:]
+	flags := uint32(binary.LittleEndian.Uint16(low)) | uint32(binary.LittleEndian.Uint16(high))<<16
+	if flags&mysqlLeastOffered != mysqlLeastOffered {
+		return g, errorf("the server speaks a protocol from before MySQL 4.1: it is of version %s", quote.Line(version))
+	}
+	n := mysqlLeastSecond
+	if flags&mysqlPluginAuth != 0 {
+		n = max(n, int(rest[mysqlNonceLen])-mysqlFirstLen)
+	}
+	second := rest[mysqlSecond:]
+	if len(second) < n {
+		return g, strange
+	}
+	// Servers have left the plugin's NUL out (MySQL's bug 59453).
+	second, plugin := second[:n], bytes.TrimSuffix(second[n:], []byte{0})
+	if bytes.ContainsFunc(plugin, notOfAName) {
+		return g, strange
+	}
+	if flags&mysqlSSL == 0 {
+		return g, errorf("the server does not offer TLS: the greeting of its version %s has no CLIENT_SSL", quote.Line(version))
+	}
+	binary.LittleEndian.PutUint16(low, uint16(flags&^mysqlSSL))
+	nonce := append(bytes.Clone(rest[mysqlNonce:][:mysqlFirstLen]), second...)
+	return mysqlGreeting{shown: packet, version: string(version), plugin: string(plugin), nonce: nonce}, nil
+}
+
+// unprintable is for the version, which programs print.
+func unprintable(r rune) bool { return r < ' ' || r > '~' }
+
+// notOfAName is for the plugin: programs look for a file of its name.
+func notOfAName(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_' || r == '-')
 }

@@ -104,15 +104,16 @@ type Dialogue struct {
 	// Warn tells a person what the program was refused. nil where nobody would read it.
 	Warn func(reason string)
 	// Open lets the program in before TLS, for the protocols whose upgrade needs its
-	// words, and returns the connection to it. From then on a failure is told by
-	// Refusal. nil where there is no program.
+	// words, and returns the connection to it. What is not read of its words goes to the
+	// server under TLS. From then on a failure is told by Refusal. nil where there is no
+	// program.
 	Open func() (io.ReadWriter, error)
 
 	conn    io.ReadWriter
 	proxy   bool   // the talk is with a proxy on the way to the server
 	read    int    // bytes from the server so far
 	waiting string // for what, for people
-	filter  Filter // of a protocol whose filter has to know what was said; nil for others
+	notes   any    // the protocol's own, that Ask leaves to Secured and NewFilter
 	said    []Line
 }
 

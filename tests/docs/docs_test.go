@@ -115,6 +115,18 @@ func TestTheExamplesOfAllKeysParse(t *testing.T) {
 	}
 }
 
+func TestTheManualHasEveryStartTLSProtocol(t *testing.T) {
+	have := items(strings.ReplaceAll(section(t, rulesPage, "starttls-protocols"), " , Ql ", "\n.It Ql "), `\.It Ql (\S+)`)
+	for _, name := range rules.StartTLSProtocols {
+		if !have[name] {
+			t.Errorf("tlswrap.rules(5) does not have %s", name)
+		}
+	}
+	if len(have) != len(rules.StartTLSProtocols) {
+		t.Errorf("tlswrap.rules(5) has %d protocols, and the rules know %d", len(have), len(rules.StartTLSProtocols))
+	}
+}
+
 func TestTheDefaultsInTheManualAreTrue(t *testing.T) {
 	p, err := rules.Parse("x", []byte("[[rule]]\nhost = \"a\"\n"))
 	if err != nil {
