@@ -15,7 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/quote"
+	"tlswrap/proxy/record"
 	"tlswrap/proxy/starttls"
 	"tlswrap/rules"
 )
@@ -32,7 +34,7 @@ type channel struct {
 	pid     int32
 	pair    *pair
 	up      *upstream
-	tls     *tls.Conn
+	tls     *record.Conn
 	service *service // that the program offers; nil where it is the client
 	auth    *clientAuth
 	upgrade *upgrade        // nil where the rule has no starttls
@@ -88,6 +90,7 @@ func (ch *channel) relay() {
 		defer ch.up.Close()
 		defer ch.pair.close()
 		defer close(ch.ended)
+		defer ch.tls.Forget()
 		defer ch.forgetData()
 		if f := ch.guard(ch.carry); f != nil {
 			ch.report("broken", f)
@@ -297,7 +300,7 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 	if sessions := ch.dataSessions(); sessions != nil {
 		config.ClientSessionCache = sessions
 	}
-	ch.tls, ch.auth = tls.Client(ch.up, config), auth
+	ch.tls, ch.auth = record.Client(ch.up, config), auth
 	err = ch.tls.Handshake()
 	if err == nil {
 		return nil, nil
@@ -397,6 +400,8 @@ func (ch *channel) carry() *Failure {
 		case <-time.After(drainTime):
 		}
 		if ch.pair.closed() {
+			ch.up.Close()
+			<-down
 			return nil
 		}
 		return ch.breakOff(brokenUpstream(sending.err), down)
@@ -464,23 +469,16 @@ func (ch *channel) upload() error {
 		default:
 			err = ch.send(b)
 		}
-		putBuffer(buf)
+		buffers.Put(buf)
 		if err != nil {
 			return err
 		}
 	}
 }
 
-// send writes to the upstream. More than one record is gathered into one system call.
-// The error is an *upstreamError.
+// send writes to the upstream. The error is an *upstreamError.
 func (ch *channel) send(b []byte) error {
-	var err error
-	if len(b) <= maxPlaintext {
-		_, err = ch.tls.Write(b)
-	} else {
-		err = ch.up.gathered(func() error { _, e := ch.tls.Write(b); return e })
-	}
-	if err != nil {
+	if _, err := ch.tls.Write(b); err != nil {
 		return &upstreamError{err}
 	}
 	return nil
@@ -495,7 +493,7 @@ func (e *upstreamError) Error() string { return e.err.Error() }
 func (ch *channel) download() *Failure {
 	filter := ch.filter
 	var fault error
-	err := deliver(ch.up, ch.tls, ch.pair, func(b []byte) ([]byte, error) {
+	err := deliver(ch.tls, ch.pair, func(b []byte) ([]byte, error) {
 		if filter == nil {
 			return b, nil
 		}

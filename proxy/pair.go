@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/buffers"
 )
 
 // pair is the worker's end of a channel, W, and until it is handed over the
@@ -39,7 +41,7 @@ type pair struct {
 	ends atomic.Uint32 // directions that have ended
 
 	bulk bool // the last read left something behind, as far as is known
-	most int  // bytes of one read, up to bufferSize
+	most int  // bytes of one read, up to buffers.Plaintext
 
 	look  ioCall // of read, and what it found
 	found struct {
@@ -50,7 +52,7 @@ type pair struct {
 }
 
 func makePair() *pair {
-	pr := &pair{most: bulkSize}
+	pr := &pair{most: buffers.Plaintext}
 	pr.look = newIOCall(pr.tryRead)
 	return pr
 }
@@ -206,8 +208,8 @@ func (pr *pair) accept() error {
 // one page, which stays in the cache.
 func discard(fd, n int) error {
 	const page = 4 << 10
-	buf := getBuffer()
-	defer putBuffer(buf)
+	buf := buffers.Get()
+	defer buffers.Put(buf)
 	for n > 0 {
 		var (
 			got int
@@ -263,17 +265,17 @@ func (pr *pair) read() (*[]byte, int, error) {
 		err = io.EOF
 	}
 	if err != nil {
-		putBuffer(buf)
+		buffers.Put(buf)
 		return nil, 0, err
 	}
 	return buf, n, nil
 }
 
 func (pr *pair) tryRead(fd int) bool {
-	buf := getBuffer()
+	buf := buffers.Get()
 	n, err := pr.receive(fd, (*buf)[:pr.most])
 	if err == unix.EAGAIN || err == unix.EINTR {
-		putBuffer(buf)
+		buffers.Put(buf)
 		return false
 	}
 	pr.found.buf, pr.found.n, pr.found.err = buf, n, err
@@ -341,6 +343,9 @@ func (pr *pair) write(b []byte) error {
 	_, err := pr.w.Write(b)
 	return err
 }
+
+// writeAll hands pieces to the program as one. It uses them up.
+func (pr *pair) writeAll(pieces [][]byte) error { return pr.w.writeAll(pieces) }
 
 // finish ends the direction to the program: it reads the end of the data and can
 // still write.
@@ -433,18 +438,3 @@ func channelName(id uint64, peer sockAddr, text string) string {
 	// sun_path has 108 bytes, one of them the leading NUL.
 	return name[:min(len(name), 107)]
 }
-
-// bulkSize is the most that is read from the program at once, four TLS records, and
-// bufferSize what they become (RFC 8446, section 5.2: at most 256 bytes more each).
-const (
-	bulkSize   = 4 * maxPlaintext
-	bufferSize = 4 * (maxPlaintext + 256)
-)
-
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, bufferSize)
-	return &b
-}}
-
-func getBuffer() *[]byte  { return buffers.Get().(*[]byte) }
-func putBuffer(b *[]byte) { buffers.Put(b) }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/record"
 )
 
 // newServed makes the channel of a client, before its handshake, whose time begins.
@@ -30,7 +32,7 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr
 
 // shakeHands lets a client prove what the service demands, within its time.
 func (ch *channel) shakeHands() *Failure {
-	ch.tls = tls.Server(ch.up, ch.service.config)
+	ch.tls = record.Server(ch.up, ch.service.config)
 	err := ch.answerSSLRequest()
 	if err == nil {
 		err = ch.tls.Handshake()
