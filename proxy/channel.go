@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -493,14 +494,15 @@ func (e *upstreamError) Error() string { return e.err.Error() }
 func (ch *channel) download() *Failure {
 	filter := ch.filter
 	var fault error
-	err := deliver(ch.tls, ch.pair, func(b []byte) ([]byte, error) {
+	err := deliver(ch.tls, ch.pair, func(pieces [][]byte) ([][]byte, error) {
 		if filter == nil {
-			return b, nil
+			return pieces, nil
 		}
-		if b, fault = filter.FromServer(b); filter.Done() {
+		var b []byte
+		if b, fault = filter.FromServer(slices.Concat(pieces...)); filter.Done() {
 			filter = nil
 		}
-		return b, fault
+		return [][]byte{b}, fault
 	})
 	switch {
 	case fault != nil:

@@ -1,14 +1,10 @@
 package proxy
 
-import (
-	"slices"
-
-	"tlswrap/proxy/record"
-)
+import "tlswrap/proxy/record"
 
 // deliver carries what the peer sends to the program, by way of filter, which may be nil. It
 // returns filter's error, or conn's; nil where the program does not read any more.
-func deliver(conn *record.Conn, pr *pair, filter func([]byte) ([]byte, error)) error {
+func deliver(conn *record.Conn, pr *pair, filter func([][]byte) ([][]byte, error)) error {
 	for {
 		pieces, err := conn.Next()
 		if err != nil {
@@ -16,8 +12,7 @@ func deliver(conn *record.Conn, pr *pair, filter func([]byte) ([]byte, error)) e
 		}
 		var fault error
 		if filter != nil {
-			pieces[0], fault = filter(slices.Concat(pieces...))
-			pieces = pieces[:1]
+			pieces, fault = filter(pieces)
 		}
 		if pr.writeAll(pieces) != nil {
 			return nil
