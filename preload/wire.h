@@ -146,7 +146,7 @@ struct tw_map {
  * messages of 64 KiB, and room is only told of where no more than a quarter of the buffer
  * is in use (unix_writable; the kernel doubles the size, socket(7)).
  */
-#define TW_SEND_BUFFER (136 << 10)
+#define TW_SEND_BUFFER (208 << 10)
 
 /*
  * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS tells the shim where its worker is: the

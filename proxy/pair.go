@@ -76,7 +76,7 @@ var junkFile = sync.OnceValues(func() (int, error) {
 })
 
 // sendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
-const sendBuffer = 136 << 10
+const sendBuffer = 208 << 10
 
 // newPair makes a channel whose program end is bound to the abstract address name
 // (without its leading NUL), if there is one. The caller owns p, a descriptor in blocking
