@@ -310,7 +310,7 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 		return errNoTransfer, nil
 	}
 	a := attempt{
-		name: name, head: ch.up.head, timeout: rule.Timeout, min: rule.MinVersion,
+		name: name, head: ch.up.first(), timeout: rule.Timeout, min: rule.MinVersion,
 		asked: auth.asked, hasCert: auth.cert != nil, now: time.Now(),
 	}
 	return a.explain(err), sentChain(err)

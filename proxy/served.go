@@ -74,7 +74,7 @@ func (ch *channel) explainClient(err error) *Failure {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return failf(unix.ETIMEDOUT, "the client did not finish the TLS handshake within %v", ch.service.listen.Timeout)
 	case errors.As(err, &header):
-		a := attempt{head: ch.up.head}
+		a := attempt{head: ch.up.first()}
 		return failf(unix.EPROTO, "the client does not speak TLS%s", a.quote())
 	case errors.As(err, &errno):
 		return failf(errno, "during the TLS handshake: %v", errno)

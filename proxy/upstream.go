@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -25,7 +26,7 @@ type upstream struct {
 	fill       ioCall // of Fill
 	fillErr    error  // that it ended in
 
-	head  []byte // the first bytes that the peer sent, for people
+	head  []byte // the first bytes that Read has read
 	peer  netip.AddrPort
 	ended bool // the peer's FIN was seen
 
@@ -213,11 +214,17 @@ func (u *upstream) tryFill(fd int) bool {
 	return true
 }
 
-// Read reads what is ahead, or waits. The first bytes of all are kept for people.
+// Read reads what is ahead, or waits.
 func (u *upstream) Read(b []byte) (int, error) {
 	n, err := plain{u}.Read(b)
 	u.head = append(u.head, b[:min(n, cap(u.head)-len(u.head))]...)
 	return n, err
+}
+
+// first is the first that the peer has said where TLS was expected, for people.
+func (u *upstream) first() []byte {
+	b := slices.Concat(u.head, u.Ahead())
+	return b[:min(len(b), headLen)]
 }
 
 // plain is an upstream as what does not speak TLS reads it.

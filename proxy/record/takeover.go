@@ -98,16 +98,16 @@ func (h *half) opens(b []byte) bool {
 // takeWriting takes over the writing, or reports that it did before. The caller holds
 // writing.
 func (c *Conn) takeWriting() bool {
+	if c.taken() {
+		return true
+	}
 	if c.writeStays {
 		return false
 	}
+	c.writeStays = true
 	t := c.tap
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.writer != nil {
-		return true
-	}
-	c.writeStays = true
 	ours := c.records
 	if c.closed {
 		ours++ // close_notify
