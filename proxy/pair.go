@@ -75,6 +75,57 @@ var junkFile = sync.OnceValues(func() (int, error) {
 	return fd, unix.Ftruncate(fd, junkPiece)
 })
 
+// drain is where junk goes: a pipe, and /dev/null behind it. splice(2) moves pages
+// through them instead of copying what is in them.
+type drain struct {
+	mu            sync.Mutex
+	in, out, null int
+}
+
+// drainSize holds all the junk of a channel, page by page.
+const drainSize = 512 << 10
+
+var junkDrain = sync.OnceValues(func() (*drain, error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, err
+	}
+	unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, drainSize)
+	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	return &drain{out: p[0], in: p[1], null: null}, err
+})
+
+// discardJunk is discard for n bytes of junk.
+func discardJunk(fd, n int) error {
+	d, err := junkDrain()
+	if err != nil {
+		return discard(fd, n)
+	}
+	return discard(fd, n-d.take(fd, n))
+}
+
+// take takes n bytes, or as many as it can, and returns how many that were.
+func (d *drain) take(fd, n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	taken := 0
+	for taken < n {
+		got, err := unix.Splice(fd, nil, d.in, nil, n-taken, unix.SPLICE_F_NONBLOCK)
+		if err != nil || got == 0 {
+			break
+		}
+		taken += int(got)
+		for got > 0 {
+			gone, err := unix.Splice(d.out, nil, d.null, nil, int(got), 0)
+			if err != nil {
+				panic(os.NewSyscallError("splice", err)) // it would be in somebody's way
+			}
+			got -= gone
+		}
+	}
+	return taken
+}
+
 // sendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
 const sendBuffer = 208 << 10
 
@@ -186,7 +237,7 @@ var errStranger = errors.New("the program accepted the connection by a call that
 func (pr *pair) accept() error {
 	var err error
 	if e := pr.w.control(func(fd int) {
-		if err = discard(fd, pr.junk-1); err != nil {
+		if err = discardJunk(fd, pr.junk-1); err != nil {
 			return
 		}
 		// From here MSG_PEEK reads from behind the reset byte, and the kernel moves
@@ -204,28 +255,12 @@ func (pr *pair) accept() error {
 	return err
 }
 
-// discard takes n bytes out of W's queue that are there, and of no more use: all into
-// one page, which stays in the cache.
+// discard takes n bytes out of W's queue that are there, and of no more use.
 func discard(fd, n int) error {
-	const page = 4 << 10
 	buf := buffers.Get()
 	defer buffers.Put(buf)
 	for n > 0 {
-		var (
-			got int
-			err error
-		)
-		if n <= page {
-			got, err = rawCall(unix.SYS_READ, fd, (*buf)[:n], 0)
-		} else {
-			var pages [64][]byte
-			count, left := 0, n
-			for ; left > 0 && count < len(pages); count++ {
-				pages[count] = (*buf)[:min(page, left)]
-				left -= len(pages[count])
-			}
-			got, err = unix.Readv(fd, pages[:count])
-		}
+		got, err := rawCall(unix.SYS_READ, fd, (*buf)[:min(n, len(*buf))], 0)
 		switch {
 		case err == unix.EINTR:
 			continue

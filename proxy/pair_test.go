@@ -168,3 +168,22 @@ func TestReadEndsWhenThePairIsClosed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func BenchmarkAccept(b *testing.B) {
+	for range b.N {
+		b.StopTimer()
+		pr, p, err := newPair("", false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if err := pr.accept(); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		pr.close()
+		unix.Close(p)
+		b.StartTimer()
+	}
+}
+
