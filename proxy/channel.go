@@ -124,7 +124,9 @@ func (ch *channel) setup() *Failure {
 
 	ch.watch = watchDeparture(ch.pair, ch.up, cancel)
 	failure := ch.connect(ctx)
-	if ch.watch.stop() {
+	left := ch.watch.stop()
+	ch.watch = nil
+	if left {
 		return errLeft
 	}
 	if failure != nil {

@@ -186,4 +186,3 @@ func BenchmarkAccept(b *testing.B) {
 		b.StartTimer()
 	}
 }
-

@@ -25,6 +25,7 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr
 	ch.id = newID()
 	w.mu.Lock()
 	w.channels[ch.id] = ch
+	w.collector.count(len(w.channels))
 	w.mu.Unlock()
 	s.channelOpened()
 	return ch

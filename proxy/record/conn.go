@@ -132,6 +132,7 @@ func newConn(conn net.Conn, isClient bool) *Conn {
 	c := &Conn{conn: conn, isClient: isClient, after: Threshold}
 	if t, ok := conn.(Transport); ok {
 		c.tap = &tap{Transport: t}
+		c.fromServer().hello = make([]byte, 0, helloLen)
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"crypto/fips140"
 	"crypto/tls"
 	"time"
@@ -21,16 +22,23 @@ func (c *Conn) established() {
 	t.mu.Lock()
 	t.keep = false
 	c.inBase, c.outBase = t.in.records, t.out.records
-	hello := &t.out
-	if c.isClient {
-		hello = &t.in
+	if c.version < tls.VersionTLS13 {
+		c.random = bytes.Clone(c.fromServer().serverRandom())
 	}
-	c.random = hello.serverRandom()
+	c.fromServer().hello = nil
 	t.mu.Unlock()
 	// FIPS mode wants nonces that the cipher made itself.
 	if c.suite == nil || c.renegotiates || fips140.Enabled() {
 		c.stay()
 	}
+}
+
+// fromServer counts what the server sends.
+func (c *Conn) fromServer() *counter {
+	if c.isClient {
+		return &c.tap.in
+	}
+	return &c.tap.out
 }
 
 // stay has the whole connection stay with crypto/tls.

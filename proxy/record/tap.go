@@ -47,8 +47,7 @@ type counter struct {
 	left      int    // bytes of the current record that are still to come
 	records   uint64 // since the last change_cipher_spec
 
-	hello    [helloLen]byte // the first bytes, for the server's random
-	helloLen int
+	hello []byte // the first bytes, up to its capacity
 }
 
 // A ServerHello begins with the record's header, its own header, a version and the
@@ -72,9 +71,7 @@ func (c *counter) between() bool { return c.headerLen == 0 }
 
 // pass notes bytes, at most next of them.
 func (c *counter) pass(b []byte) {
-	if c.helloLen < helloLen {
-		c.helloLen += copy(c.hello[c.helloLen:], b)
-	}
+	c.hello = append(c.hello, b[:min(len(b), cap(c.hello)-len(c.hello))]...)
 	if c.headerLen < headerLen {
 		c.headerLen += copy(c.header[c.headerLen:], b)
 		if c.headerLen < headerLen {
@@ -99,10 +96,10 @@ func (c *counter) pass(b []byte) {
 // One that comes in pieces, or after a warning, is not looked for.
 func (c *counter) serverRandom() []byte {
 	const serverHello = 2
-	if c.helloLen < helloLen || contentType(c.hello[0]) != handshakeType || c.hello[headerLen] != serverHello {
+	if len(c.hello) < helloLen || contentType(c.hello[0]) != handshakeType || c.hello[headerLen] != serverHello {
 		return nil
 	}
-	return c.hello[randomAt:]
+	return c.hello[randomAt:helloLen]
 }
 
 // errLater is what Read returns where it would wait and must not. crypto/tls takes it for
