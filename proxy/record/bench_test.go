@@ -32,3 +32,23 @@ func BenchmarkHalf(b *testing.B) {
 		})
 	}
 }
+
+// What it costs to take over, against what that saves for each record.
+func BenchmarkTakeOver(b *testing.B) {
+	secret, sealed := randomBytes(32, 1), []byte(nil)
+	h, err := newHalf13(&aes128, secret, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	sealed, _ = h.seal(nil, applicationData, randomBytes(maxPlaintext, 2))
+	b.ReportAllocs()
+	for b.Loop() {
+		in, err := newHalf13(&aes128, secret, 0)
+		if err != nil || !in.opens(sealed) {
+			b.Fatal(err)
+		}
+		if _, err := newHalf13(&aes128, secret, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -65,7 +65,8 @@ type Conn struct {
 }
 
 // Threshold is how many bytes in one direction make a connection bulk, unless
-// TakeOverAfter says otherwise.
+// TakeOverAfter says otherwise. Taking over costs 8 µs, and saves half of one for each
+// record of 16 KiB: it has paid after as much again.
 const Threshold = 256 << 10
 
 // Client returns the client's side of a connection, before its handshake. It keeps
