@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -343,16 +344,16 @@ func (pr *pair) receive(fd int, b []byte) (int, error) {
 // take reads what is there but its last byte, with the reset byte before it. Where that
 // does not fill b, a byte that is to be read has become the first in the queue.
 func (pr *pair) take(fd int, b []byte) (int, error) {
-	there, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+	there, err := unreadBytes(fd)
 	if err != nil {
-		return 0, os.NewSyscallError("ioctl", err)
+		return 0, err
 	}
 	want := min(len(b), there-pr.stale-1)
 	if want <= 0 {
 		return 0, nil
 	}
 	var stale [1]byte
-	n, err := unix.Readv(fd, [][]byte{stale[:pr.stale], b[:want]})
+	n, err := rawReadv(fd, stale[:pr.stale], b[:want])
 	if err == unix.EINTR {
 		return 0, nil
 	}
@@ -362,6 +363,15 @@ func (pr *pair) take(fd int, b []byte) (int, error) {
 	n -= pr.stale
 	pr.stale = 0
 	return n, nil
+}
+
+// unreadBytes is how much lies in a socket's queue.
+func unreadBytes(fd int) (int, error) {
+	var n int32
+	if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCINQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return 0, os.NewSyscallError("ioctl", errno)
+	}
+	return int(n), nil
 }
 
 // taken notes that n bytes were read, and takes all but the last out of the queue: what
@@ -419,7 +429,7 @@ func (pr *pair) hungUp() bool { return pr.is(hungUp) }
 // meanwhile.
 func (pr *pair) unsent() bool {
 	return pr.is(func(fd int) bool {
-		n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+		n, err := unreadBytes(fd)
 		return err != nil || n > pr.stale
 	})
 }

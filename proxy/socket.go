@@ -158,6 +158,18 @@ func rawCall(number uintptr, fd int, b []byte, flags uintptr) (int, error) {
 	return int(n), nil
 }
 
+// rawReadv is readv(2) into a and then b, of which only b is not empty for sure.
+func rawReadv(fd int, a, b []byte) (int, error) {
+	iov := [2]unix.Iovec{{Base: unsafe.SliceData(a)}, {Base: unsafe.SliceData(b)}}
+	iov[0].SetLen(len(a))
+	iov[1].SetLen(len(b))
+	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), uintptr(len(iov)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
 // control calls f with the descriptor, which stays open that long.
 func (s *socket) control(f func(fd int)) error {
 	return s.sort(s.raw.Control(func(fd uintptr) { f(int(fd)) }))
