@@ -141,12 +141,14 @@ struct tw_map {
 #define TW_LISTEN_PREFIX "/tlswrap-listen-"
 
 /*
- * The program's end of a channel has this for SO_SNDBUF. In the worker's queue one byte
- * always stays, and with it the whole message that it came in counts. sendfile(2) makes
- * messages of 64 KiB, and room is only told of where no more than a quarter of the buffer
- * is in use (unix_writable; the kernel doubles the size, socket(7)).
+ * The program's end of a channel has this for SO_SNDBUF, the most that the kernel gives to
+ * everybody (net.core.wmem_max): the less a program has to wait, the more it and the worker
+ * do at once. It could not be less than 136 KiB. In the worker's queue one byte always stays,
+ * and with it the whole message that it came in counts. sendfile(2) makes messages of 64
+ * KiB, and room is only told of where no more than a quarter of the buffer is in use
+ * (unix_writable; the kernel doubles the size, socket(7)).
  */
-#define TW_SEND_BUFFER (136 << 10)
+#define TW_SEND_BUFFER (208 << 10)
 
 /*
  * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS tells the shim where its worker is: the

@@ -10,12 +10,15 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/quote"
+	"tlswrap/proxy/record"
 	"tlswrap/proxy/starttls"
 	"tlswrap/rules"
 )
@@ -32,7 +35,7 @@ type channel struct {
 	pid     int32
 	pair    *pair
 	up      *upstream
-	tls     *tls.Conn
+	tls     *record.Conn
 	service *service // that the program offers; nil where it is the client
 	auth    *clientAuth
 	upgrade *upgrade        // nil where the rule has no starttls
@@ -88,6 +91,7 @@ func (ch *channel) relay() {
 		defer ch.up.Close()
 		defer ch.pair.close()
 		defer close(ch.ended)
+		defer ch.tls.Forget()
 		defer ch.forgetData()
 		if f := ch.guard(ch.carry); f != nil {
 			ch.report("broken", f)
@@ -120,7 +124,9 @@ func (ch *channel) setup() *Failure {
 
 	ch.watch = watchDeparture(ch.pair, ch.up, cancel)
 	failure := ch.connect(ctx)
-	if ch.watch.stop() {
+	left := ch.watch.stop()
+	ch.watch = nil
+	if left {
 		return errLeft
 	}
 	if failure != nil {
@@ -297,7 +303,7 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 	if sessions := ch.dataSessions(); sessions != nil {
 		config.ClientSessionCache = sessions
 	}
-	ch.tls, ch.auth = tls.Client(ch.up, config), auth
+	ch.tls, ch.auth = record.Client(ch.up, config), auth
 	err = ch.tls.Handshake()
 	if err == nil {
 		return nil, nil
@@ -306,7 +312,7 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 		return errNoTransfer, nil
 	}
 	a := attempt{
-		name: name, head: ch.up.head, timeout: rule.Timeout, min: rule.MinVersion,
+		name: name, head: ch.up.first(), timeout: rule.Timeout, min: rule.MinVersion,
 		asked: auth.asked, hasCert: auth.cert != nil, now: time.Now(),
 	}
 	return a.explain(err), sentChain(err)
@@ -397,6 +403,8 @@ func (ch *channel) carry() *Failure {
 		case <-time.After(drainTime):
 		}
 		if ch.pair.closed() {
+			ch.up.Close()
+			<-down
 			return nil
 		}
 		return ch.breakOff(brokenUpstream(sending.err), down)
@@ -464,23 +472,16 @@ func (ch *channel) upload() error {
 		default:
 			err = ch.send(b)
 		}
-		putBuffer(buf)
+		buffers.Put(buf)
 		if err != nil {
 			return err
 		}
 	}
 }
 
-// send writes to the upstream. More than one record is gathered into one system call.
-// The error is an *upstreamError.
+// send writes to the upstream. The error is an *upstreamError.
 func (ch *channel) send(b []byte) error {
-	var err error
-	if len(b) <= maxPlaintext {
-		_, err = ch.tls.Write(b)
-	} else {
-		err = ch.up.gathered(func() error { _, e := ch.tls.Write(b); return e })
-	}
-	if err != nil {
+	if _, err := ch.tls.Write(b); err != nil {
 		return &upstreamError{err}
 	}
 	return nil
@@ -495,14 +496,15 @@ func (e *upstreamError) Error() string { return e.err.Error() }
 func (ch *channel) download() *Failure {
 	filter := ch.filter
 	var fault error
-	err := deliver(ch.up, ch.tls, ch.pair, func(b []byte) ([]byte, error) {
+	err := deliver(ch.tls, ch.pair, func(pieces [][]byte) ([][]byte, error) {
 		if filter == nil {
-			return b, nil
+			return pieces, nil
 		}
-		if b, fault = filter.FromServer(b); filter.Done() {
+		var b []byte
+		if b, fault = filter.FromServer(slices.Concat(pieces...)); filter.Done() {
 			filter = nil
 		}
-		return b, fault
+		return [][]byte{b}, fault
 	})
 	switch {
 	case fault != nil:

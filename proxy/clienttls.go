@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"io"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/quote"
 )
 
@@ -73,14 +75,14 @@ func (ch *channel) passUp(b []byte) *Failure {
 			return nil
 		}
 		b = append(b[:0], (*buf)[:n]...)
-		putBuffer(buf)
+		buffers.Put(buf)
 	}
 }
 
 // passDown carries what the server sends.
 func (ch *channel) passDown() {
-	buf := getBuffer()
-	defer putBuffer(buf)
+	buf := buffers.Get()
+	defer buffers.Put(buf)
 	for {
 		n, err := plain{ch.up}.Read(*buf)
 		if n > 0 && ch.pair.write((*buf)[:n]) != nil {
@@ -96,6 +98,11 @@ func (ch *channel) passDown() {
 		}
 	}
 }
+
+const recordHeaderLen = 5
+
+// recordLen reads a record's length (RFC 8446, section 5.1).
+func recordLen(header []byte) int { return int(binary.BigEndian.Uint16(header[3:])) }
 
 // framing follows a stream of TLS records (RFC 8446, section 5.1).
 type framing struct {

@@ -106,7 +106,7 @@ var errNoTransfer = failf(unix.ECONNRESET, "the server ended the data connection
 
 // notTransferred reports whether err is that, as the end of a handshake.
 func (ch *channel) notTransferred(err error) bool {
-	return ch.target.control != nil && len(ch.up.head) == 0 &&
+	return ch.target.control != nil && len(ch.up.first()) == 0 &&
 		(errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE))
 }
 

@@ -10,8 +10,11 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/buffers"
 )
 
 // pair is the worker's end of a channel, W, and until it is handed over the
@@ -39,7 +42,7 @@ type pair struct {
 	ends atomic.Uint32 // directions that have ended
 
 	bulk bool // the last read left something behind, as far as is known
-	most int  // bytes of one read, up to bufferSize
+	most int  // bytes of one read, up to buffers.Plaintext
 
 	look  ioCall // of read, and what it found
 	found struct {
@@ -50,7 +53,7 @@ type pair struct {
 }
 
 func makePair() *pair {
-	pr := &pair{most: bulkSize}
+	pr := &pair{most: buffers.Plaintext}
 	pr.look = newIOCall(pr.tryRead)
 	return pr
 }
@@ -73,8 +76,59 @@ var junkFile = sync.OnceValues(func() (int, error) {
 	return fd, unix.Ftruncate(fd, junkPiece)
 })
 
+// drain is where junk goes: a pipe, and /dev/null behind it. splice(2) moves pages
+// through them instead of copying what is in them.
+type drain struct {
+	mu            sync.Mutex
+	in, out, null int
+}
+
+// drainSize holds all the junk of a channel, page by page.
+const drainSize = 512 << 10
+
+var junkDrain = sync.OnceValues(func() (*drain, error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, err
+	}
+	unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, drainSize)
+	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	return &drain{out: p[0], in: p[1], null: null}, err
+})
+
+// discardJunk is discard for n bytes of junk.
+func discardJunk(fd, n int) error {
+	d, err := junkDrain()
+	if err != nil {
+		return discard(fd, n)
+	}
+	return discard(fd, n-d.take(fd, n))
+}
+
+// take takes n bytes, or as many as it can, and returns how many that were.
+func (d *drain) take(fd, n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	taken := 0
+	for taken < n {
+		got, err := unix.Splice(fd, nil, d.in, nil, n-taken, unix.SPLICE_F_NONBLOCK)
+		if err != nil || got == 0 {
+			break
+		}
+		taken += int(got)
+		for got > 0 {
+			gone, err := unix.Splice(d.out, nil, d.null, nil, int(got), 0)
+			if err != nil {
+				panic(os.NewSyscallError("splice", err)) // it would be in somebody's way
+			}
+			got -= gone
+		}
+	}
+	return taken
+}
+
 // sendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
-const sendBuffer = 136 << 10
+const sendBuffer = 208 << 10
 
 // newPair makes a channel whose program end is bound to the abstract address name
 // (without its leading NUL), if there is one. The caller owns p, a descriptor in blocking
@@ -184,7 +238,7 @@ var errStranger = errors.New("the program accepted the connection by a call that
 func (pr *pair) accept() error {
 	var err error
 	if e := pr.w.control(func(fd int) {
-		if err = discard(fd, pr.junk-1); err != nil {
+		if err = discardJunk(fd, pr.junk-1); err != nil {
 			return
 		}
 		// From here MSG_PEEK reads from behind the reset byte, and the kernel moves
@@ -202,28 +256,12 @@ func (pr *pair) accept() error {
 	return err
 }
 
-// discard takes n bytes out of W's queue that are there, and of no more use: all into
-// one page, which stays in the cache.
+// discard takes n bytes out of W's queue that are there, and of no more use.
 func discard(fd, n int) error {
-	const page = 4 << 10
-	buf := getBuffer()
-	defer putBuffer(buf)
+	buf := buffers.Get()
+	defer buffers.Put(buf)
 	for n > 0 {
-		var (
-			got int
-			err error
-		)
-		if n <= page {
-			got, err = rawCall(unix.SYS_READ, fd, (*buf)[:n], 0)
-		} else {
-			var pages [64][]byte
-			count, left := 0, n
-			for ; left > 0 && count < len(pages); count++ {
-				pages[count] = (*buf)[:min(page, left)]
-				left -= len(pages[count])
-			}
-			got, err = unix.Readv(fd, pages[:count])
-		}
+		got, err := rawCall(unix.SYS_READ, fd, (*buf)[:min(n, len(*buf))], 0)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -263,17 +301,17 @@ func (pr *pair) read() (*[]byte, int, error) {
 		err = io.EOF
 	}
 	if err != nil {
-		putBuffer(buf)
+		buffers.Put(buf)
 		return nil, 0, err
 	}
 	return buf, n, nil
 }
 
 func (pr *pair) tryRead(fd int) bool {
-	buf := getBuffer()
+	buf := buffers.Get()
 	n, err := pr.receive(fd, (*buf)[:pr.most])
 	if err == unix.EAGAIN || err == unix.EINTR {
-		putBuffer(buf)
+		buffers.Put(buf)
 		return false
 	}
 	pr.found.buf, pr.found.n, pr.found.err = buf, n, err
@@ -306,16 +344,16 @@ func (pr *pair) receive(fd int, b []byte) (int, error) {
 // take reads what is there but its last byte, with the reset byte before it. Where that
 // does not fill b, a byte that is to be read has become the first in the queue.
 func (pr *pair) take(fd int, b []byte) (int, error) {
-	there, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+	there, err := unreadBytes(fd)
 	if err != nil {
-		return 0, os.NewSyscallError("ioctl", err)
+		return 0, err
 	}
 	want := min(len(b), there-pr.stale-1)
 	if want <= 0 {
 		return 0, nil
 	}
 	var stale [1]byte
-	n, err := unix.Readv(fd, [][]byte{stale[:pr.stale], b[:want]})
+	n, err := rawReadv(fd, stale[:pr.stale], b[:want])
 	if err == unix.EINTR {
 		return 0, nil
 	}
@@ -325,6 +363,15 @@ func (pr *pair) take(fd int, b []byte) (int, error) {
 	n -= pr.stale
 	pr.stale = 0
 	return n, nil
+}
+
+// unreadBytes is how much lies in a socket's queue.
+func unreadBytes(fd int) (int, error) {
+	var n int32
+	if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCINQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return 0, os.NewSyscallError("ioctl", errno)
+	}
+	return int(n), nil
 }
 
 // taken notes that n bytes were read, and takes all but the last out of the queue: what
@@ -341,6 +388,9 @@ func (pr *pair) write(b []byte) error {
 	_, err := pr.w.Write(b)
 	return err
 }
+
+// writeAll hands pieces to the program as one. It uses them up.
+func (pr *pair) writeAll(pieces [][]byte) error { return pr.w.writeAll(pieces) }
 
 // finish ends the direction to the program: it reads the end of the data and can
 // still write.
@@ -379,7 +429,7 @@ func (pr *pair) hungUp() bool { return pr.is(hungUp) }
 // meanwhile.
 func (pr *pair) unsent() bool {
 	return pr.is(func(fd int) bool {
-		n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+		n, err := unreadBytes(fd)
 		return err != nil || n > pr.stale
 	})
 }
@@ -433,18 +483,3 @@ func channelName(id uint64, peer sockAddr, text string) string {
 	// sun_path has 108 bytes, one of them the leading NUL.
 	return name[:min(len(name), 107)]
 }
-
-// bulkSize is the most that is read from the program at once, four TLS records, and
-// bufferSize what they become (RFC 8446, section 5.2: at most 256 bytes more each).
-const (
-	bulkSize   = 4 * maxPlaintext
-	bufferSize = 4 * (maxPlaintext + 256)
-)
-
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, bufferSize)
-	return &b
-}}
-
-func getBuffer() *[]byte  { return buffers.Get().(*[]byte) }
-func putBuffer(b *[]byte) { buffers.Put(b) }

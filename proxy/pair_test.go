@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/buffers"
 )
 
 // newTestPair returns a channel and the program's end of it.
@@ -76,7 +78,7 @@ func TestEveryEndButFinishIsAReset(t *testing.T) {
 		if err != nil || string((*buf)[:n]) != "hello" {
 			t.Fatalf("got %d bytes, %v", n, err)
 		}
-		putBuffer(buf)
+		buffers.Put(buf)
 		pr.close()
 		if err := read(t, p); err != unix.ECONNRESET {
 			t.Errorf("read gives %v", err)
@@ -96,7 +98,7 @@ func TestEveryEndButFinishIsAReset(t *testing.T) {
 		if err != nil || string((*buf)[:n]) != "still" {
 			t.Fatalf("got %d bytes, %v", n, err)
 		}
-		putBuffer(buf)
+		buffers.Put(buf)
 	})
 }
 
@@ -139,7 +141,7 @@ func TestWhatTheProgramWritesArrivesWhole(t *testing.T) {
 		}
 		h.Write((*buf)[:n])
 		got += n
-		putBuffer(buf)
+		buffers.Put(buf)
 	}
 	if want := <-sent; got != total || !bytes.Equal(h.Sum(nil), want[:]) {
 		t.Errorf("%d of %d bytes arrived, or not the right ones", got, total)
@@ -164,5 +166,23 @@ func TestReadEndsWhenThePairIsClosed(t *testing.T) {
 	pr.close()
 	if err := <-done; !errors.Is(err, os.ErrClosed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func BenchmarkAccept(b *testing.B) {
+	for range b.N {
+		b.StopTimer()
+		pr, p, err := newPair("", false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if err := pr.accept(); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		pr.close()
+		unix.Close(p)
+		b.StartTimer()
 	}
 }

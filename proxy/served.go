@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/record"
 )
 
 // newServed makes the channel of a client, before its handshake, whose time begins.
@@ -23,6 +25,7 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr
 	ch.id = newID()
 	w.mu.Lock()
 	w.channels[ch.id] = ch
+	w.collector.count(len(w.channels))
 	w.mu.Unlock()
 	s.channelOpened()
 	return ch
@@ -30,7 +33,7 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr
 
 // shakeHands lets a client prove what the service demands, within its time.
 func (ch *channel) shakeHands() *Failure {
-	ch.tls = tls.Server(ch.up, ch.service.config)
+	ch.tls = record.Server(ch.up, ch.service.config)
 	err := ch.answerSSLRequest()
 	if err == nil {
 		err = ch.tls.Handshake()
@@ -72,7 +75,7 @@ func (ch *channel) explainClient(err error) *Failure {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return failf(unix.ETIMEDOUT, "the client did not finish the TLS handshake within %v", ch.service.listen.Timeout)
 	case errors.As(err, &header):
-		a := attempt{head: ch.up.head}
+		a := attempt{head: ch.up.first()}
 		return failf(unix.EPROTO, "the client does not speak TLS%s", a.quote())
 	case errors.As(err, &errno):
 		return failf(errno, "during the TLS handshake: %v", errno)

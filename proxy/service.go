@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"tlswrap/proxy/quote"
+	"tlswrap/proxy/record"
 	"tlswrap/rules"
 )
 
@@ -26,9 +27,8 @@ type service struct {
 func newService(l *rules.Listen) (*service, error) {
 	s := &service{listen: l}
 	config := &tls.Config{
-		MinVersion:                  l.MinVersion,
-		NextProtos:                  l.ALPN,
-		DynamicRecordSizingDisabled: true,
+		MinVersion: l.MinVersion,
+		NextProtos: l.ALPN,
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%d %q %d", l.MinVersion, l.ALPN, l.ClientAuth)
@@ -77,7 +77,7 @@ func newService(l *rules.Listen) (*service, error) {
 		}
 		config.VerifyConnection = func(st tls.ConnectionState) error { return checkClient(l.Allow, st.PeerCertificates) }
 	}
-	s.config = config
+	s.config = record.ServerConfig(config)
 	h.Sum(s.identity[:0])
 	return s, nil
 }

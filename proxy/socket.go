@@ -28,11 +28,13 @@ func newIOCall(f func(fd int) bool) ioCall { return func(fd uintptr) bool { retu
 
 // output is what a socket writes, under mu.
 type output struct {
-	mu    sync.Mutex
-	b     []byte
-	done  int // bytes of b that were written
-	err   error
-	write ioCall
+	mu     sync.Mutex
+	one    [1][]byte // of Write
+	pieces [][]byte  // what is left
+	iov    []unix.Iovec
+	done   int // bytes that were written
+	err    error
+	write  ioCall
 }
 
 // newSocket takes over fd, also when it fails.
@@ -69,27 +71,80 @@ func (s *socket) Write(b []byte) (int, error) {
 	o := &s.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.b, o.done, o.err = b, 0, nil
+	o.one[0] = b
+	return s.write(o.one[:])
+}
+
+// writeAll writes pieces, which it uses up, as one.
+func (s *socket) writeAll(pieces [][]byte) error {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	_, err := s.write(pieces)
+	return err
+}
+
+func (s *socket) write(pieces [][]byte) (int, error) {
+	o := &s.out
+	o.pieces, o.done, o.err = pieces, 0, nil
 	if err := s.sort(s.raw.Write(o.write)); err != nil {
 		o.err = err
 	}
-	o.b = nil
+	clear(pieces)
+	clear(o.iov)
+	o.pieces = nil
 	return o.done, o.err
 }
 
 func (o *output) tryWrite(fd int) bool {
-	for o.done < len(o.b) {
+	for o.left() {
 		var n int
-		n, o.err = rawCall(unix.SYS_WRITE, fd, o.b[o.done:], 0)
+		n, o.err = o.writev(fd)
 		if o.err == unix.EINTR {
 			continue
 		}
 		if o.err != nil {
 			return o.err != unix.EAGAIN
 		}
-		o.done += n
+		o.wrote(n)
 	}
 	return true
+}
+
+// left drops pieces that are empty, and reports whether others are left.
+func (o *output) left() bool {
+	for len(o.pieces) > 0 && len(o.pieces[0]) == 0 {
+		o.pieces = o.pieces[1:]
+	}
+	return len(o.pieces) > 0
+}
+
+// writev is writev(2) without what unix.Writev does around it: see rawCall.
+func (o *output) writev(fd int) (int, error) {
+	const most = 1024 // UIO_MAXIOV
+	o.iov = o.iov[:0]
+	for _, p := range o.pieces[:min(len(o.pieces), most)] {
+		if len(p) > 0 {
+			v := unix.Iovec{Base: &p[0]}
+			v.SetLen(len(p))
+			o.iov = append(o.iov, v)
+		}
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&o.iov[0])), uintptr(len(o.iov)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// wrote takes n bytes off the pieces.
+func (o *output) wrote(n int) {
+	o.done += n
+	for n > 0 {
+		m := min(n, len(o.pieces[0]))
+		o.pieces[0] = o.pieces[0][m:]
+		o.left()
+		n -= m
+	}
 }
 
 // rawCall makes a system call that reads or writes b and does not block. It does without
@@ -97,6 +152,18 @@ func (o *output) tryWrite(fd int) bool {
 // much as the call. b is not empty.
 func rawCall(number uintptr, fd int, b []byte, flags uintptr) (int, error) {
 	n, _, errno := unix.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// rawReadv is readv(2) into a and then b, of which only b is not empty for sure.
+func rawReadv(fd int, a, b []byte) (int, error) {
+	iov := [2]unix.Iovec{{Base: unsafe.SliceData(a)}, {Base: unsafe.SliceData(b)}}
+	iov[0].SetLen(len(a))
+	iov[1].SetLen(len(b))
+	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), uintptr(len(iov)))
 	if errno != 0 {
 		return 0, errno
 	}

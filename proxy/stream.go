@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/libtls"
 )
 
@@ -32,7 +33,6 @@ type stream struct {
 	pair    *pair
 	up      *upstream
 	tls     *libtls.Conn
-	version uint16
 
 	frame     int // bytes of the current frame that are still to come
 	header    [4]byte
@@ -115,7 +115,6 @@ func (t *stream) open() (facts []byte, ok bool) {
 	watch := watchDeparture(t.pair, t.up, func() {})
 	facts, ok = t.tls.Open()
 	watch.stop()
-	t.version = t.tls.ConnectionState().Version
 	t.report(ok)
 	return facts, ok
 }
@@ -173,6 +172,7 @@ func (t *stream) setEnd(truncated bool, reason string) {
 // carry moves the bytes: one goroutine a direction. It returns when the program has closed its
 // end, or the connection broke.
 func (t *stream) carry() {
+	defer t.tls.Forget()
 	down := make(chan struct{})
 	go func() {
 		defer close(down)
@@ -198,7 +198,7 @@ func (t *stream) carry() {
 }
 
 func (t *stream) download() {
-	err := deliver(t.up, t.tls, t.pair, nil)
+	err := deliver(t.tls.Conn, t.pair, nil)
 	switch {
 	case err == nil:
 	case t.up.ended:
@@ -229,13 +229,8 @@ func (t *stream) upload() error {
 			return nil // closed by download
 		}
 		said := t.said
-		send := func() error { return t.send((*buf)[:n]) }
-		if n > maxPlaintext && !t.mayRenegotiate() {
-			err = t.up.gathered(send)
-		} else {
-			err = send()
-		}
-		putBuffer(buf)
+		err = t.send((*buf)[:n])
+		buffers.Put(buf)
 		if err == nil && t.said && !said {
 			// Not before all is out: crypto/tls lets nothing be written after it.
 			err = t.tls.CloseWrite()
@@ -246,34 +241,33 @@ func (t *stream) upload() error {
 	}
 }
 
-// mayRenegotiate reports whether writes may have to wait for a handshake, whose own words must not
-// wait for them.
-func (t *stream) mayRenegotiate() bool { return !t.config.IsServer() && t.version < tls.VersionTLS13 }
-
 // send takes the frames apart: each is a record at most.
 func (t *stream) send(b []byte) error {
-	for len(b) > 0 {
+	var some [16][]byte
+	records := some[:0]
+	for len(b) > 0 && !t.said {
 		if t.frame == 0 {
 			n := copy(t.header[t.headerLen:], b)
 			b, t.headerLen = b[n:], t.headerLen+n
 			if t.headerLen < len(t.header) {
-				return nil
+				break
 			}
 			t.headerLen = 0
 			if t.frame = int(binary.NativeEndian.Uint32(t.header[:])); t.frame > maxPlaintext {
 				return unix.EPROTO
 			}
-			if t.frame == 0 {
-				t.said = true
-				return nil // nothing comes after it
-			}
+			t.said = t.frame == 0 // nothing comes after it
 			continue
 		}
 		n := min(len(b), t.frame)
-		if _, err := t.tls.Write(b[:n]); err != nil {
-			return err
+		if len(records) == cap(records) {
+			if err := t.tls.WriteRecords(records); err != nil {
+				return err
+			}
+			records = records[:0]
 		}
+		records = append(records, b[:n])
 		b, t.frame = b[n:], t.frame-n
 	}
-	return nil
+	return t.tls.WriteRecords(records)
 }

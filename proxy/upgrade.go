@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/starttls"
 	"tlswrap/rules"
 )
@@ -105,7 +106,7 @@ func (c programConn) Read(b []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	}
-	defer putBuffer(buf)
+	defer buffers.Put(buf)
 	return copy(b, (*buf)[:n]), nil
 }
 

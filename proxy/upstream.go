@@ -2,44 +2,35 @@ package proxy
 
 import (
 	"container/list"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
-	"sync"
+	"slices"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/buffers"
 )
 
-// upstream is the real TCP socket, the program's own, as a net.Conn for crypto/tls.
-//
-// It reads ahead as much as there is, but never hands crypto/tls bytes past the
-// current record, so that the worker always knows whether a whole record is at hand.
-// It holds buffers only while bytes are in them.
+// upstream is the real TCP socket, the program's own, as a record.Transport. It reads
+// ahead as much as there is, and holds a buffer only while bytes are in it.
 type upstream struct {
 	*socket
 	to *socket // what is written to: the same, but for a pair of descriptors
 
 	in         *[]byte // what was read ahead is (*in)[start:end]; nil where nothing was
 	start, end int
-	fill       ioCall                // of readAhead
-	fillErr    error                 // that it ended in
-	header     [recordHeaderLen]byte // of the current record, as far as it was read
-	headerLen  int
-	record     int // bytes of the current record that are still to come
+	fill       ioCall // of Fill
+	fillErr    error  // that it ended in
 
-	head  []byte // the first bytes that the peer sent, for people
+	head  []byte // the first bytes that Read has read
 	peer  netip.AddrPort
 	ended bool // the peer's FIN was seen
 
 	place *list.Element // among a listener's handshakes
-
-	mu   sync.Mutex
-	hold bool // writes are gathered, until flush
-	out  []byte
 }
 
 // newUpstream takes over a connected or connecting socket. It puts it into
@@ -127,10 +118,8 @@ func (u *upstream) connect(to sockAddr) error {
 // disconnect undoes a connect, so that another can follow (connect(2), AF_UNSPEC), and
 // forgets all of the old connection. Nothing else may use the upstream meanwhile.
 func (u *upstream) disconnect() error {
-	if u.in != nil {
-		u.consume(u.end - u.start)
-	}
-	u.headerLen, u.record, u.head, u.ended = 0, 0, u.head[:0], false
+	u.Consume(u.end - u.start)
+	u.head, u.ended = u.head[:0], false
 	var err error
 	if e := u.control(func(fd int) { err = disconnect(fd) }); e != nil {
 		return e
@@ -177,15 +166,25 @@ func (u *upstream) abort() {
 	u.Close()
 }
 
-// await waits, holding no buffer, until ciphertext is there.
+// await waits, holding no buffer, until something is ahead, or the end.
 func (u *upstream) await() error {
 	if u.in != nil {
 		return nil
 	}
-	return u.readAhead()
+	if err := u.Fill(); err != io.EOF {
+		return err
+	}
+	return nil
 }
 
-func (u *upstream) readAhead() error {
+// Fill implements record.Transport.
+func (u *upstream) Fill() error {
+	if u.start > 0 {
+		u.start, u.end = 0, copy(*u.in, u.Ahead())
+	}
+	if u.in != nil && u.end == len(*u.in) {
+		return io.ErrShortBuffer
+	}
 	if err := u.read(u.fill); err != nil {
 		return err
 	}
@@ -193,70 +192,56 @@ func (u *upstream) readAhead() error {
 }
 
 func (u *upstream) tryFill(fd int) bool {
-	buf := getBuffer()
-	n, err := rawCall(unix.SYS_READ, fd, *buf, 0)
+	buf := u.in
+	if buf == nil {
+		buf, u.start, u.end = buffers.Get(), 0, 0
+	}
+	n, err := rawCall(unix.SYS_READ, fd, (*buf)[u.end:], 0)
 	u.fillErr = err
 	if n > 0 {
-		u.in, u.start, u.end = buf, 0, n
+		u.in, u.end = buf, u.end+n
 		return true
 	}
-	putBuffer(buf)
+	if u.in == nil {
+		buffers.Put(buf)
+	}
 	if err == unix.EAGAIN || err == unix.EINTR {
 		return false
 	}
-	u.ended = err == nil
+	if err == nil {
+		u.ended, u.fillErr = true, io.EOF
+	}
 	return true
 }
 
-// Read gives at most the rest of the current record, or of its header.
+// Read reads what is ahead, or waits.
 func (u *upstream) Read(b []byte) (int, error) {
-	if u.in == nil {
-		if err := u.readAhead(); err != nil {
-			return 0, err
-		}
-		if u.in == nil {
-			return 0, io.EOF
-		}
-	}
-	have := u.Ahead()
-	if room := cap(u.head) - len(u.head); room > 0 {
-		u.head = append(u.head, have[:min(len(have), room)]...)
-	}
-	if u.headerLen < recordHeaderLen {
-		n := copy(b, have[:min(len(have), recordHeaderLen-u.headerLen)])
-		copy(u.header[u.headerLen:], b[:n])
-		u.headerLen += n
-		if u.headerLen == recordHeaderLen {
-			u.record = recordLen(u.header[:])
-		}
-		u.consume(n)
-		return n, nil
-	}
-	n := copy(b, have[:min(len(have), u.record)])
-	u.record -= n
-	if u.record == 0 {
-		u.headerLen = 0
-	}
-	u.consume(n)
-	return n, nil
+	n, err := plain{u}.Read(b)
+	u.head = append(u.head, b[:min(n, cap(u.head)-len(u.head))]...)
+	return n, err
 }
 
-// plain is an upstream without TLS: what it reads has no records.
+// first is the first that the peer has said where TLS was expected, for people.
+func (u *upstream) first() []byte {
+	b := slices.Concat(u.head, u.Ahead())
+	return b[:min(len(b), headLen)]
+}
+
+// plain is an upstream as what does not speak TLS reads it.
 type plain struct{ *upstream }
 
 func (p plain) Read(b []byte) (int, error) {
-	if err := p.await(); err != nil {
-		return 0, err
-	}
 	if p.in == nil {
-		return 0, io.EOF
+		if err := p.Fill(); err != nil {
+			return 0, err
+		}
 	}
 	n := copy(b, p.Ahead())
-	p.consume(n)
+	p.Consume(n)
 	return n, nil
 }
 
-// Ahead returns what has been read ahead. It is the upstream's.
+// Ahead implements record.Transport.
 func (u *upstream) Ahead() []byte {
 	if u.in == nil {
 		return nil
@@ -264,73 +249,19 @@ func (u *upstream) Ahead() []byte {
 	return (*u.in)[u.start:u.end]
 }
 
-func (u *upstream) consume(n int) {
-	if u.start += n; u.start == u.end {
-		putBuffer(u.in)
-		u.in = nil
+// Consume implements record.Transport.
+func (u *upstream) Consume(n int) {
+	if u.start += n; u.in != nil && u.start == u.end {
+		buffers.Put(u.in)
+		u.in, u.start, u.end = nil, 0, 0
 	}
 }
-
-// whole reports whether the next record is here entirely, so that reading it does
-// not wait.
-func (u *upstream) whole() bool {
-	if u.in == nil || u.headerLen != 0 {
-		return false
-	}
-	have := u.Ahead()
-	return len(have) >= recordHeaderLen && len(have) >= recordHeaderLen+recordLen(have)
-}
-
-const recordHeaderLen = 5
 
 // headLen is how much of a peer's first words a sentence may quote.
 const headLen = 64
 
-// recordLen reads a record's length (RFC 8446, section 5.1).
-func recordLen(header []byte) int { return int(binary.BigEndian.Uint16(header[3:])) }
-
-// Write sends b, or gathers it while hold is on.
-func (u *upstream) Write(b []byte) (int, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.hold {
-		u.out = append(u.out, b...)
-		return len(b), nil
-	}
-	return u.to.Write(b)
-}
-
-// gathered sends all that f writes in one system call, where the socket takes it.
-func (u *upstream) gathered(f func() error) error {
-	out := getBuffer()
-	defer putBuffer(out)
-	u.gather(*out)
-	err := f()
-	if e := u.flush(); err == nil {
-		err = e
-	}
-	return err
-}
-
-// gather makes writes wait for flush, in buf.
-func (u *upstream) gather(buf []byte) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.hold, u.out = true, buf[:0]
-}
-
-// flush sends what was gathered, in one call where the socket takes it.
-func (u *upstream) flush() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	out := u.out
-	u.hold, u.out = false, nil
-	if len(out) == 0 {
-		return nil
-	}
-	_, err := u.to.Write(out)
-	return err
-}
+// Write implements io.Writer.
+func (u *upstream) Write(b []byte) (int, error) { return u.to.Write(b) }
 
 // closeWrite sends a FIN after what was written.
 func (u *upstream) closeWrite() {

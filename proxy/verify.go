@@ -53,14 +53,13 @@ func (t *trust) tlsConfig(rule *rules.Rule, name string) (*tls.Config, *clientAu
 	}
 	auth := &clientAuth{cert: t.client}
 	return &tls.Config{
-		RootCAs:                     roots,
-		ServerName:                  name,
-		InsecureSkipVerify:          rule.VerifyNone,
-		MinVersion:                  rule.MinVersion,
-		NextProtos:                  rule.ALPN,
-		ClientSessionCache:          t.sessions,
-		DynamicRecordSizingDisabled: true,
-		GetClientCertificate:        auth.get,
+		RootCAs:              roots,
+		ServerName:           name,
+		InsecureSkipVerify:   rule.VerifyNone,
+		MinVersion:           rule.MinVersion,
+		NextProtos:           rule.ALPN,
+		ClientSessionCache:   t.sessions,
+		GetClientCertificate: auth.get,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			return checkPins(rule.Pins, s.PeerCertificates)
 		},

@@ -52,6 +52,7 @@ type Worker struct {
 	mu        sync.Mutex
 	sessions  map[Token]*session
 	channels  map[uint64]*channel
+	collector collector
 	listeners map[uint64]*listener
 	sweeping  bool          // a sweep of the listeners is due
 	ended     chan struct{} // closed with the last session
@@ -227,6 +228,7 @@ func (w *Worker) newChannel(s *session, trust *trust, t target, peer sockAddr, p
 	}
 	w.mu.Lock()
 	w.channels[ch.id] = ch
+	w.collector.count(len(w.channels))
 	w.mu.Unlock()
 	s.channelOpened()
 	return ch, end, nil
@@ -254,6 +256,7 @@ func (w *Worker) forget(id uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.channels, id)
+	w.collector.count(len(w.channels))
 }
 
 // abandon drops a channel that was never put in place.

@@ -230,18 +230,45 @@ func (o *options) startWorker() (*startedWorker, error) {
 		return nil, err
 	}
 	defer said.Close()
-	cmd := &exec.Cmd{
-		Path:       "/proc/self/exe",
-		Args:       append([]string{stageLaunch}, o.args()...),
-		ExtraFiles: []*os.File{listener, said},
-	}
 	started := &startedWorker{address: address, status: status}
-	if err := cmd.Run(); err != nil {
+	if err := launch(o.args(), listener, said); err != nil {
 		said.Close()
 		defer status.Close()
 		return nil, started.explain(err)
 	}
 	return started, nil
+}
+
+// launch starts a worker and returns when its parent has gone.
+func launch(args []string, listener, status *os.File) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	stage := stageLaunch
+	if entered {
+		stage = stageWorker
+	}
+	// os.StartProcess would first find out about pidfds, with a process of its own.
+	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{stage}, args...), &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), listenerFD: listener.Fd(), statusFD: status.Fd()},
+	})
+	if err != nil {
+		return os.NewSyscallError("fork", err)
+	}
+	var exit syscall.WaitStatus
+	for {
+		_, err = syscall.Wait4(pid, &exit, 0, nil)
+		if err != syscall.EINTR {
+			break
+		}
+	}
+	if err == nil && exit != 0 {
+		err = fmt.Errorf("exit status %d", exit.ExitStatus())
+	}
+	return err
 }
 
 // preloadEnv is env with the shim first in LD_PRELOAD.

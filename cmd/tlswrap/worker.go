@@ -21,8 +21,9 @@ import (
 	"tlswrap/proxy"
 )
 
-// A worker of a single run is started in two stages, so that it ends up as nobody's
-// child. The stages are told by argv[0], which no command line of a person's has.
+// A worker of a single run is to end up as nobody's child. Where entry_*.s does not see to
+// that, it is started in two stages. They are told by argv[0], which no command line of a
+// person's has.
 const (
 	stageLaunch = "goressl-launch" // starts the worker and exits
 	stageWorker = proxy.Name       // is the worker
@@ -47,7 +48,6 @@ func runLaunch(args []string, _ stdio) int {
 	cmd := &exec.Cmd{
 		Path:        "/proc/self/exe",
 		Args:        append([]string{stageWorker}, args...),
-		Dir:         "/",
 		ExtraFiles:  []*os.File{os.NewFile(listenerFD, "listener"), status},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
@@ -62,6 +62,7 @@ func runLaunch(args []string, _ stdio) int {
 func runOwnWorker(args []string, _ stdio) int {
 	status := os.NewFile(statusFD, "status")
 	unix.CloseOnExec(statusFD)
+	os.Chdir("/") // no folder is to be kept busy
 	fail := func(err error) int {
 		fmt.Fprintln(status, err)
 		return exitOurs

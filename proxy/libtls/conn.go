@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"tlswrap/proxy/record"
 )
 
-// Conn is one connection, over any transport. After a Handshake it is a tls.Conn.
+// Conn is one connection, over any transport. After Open it is a record.Conn.
 type Conn struct {
-	*tls.Conn
+	*record.Conn
 	config  *Config
 	name    string // that a client was told, without a dot at its end
 	session *sessionFile
@@ -38,19 +40,18 @@ func (c *Config) Client(transport net.Conn, name string, session *os.File, reneg
 	}
 	config.Renegotiation = renegotiation
 	config.VerifyConnection = conn.verify
-	conn.Conn = tls.Client(transport, config)
+	conn.Conn = record.Client(transport, config)
 	return conn
 }
 
 // Server makes a server's connection.
 func (c *Config) Server(transport net.Conn) *Conn {
 	conn := &Conn{config: c}
-	config := c.server
+	config := c.server.Clone() // its session tickets go by c.server's keys
 	if c.verifies() {
-		config = config.Clone()
 		config.VerifyConnection = conn.verify
 	}
-	conn.Conn = tls.Server(transport, config)
+	conn.Conn = record.Server(transport, config)
 	return conn
 }
 

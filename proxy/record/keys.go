@@ -1,0 +1,159 @@
+package record
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"hash"
+)
+
+// secrets are what crypto/tls tells a key log about one connection. They are kept only
+// for as long as a direction may still be taken over.
+type secrets struct {
+	client, server []byte // traffic secrets of TLS 1.3
+	master, random []byte // master secret and client random of TLS 1.2
+}
+
+// note takes the secrets of use from a line of the key log: a label, the client random
+// and a secret, the last two in hexadecimal.
+func (s *secrets) note(line []byte) {
+	f := bytes.Fields(line)
+	if len(f) != 3 {
+		return
+	}
+	switch string(f[0]) {
+	case "CLIENT_TRAFFIC_SECRET_0":
+		s.client = unhex(f[2])
+	case "SERVER_TRAFFIC_SECRET_0":
+		s.server = unhex(f[2])
+	case "CLIENT_RANDOM":
+		s.random, s.master = unhex(f[1]), unhex(f[2])
+	}
+}
+
+func unhex(b []byte) []byte {
+	out := make([]byte, hex.DecodedLen(len(b)))
+	if _, err := hex.Decode(out, b); err != nil {
+		return nil
+	}
+	return out
+}
+
+func (s *secrets) wipe() {
+	clear(s.client)
+	clear(s.server)
+	clear(s.master)
+	*s = secrets{}
+}
+
+// newHalf13 makes the protection for records from number seq on under a traffic secret
+// of TLS 1.3, of which it keeps a copy.
+func newHalf13(s *suite, secret []byte, seq uint64) (*half, error) {
+	h := &half{suite: s, version: tls.VersionTLS13, seq: seq}
+	return h, h.use(bytes.Clone(secret))
+}
+
+// use changes to another traffic secret, which it takes over.
+func (h *half) use(secret []byte) error {
+	key, err := expandLabel(h.suite.hash, secret, "key", h.suite.keyLen)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	iv, err := expandLabel(h.suite.hash, secret, "iv", nonceLen)
+	if err != nil {
+		return err
+	}
+	if h.aead, err = h.suite.aead(key); err != nil {
+		return err
+	}
+	copy(h.iv[:], iv)
+	clear(iv)
+	clear(h.secret)
+	h.secret = secret
+	return nil
+}
+
+// update goes on to the next generation of keys (RFC 8446, section 7.2).
+func (h *half) update() error {
+	next, err := expandLabel(h.suite.hash, h.secret, "traffic upd", h.suite.hash().Size())
+	if err != nil {
+		return err
+	}
+	h.seq = 0
+	return h.use(next)
+}
+
+// copy is the same protection with a state of its own.
+func (h *half) copy() *half {
+	c := *h
+	c.secret = bytes.Clone(h.secret)
+	return &c
+}
+
+// wipe forgets the secrets that are ours to forget; what an AEAD holds is not.
+func (h *half) wipe() {
+	clear(h.secret)
+	clear(h.iv[:])
+	h.aead = nil
+}
+
+// expandLabel is HKDF-Expand-Label with an empty context (RFC 8446, section 7.1).
+func expandLabel(hash func() hash.Hash, secret []byte, label string, n int) ([]byte, error) {
+	const prefix = "tls13 "
+	info := binary.BigEndian.AppendUint16(nil, uint16(n))
+	info = append(info, byte(len(prefix)+len(label)))
+	info = append(info, prefix+label...)
+	info = append(info, 0)
+	return hkdf.Expand(hash, secret, string(info), n)
+}
+
+// newHalves12 makes the protection of both directions of TLS 1.2 (RFC 5246, section
+// 6.3). AEADs have no MAC keys.
+func newHalves12(s *suite, master, clientRandom, serverRandom []byte) (client, server *half, err error) {
+	seed := append([]byte("key expansion"), serverRandom...)
+	seed = append(seed, clientRandom...)
+	block := prf12(s.hash, master, seed, 2*(s.keyLen+s.fixedIV))
+	defer clear(block)
+	next := func(n int) []byte {
+		b := block[:n]
+		block = block[n:]
+		return b
+	}
+	clientKey, serverKey := next(s.keyLen), next(s.keyLen)
+	if client, err = newHalf12(s, clientKey, next(s.fixedIV)); err != nil {
+		return nil, nil, err
+	}
+	server, err = newHalf12(s, serverKey, next(s.fixedIV))
+	return client, server, err
+}
+
+func newHalf12(s *suite, key, iv []byte) (*half, error) {
+	aead, err := s.aead(key)
+	if err != nil {
+		return nil, err
+	}
+	h := &half{suite: s, version: tls.VersionTLS12, aead: aead, explicit: nonceLen - s.fixedIV}
+	copy(h.iv[:], iv)
+	return h, nil
+}
+
+// prf12 is P_hash (RFC 5246, section 5).
+func prf12(hash func() hash.Hash, secret, seed []byte, n int) []byte {
+	mac := hmac.New(hash, secret)
+	sum := func(parts ...[]byte) []byte {
+		mac.Reset()
+		for _, p := range parts {
+			mac.Write(p)
+		}
+		return mac.Sum(nil)
+	}
+	var out []byte
+	for a := sum(seed); len(out) < n; a = sum(a) {
+		out = append(out, sum(a, seed)...)
+	}
+	return out[:n]
+}

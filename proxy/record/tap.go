@@ -1,0 +1,167 @@
+package record
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+)
+
+// tap is the connection as crypto/tls sees it. It gives crypto/tls no byte past the
+// record at hand, so that none is ever read ahead, and counts the records of both
+// directions. Its Write method stays when the writing was taken over: then it is where
+// crypto/tls, which may go on reading, has something to say.
+type tap struct {
+	Transport
+	in     counter
+	atOnce bool // Read does not wait for a record to begin
+
+	mu      sync.Mutex // guards what follows; nothing else is locked under it
+	out     counter
+	last    []byte // a copy of the last record, while keep is set
+	keep    bool
+	hold    bool // what is written is gathered in held
+	held    []byte
+	secrets secrets
+	writer  *writer // set when the writing was taken over
+
+	taken atomic.Bool // writer is set; to be looked at while a write is under way
+}
+
+// keyLog is the key log of one connection.
+type keyLog struct{ tap *tap }
+
+// Write takes one line, and wipes it. An io.Writer must not do that; crypto/tls made the
+// line for this call only, and it is a secret.
+func (k keyLog) Write(line []byte) (int, error) {
+	k.tap.mu.Lock()
+	defer k.tap.mu.Unlock()
+	k.tap.secrets.note(line)
+	clear(line)
+	return len(line), nil
+}
+
+// counter follows the records of one direction.
+type counter struct {
+	header    [headerLen]byte // of the current record, as far as it has passed
+	headerLen int
+	left      int    // bytes of the current record that are still to come
+	records   uint64 // since the last change_cipher_spec
+
+	hello []byte // the first bytes, up to its capacity
+}
+
+// A ServerHello begins with the record's header, its own header, a version and the
+// server's random (RFC 5246, sections 6.2.1 and 7.4.1.3).
+const (
+	randomAt  = headerLen + 4 + 2
+	randomLen = 32
+	helloLen  = randomAt + randomLen
+)
+
+// next is how many bytes the current header or body has left.
+func (c *counter) next() int {
+	if c.headerLen < headerLen {
+		return headerLen - c.headerLen
+	}
+	return c.left
+}
+
+// between reports whether all records that began have passed.
+func (c *counter) between() bool { return c.headerLen == 0 }
+
+// pass notes bytes, at most next of them.
+func (c *counter) pass(b []byte) {
+	c.hello = append(c.hello, b[:min(len(b), cap(c.hello)-len(c.hello))]...)
+	if c.headerLen < headerLen {
+		c.headerLen += copy(c.header[c.headerLen:], b)
+		if c.headerLen < headerLen {
+			return
+		}
+		c.left = int(binary.BigEndian.Uint16(c.header[3:]))
+	} else {
+		c.left -= len(b)
+	}
+	if c.left > 0 {
+		return
+	}
+	c.headerLen = 0
+	if contentType(c.header[0]) == changeCipherSpec {
+		c.records = 0
+	} else {
+		c.records++
+	}
+}
+
+// serverRandom is the random in the ServerHello that the direction began with, or nil.
+// One that comes in pieces, or after a warning, is not looked for.
+func (c *counter) serverRandom() []byte {
+	const serverHello = 2
+	if len(c.hello) < helloLen || contentType(c.hello[0]) != handshakeType || c.hello[headerLen] != serverHello {
+		return nil
+	}
+	return c.hello[randomAt:helloLen]
+}
+
+// errLater is what Read returns where it would wait and must not. crypto/tls takes it for
+// a deadline, after which it can go on.
+type errLater struct{}
+
+func (errLater) Error() string   { return "no record is here" }
+func (errLater) Timeout() bool   { return true }
+func (errLater) Temporary() bool { return true }
+
+// Read reads at most to the end of the current record, or of its header.
+func (t *tap) Read(b []byte) (int, error) {
+	if t.atOnce && t.in.between() && !atHand(t.Ahead()) {
+		return 0, errLater{}
+	}
+	n, err := t.Transport.Read(b[:min(len(b), t.in.next())])
+	t.in.pass(b[:n])
+	return n, err
+}
+
+// Write takes whole records, which is how crypto/tls writes.
+func (t *tap) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.writer != nil {
+		return t.writer.relay(b)
+	}
+	record := b
+	for rest := b; len(rest) > 0; {
+		if t.out.between() {
+			record = rest
+		}
+		n := min(len(rest), t.out.next())
+		t.out.pass(rest[:n])
+		rest = rest[n:]
+	}
+	if t.keep {
+		t.last = append(t.last[:0], record...)
+	}
+	if t.hold {
+		t.held = append(t.held, b...)
+		return len(b), nil
+	}
+	return t.Transport.Write(b)
+}
+
+// gather makes writes wait for flush, in buf.
+func (t *tap) gather(buf []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hold, t.held = true, buf[:0]
+}
+
+// flush writes what was gathered with one call.
+func (t *tap) flush() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	held := t.held
+	t.hold, t.held = false, nil
+	if len(held) == 0 {
+		return nil
+	}
+	_, err := t.Transport.Write(held)
+	return err
+}
