@@ -101,9 +101,8 @@ func (l *lab) raiseFileLimit() error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
-	// stunnel and nginx allocate by it.
-	const enough = 20000
-	l.maxFiles = min(limit.Max, enough)
+	// No more than is needed: stunnel and nginx allocate by it.
+	l.maxFiles = min(limit.Max, uint64(2*l.effort.crowd+ownFiles))
 	limit.Cur = l.maxFiles
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("setting RLIMIT_NOFILE to %d: %w", limit.Cur, err)

@@ -53,7 +53,7 @@ func run(args []string) int {
 		}
 		w.print(os.Stdout, results[w.name])
 	}
-	results.printTargets(os.Stdout)
+	results.printTargets(os.Stdout, l.targets())
 	if results.failed() {
 		return 1
 	}

@@ -13,6 +13,7 @@ type work struct {
 	units      []unit // of the values that one measurement gives
 	rounds     int
 	prepare    func() error // what only this work needs; nil for nothing
+	cleanUp    func()       // after prepare has succeeded; nil for nothing
 	contenders []contender
 }
 
@@ -52,6 +53,8 @@ func (w *work) run(ctx context.Context) outcomes {
 	if w.prepare != nil {
 		if err = w.prepare(); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", w.name, err)
+		} else if w.cleanUp != nil {
+			defer w.cleanUp()
 		}
 	}
 	for _, c := range w.contenders {
