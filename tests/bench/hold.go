@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// ownFiles is what a worker, or a stunnel, needs apart from its connections.
-const ownFiles = 200
+// filesPerIdle is how many descriptors a worker or a stunnel may need for a connection: two,
+// and some of its own. Stunnel stops at 125/256 of what it may open.
+const filesPerIdle = 2.1
 
-// fitting is as many of count idle connections as a worker, or a stunnel, may hold: it has
-// two descriptors for each.
-func (l *lab) fitting(count int) int { return min(count, (int(l.maxFiles)-ownFiles)/2) }
+// fitting is as many of count idle connections as a worker or a stunnel can hold.
+func (l *lab) fitting(count int) int { return min(count, int(float64(l.maxFiles)/filesPerIdle)) }
 
 // hold is the client that keeps connections.
 func (l *lab) hold(port, count int) []string {
@@ -61,10 +61,12 @@ func (l *lab) openIdle(client []string) (*held, error) {
 	return h, nil
 }
 
-// close ends the client, and so its connections.
+// close ends the client, and so its connections. nil was never opened.
 func (h *held) close() {
-	h.stdin.Close()
-	h.cmd.Wait()
+	if h != nil {
+		h.stdin.Close()
+		h.cmd.Wait()
+	}
 }
 
 // whileHeld calls f while client holds its connections.

@@ -61,7 +61,7 @@ func run(args []string) int {
 }
 
 // workNames are what -only takes, in the order that they are measured in.
-var workNames = []string{"download", "upload", "requests8", "requests64", "served8", "served64", "pgbench", "resumed", "full", "passed", "passed-by-name", "startup", "memory",
+var workNames = []string{"download", "upload", "requests8", "requests64", "served8", "served64", "pgbench", "resumed", "full", "passed", "passed-by-name", "startup", "memory", "growth", "growth-bulk", "crowd",
 	"libtls-get", "libtls-serve", "libtls-full", "libtls-accept", "libtls-ping"}
 
 // parseFlags reads the command line; done is set where the command ends here, with

@@ -32,7 +32,7 @@ func (r results) failed() bool {
 // target is what tlswrap wants to reach.
 type target struct {
 	what    string
-	atLeast bool // otherwise at most
+	bound   bound
 	limit   float64
 	unit    string
 	reached figure
@@ -41,15 +41,35 @@ type target struct {
 // figure is computed from results, where what it needs was measured.
 type figure func(results) (float64, bool)
 
+type bound int
+
 const (
-	atLeast = true
-	atMost  = false
+	atLeast bound = iota
+	atMost
+	compare // no bound: printed beside a target that it explains
 )
 
-// The units of a work: what it is about comes first, and what that costs second.
+// judge says what the bound is, and whether v keeps to it.
+func (g target) judge(v float64) string {
+	sign, met := "<=", v <= g.limit
+	switch g.bound {
+	case compare:
+		return "\tfor comparison"
+	case atLeast:
+		sign, met = ">=", v >= g.limit
+	}
+	if !met {
+		return fmt.Sprintf("%s %g\tNOT met", sign, g.limit)
+	}
+	return fmt.Sprintf("%s %g\tmet", sign, g.limit)
+}
+
+// The units of a work: what it is about comes first, and what that costs, or how long one
+// has to wait, second.
 const (
-	speed = iota
-	cost
+	speed   = 0
+	cost    = 1
+	latency = 1
 )
 
 func (l *lab) targets() []target {
@@ -58,6 +78,8 @@ func (l *lab) targets() []target {
 		stunnel = "x stunnel"
 		libtls  = "x libtls26"
 	)
+	perFew := fmt.Sprintf("x that of %d", few)
+	crowded := fmt.Sprintf("one connection beside %d idle ones", l.fitting(l.effort.crowd))
 	return []target{
 		{"download, throughput", atLeast, 0.95, openssl, times("download", byOpenSSL, speed)},
 		{"download, processor time", atMost, 1.15, openssl, times("download", byOpenSSL, cost)},
@@ -79,7 +101,15 @@ func (l *lab) targets() []target {
 		{"the same by a covered name", atMost, 40, "µs", added("passed-by-name")},
 		{"start-up", atMost, 8, "ms", plain("startup", byTLSWrap)},
 		{"start-up with a running worker", atMost, 2, "ms", plain("startup", byRunningWorker)},
-		{"memory of an idle connection", atMost, 24, "KiB", plain("memory", byTLSWrap)},
+		{fmt.Sprintf("memory of each of %d idle connections", l.fitting(l.effort.idle)), atMost, 24, "KiB", plain("memory", byTLSWrap)},
+		{fmt.Sprintf("requests a second, %d connections", many), atLeast, 0.8, perFew, grown("growth", byTLSWrap)},
+		{"the same with own OpenSSL", compare, 0, perFew, grown("growth", byOpenSSL)},
+		{"the same in plaintext", compare, 0, perFew, grown("growth", byPlaintext)},
+		{fmt.Sprintf("throughput, %d connections", many), atLeast, 0.8, perFew, grown("growth-bulk", byTLSWrap)},
+		{"the same with own OpenSSL", compare, 0, perFew, grown("growth-bulk", byOpenSSL)},
+		{"the same in plaintext", compare, 0, perFew, grown("growth-bulk", byPlaintext)},
+		{crowded + ", requests a second", atLeast, 0.9, "x alone", ratio("crowd", byCrowded, byAlone, speed)},
+		{crowded + ", latency", atMost, 1.1, "x alone", ratio("crowd", byCrowded, byAlone, latency)},
 		{"libtls client's throughput", atLeast, 0.9, libtls, times("libtls-get", byLibtls, speed)},
 		{"its own processor time", atMost, 1, libtls, times("libtls-get", byLibtls, cost)},
 		{"libtls server's throughput", atLeast, 0.9, libtls, times("libtls-serve", byLibtls, speed)},
@@ -125,15 +155,7 @@ func (r results) printTargets(out io.Writer, targets []target) {
 		if !ok {
 			continue
 		}
-		sign, met := "<=", v <= g.limit
-		if g.atLeast {
-			sign, met = ">=", v >= g.limit
-		}
-		word := "met"
-		if !met {
-			word = "NOT met"
-		}
-		fmt.Fprintf(t, "%s\t%.2f %s\t%s %g\t%s\n", g.what, v, g.unit, sign, g.limit, word)
+		fmt.Fprintf(t, "%s\t%.2f %s\t%s\n", g.what, v, g.unit, g.judge(v))
 	}
 	t.Flush()
 }

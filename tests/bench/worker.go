@@ -30,6 +30,13 @@ func (l *lab) startWorker(name string) (*worker, error) {
 	return &worker{d, socket}, nil
 }
 
+// stop ends the worker, and waits for it. nil was never started.
+func (w *worker) stop() {
+	if w != nil {
+		w.daemon.stop()
+	}
+}
+
 // by is a command that this worker serves.
 func (l *lab) by(w *worker, command ...string) []string {
 	return append([]string{l.tlswrap(), "--worker", w.socket}, command...)
