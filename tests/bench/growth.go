@@ -19,7 +19,7 @@ func (l *lab) growth() work {
 		name:  "growth",
 		title: "wrk gets a file of 1 KB from nginx over few kept connections and over many, once all are open",
 		units: []unit{{"requests/s", 0}, {"CPU µs/request", 1}},
-	}, "small", func(s steady) []float64 { return []float64{s.requests, s.cpu / s.requests * 1e6} })
+	}, "small", func(s steady) []float64 { return []float64{s.requests, s.perRequest()} })
 }
 
 // growthBulk does so where the bytes count.
@@ -30,8 +30,8 @@ func (l *lab) growthBulk() work {
 		title: "the same with a file of 64 KiB",
 		units: bulkUnits,
 	}, sized(size), func(s steady) []float64 {
-		bytes := s.requests * size
-		return []float64{bytes / 1e6, s.cpu / (bytes / 1e9)}
+		speed, cost := s.bulk(size)
+		return []float64{speed, cost}
 	})
 }
 

@@ -32,15 +32,16 @@ func (l *lab) wrk(connections int) func(scheme string, port int) []string {
 	}
 }
 
-// wrkUntilStopped makes commands that go on until they are interrupted.
+// wrkUntilStopped makes commands that go on until they are interrupted. The first of a
+// thousand requests may take more than the two seconds after which wrk sees an error.
 func (l *lab) wrkUntilStopped(connections int, file string) func(scheme string, port int) []string {
 	return func(scheme string, port int) []string {
-		return wrk(connections, 2*commandTime, url(scheme, port, file))
+		return append(wrk(connections, 2*commandTime, url(scheme, port, file)), "--timeout", "60s")
 	}
 }
 
 func wrk(connections int, duration time.Duration, url string) []string {
-	return []string{"wrk", "--latency", "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", int(duration.Seconds())), url}
+	return []string{"wrk", url, "--latency", "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", int(duration.Seconds()))}
 }
 
 // countRequests runs wrk.

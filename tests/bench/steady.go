@@ -17,6 +17,16 @@ type steady struct {
 	cpu      float64 // seconds that the whole machine works in a second
 }
 
+// perRequest is the processor time of a request, in µs.
+func (s steady) perRequest() float64 { return s.cpu / s.requests * 1e6 }
+
+// bulk is the throughput in MB/s, and the processor time in s/GB, of replies with so many
+// bytes.
+func (s steady) bulk(size int) (speed, cost float64) {
+	bytes := s.requests * float64(size)
+	return bytes / 1e6, s.cpu / (bytes / 1e9)
+}
+
 // steadyState has wrk work over connections, and counts at nginx while all of them are in
 // use. Nobody else may be connected to it.
 func (l *lab) steadyState(wrk []string, connections int) (steady, error) {

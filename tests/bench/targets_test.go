@@ -102,3 +102,25 @@ func TestIdleConnectionsAreAsManyAsTheDescriptorsAllow(t *testing.T) {
 		}
 	}
 }
+
+func TestAPlotHasABlockForEachContender(t *testing.T) {
+	p := make(points)
+	p.add(byTLSWrap, 1, 10, 3)
+	p.add(byTLSWrap, 1, 30, 5)
+	p.add(byTLSWrap, 2, 40, 1)
+	p.add(byStunnel, 2, 7, 8)
+	want := "# tlswrap\n1 20 4\n2 40 1\n\n\n# own OpenSSL\n\n\n# stunnel\n2 7 8\n\n\n# plaintext\n\n\n"
+	if got := string(p.data([]int{1, 2})); got != want {
+		t.Errorf("data is\n%q, want\n%q", got, want)
+	}
+}
+
+func TestSpeedAndCostOfManyReplies(t *testing.T) {
+	s := steady{requests: 1000, cpu: 2} // a second
+	if us := s.perRequest(); us != 2000 {
+		t.Errorf("%v µs a request, want 2000", us)
+	}
+	if speed, cost := s.bulk(2e6); speed != 2000 || cost != 1 {
+		t.Errorf("%v MB/s at %v s/GB, want 2000 at 1", speed, cost)
+	}
+}
