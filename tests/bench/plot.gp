@@ -21,6 +21,11 @@ set tics nomirror out
 set logscale x 2
 set key off
 
+# The legend. Where set key puts it depends on the terminal.
+do for [i=0:3] {
+	set label 2+i word(names, i+1) at screen 0.28+0.13*i,0.945 left offset 1,0 textcolor lt i+1 point lt i+1
+}
+
 set multiplot layout 2,3 columnsfirst margins 0.065,0.985,0.08,0.88 spacing 0.075,0.13
 set label 1 "tlswrap against the program's own OpenSSL, stunnel and plaintext: throughput above, processor time of the whole machine below" \
 	at screen 0.5,0.975 center
@@ -34,10 +39,8 @@ decades = "set logscale y 10; set yrange [*:*]; set format y '%g'"
 @linear
 set title "Requests for 1 KB"
 set ylabel "thousands of requests/s"
-set key at screen 0.5,0.94 center horizontal maxrows 1 samplen 3 width 2
-plot for [i=0:3] data("requests") index i using 1:($2/1e3) with linespoints lt i+1 title word(names, i+1)
-unset label 1
-set key off
+plot for [i=0:3] data("requests") index i using 1:($2/1e3) with linespoints lt i+1
+unset label
 unset title
 set ylabel "CPU µs/request"
 plot for [i=0:3] data("requests") index i using 1:3 with linespoints lt i+1
