@@ -116,6 +116,12 @@ bench:
 	@$(MAKE) -s all
 	$(GO) run ./tests/bench
 
+# build/performance.svg and .png, in 8 minutes.
+bench-plot:
+	@scripts/need gnuplot-nox $$(cat tests/bench/packages.txt)
+	@$(MAKE) -s all
+	$(GO) run ./tests/bench -plot build
+
 lint:
 	@scripts/need clang cppcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l . ; echo 'lint: the files above are not formatted (gofmt -w)'; exit 1; }
@@ -138,4 +144,4 @@ fuzz:
 clean:
 	rm -rf build
 
-.PHONY: all cross install demo test bench lint fuzz clean
+.PHONY: all cross install demo test bench bench-plot lint fuzz clean

@@ -11,12 +11,15 @@ type effort struct {
 	connect  time.Duration // of connections one after the other
 	passed   int           // connections that no rule matches
 	startups int
-	idle     int // connections that are held
+	idle     int // connections that are held, for what they take of memory
+	crowd    int // connections that are held beside an active one
 }
 
 var (
-	thorough = effort{rounds: 5, download: 1e9, upload: 512e6, requests: 3 * time.Second,
-		connect: time.Second, passed: 3000, startups: 20, idle: 2000}
+	thorough = effort{rounds: 7, download: 1e9, upload: 512e6, requests: 2 * time.Second,
+		connect: time.Second, passed: 3000, startups: 20, idle: 10000, crowd: 50000}
+	// Of all that is measured for the plot.
+	drawn = effort{rounds: 3, requests: time.Second, crowd: 2 * 1024}
 	brief = effort{rounds: 2, download: 512e6, upload: 256e6, requests: time.Second,
-		connect: time.Second / 2, passed: 1000, startups: 5, idle: 500}
+		connect: time.Second / 2, passed: 1000, startups: 5, idle: 500, crowd: 2000}
 )

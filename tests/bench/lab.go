@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,9 +102,8 @@ func (l *lab) raiseFileLimit() error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
-	// stunnel and nginx allocate by it.
-	const enough = 20000
-	l.maxFiles = min(limit.Max, enough)
+	// No more than is needed: stunnel and nginx allocate by it.
+	l.maxFiles = min(limit.Max, uint64(math.Ceil(filesPerIdle*float64(l.effort.crowd))))
 	limit.Cur = l.maxFiles
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("setting RLIMIT_NOFILE to %d: %w", limit.Cur, err)
@@ -143,7 +143,11 @@ func (l *lab) compileClient() error {
 // makeFiles makes certificates, and files to move: small has something in it, the
 // large ones are holes, so that they take neither memory nor a disk's time.
 func (l *lab) makeFiles() error {
-	for name, size := range map[string]int64{"download": l.effort.download, "upload": l.effort.upload} {
+	files := map[string]int64{"download": l.effort.download, "upload": l.effort.upload}
+	for _, size := range messageSizes {
+		files[sized(size)] = int64(size)
+	}
+	for name, size := range files {
 		f, err := os.Create(filepath.Join(l.files, name))
 		if err != nil {
 			return err
@@ -154,6 +158,12 @@ func (l *lab) makeFiles() error {
 	}
 	return os.WriteFile(filepath.Join(l.files, "small"), []byte(strings.Repeat("tlswrap ", 128)), 0o644)
 }
+
+// messageSizes are those of the files that are messages.
+var messageSizes = []int{64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
+
+// sized is the name of such a file.
+func sized(bytes int) string { return fmt.Sprintf("message-%d", bytes) }
 
 func (l *lab) startServers() error {
 	authority, err := testkit.NewAuthority("tlswrap benchmark CA")
@@ -236,6 +246,6 @@ func (l *lab) describe(out io.Writer) {
 
 // works are all that can be measured, in the order of workNames.
 func (l *lab) works() []work {
-	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.served(8), l.served(64), l.pgbench(), l.resumed(), l.full(), l.passed(), l.passedByName(), l.startup(), l.memory(),
+	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.served(8), l.served(64), l.pgbench(), l.resumed(), l.full(), l.passed(), l.passedByName(), l.startup(), l.memory(), l.growth(), l.growthBulk(), l.crowd(),
 		l.libtlsDownload(), l.libtlsServe(), l.libtlsConnections(), l.libtlsAccept(), l.libtlsPing()}
 }

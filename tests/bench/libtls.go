@@ -179,22 +179,3 @@ func cpuOf(pid int) float64 {
 	}
 	return ns / float64(time.Second)
 }
-
-// timesLibtls compares with Debian's library in the first unit of a work.
-func timesLibtls(name string) func(results) (float64, bool) {
-	return func(r results) (float64, bool) {
-		ours, ok := r.median(name, byTLSWrap)
-		theirs, ok2 := r.median(name, byLibtls)
-		return ours / theirs, ok && ok2
-	}
-}
-
-// cpuTimesLibtls does so in the second, processor time.
-func cpuTimesLibtls(name string) func(results) (float64, bool) {
-	return func(r results) (float64, bool) {
-		if _, ok := timesLibtls(name)(r); !ok {
-			return 0, false
-		}
-		return r[name][byTLSWrap].values[1].median() / r[name][byLibtls].values[1].median(), true
-	}
-}

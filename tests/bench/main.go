@@ -28,22 +28,29 @@ func main() {
 // run measures, prints, and returns the exit status: 1 where something could not be
 // measured. Targets that are not met change nothing: a benchmark is no test.
 func run(args []string) int {
-	e, only, status, done := parseFlags(args)
+	o, status, done := parseFlags(args)
 	if done {
 		return status
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	l, err := newLab(ctx, e)
+	l, err := newLab(ctx, o.effort)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 1
 	}
 	defer l.close()
 	l.describe(os.Stdout)
+	if o.plot != "" {
+		if err := l.plot(o.plot); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+		return 0
+	}
 	results := make(results)
 	for _, w := range l.works() {
-		if only != "" && only != w.name {
+		if o.only != "" && o.only != w.name {
 			continue
 		}
 		results[w.name] = w.run(ctx)
@@ -53,7 +60,7 @@ func run(args []string) int {
 		}
 		w.print(os.Stdout, results[w.name])
 	}
-	results.printTargets(os.Stdout)
+	results.printTargets(os.Stdout, l.targets())
 	if results.failed() {
 		return 1
 	}
@@ -61,32 +68,44 @@ func run(args []string) int {
 }
 
 // workNames are what -only takes, in the order that they are measured in.
-var workNames = []string{"download", "upload", "requests8", "requests64", "served8", "served64", "pgbench", "resumed", "full", "passed", "passed-by-name", "startup", "memory",
+var workNames = []string{"download", "upload", "requests8", "requests64", "served8", "served64", "pgbench", "resumed", "full", "passed", "passed-by-name", "startup", "memory", "growth", "growth-bulk", "crowd",
 	"libtls-get", "libtls-serve", "libtls-full", "libtls-accept", "libtls-ping"}
+
+// options are what the command line asks for.
+type options struct {
+	effort effort
+	only   string // one of workNames, or all of them
+	plot   string // the folder of the plot, which is then all that is measured
+}
 
 // parseFlags reads the command line; done is set where the command ends here, with
 // status.
-func parseFlags(args []string) (e effort, only string, status int, done bool) {
+func parseFlags(args []string) (o options, status int, done bool) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	rounds := f.Int("n", 0, "measure `ROUNDS` rounds")
-	f.StringVar(&only, "only", "", "measure only `NAME`: "+strings.Join(workNames, ", "))
+	f.StringVar(&o.only, "only", "", "measure only `NAME`: "+strings.Join(workNames, ", "))
+	f.StringVar(&o.plot, "plot", "", "measure what performance.svg and performance.png in `FOLDER` show, and draw them")
 	quick := f.Bool("quick", false, "measure less, for a rough picture in a minute")
 	switch err := f.Parse(args); {
 	case err == flag.ErrHelp:
-		return e, "", 0, true
+		return o, 0, true
 	case err != nil:
-		return e, "", 2, true
+		return o, 2, true
 	}
-	if f.NArg() > 0 || *rounds < 0 || (only != "" && !slices.Contains(workNames, only)) {
+	if f.NArg() > 0 || *rounds < 0 || (o.only != "" && !slices.Contains(workNames, o.only)) || (o.plot != "" && (o.only != "" || *quick)) {
 		f.Usage()
-		return e, "", 2, true
+		return o, 2, true
 	}
-	e = thorough
-	if *quick {
-		e = brief
+	switch {
+	case o.plot != "":
+		o.effort = drawn
+	case *quick:
+		o.effort = brief
+	default:
+		o.effort = thorough
 	}
 	if *rounds > 0 {
-		e.rounds = *rounds
+		o.effort.rounds = *rounds
 	}
-	return e, only, 0, false
+	return o, 0, false
 }

@@ -1,22 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
 func (l *lab) memory() work {
+	count := l.fitting(l.effort.idle)
 	return work{
 		name:   "memory",
-		title:  fmt.Sprintf("resident memory for each of %d connections that idle after a request", l.effort.idle),
+		title:  fmt.Sprintf("resident memory for each of %d connections that idle after a request", count),
 		units:  []unit{{"KiB", 1}},
 		rounds: 1, // it varies little, and takes long to settle
 		contenders: []contender{
@@ -27,24 +23,12 @@ func (l *lab) memory() work {
 }
 
 func (l *lab) idleTLSWrap() ([]float64, error) {
-	dir := l.path("control")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	socket := filepath.Join(dir, "socket")
-	serves := func() bool {
-		_, err := os.Stat(socket)
-		return err == nil
-	}
-	worker := append([]string{l.tlswrap(), "worker", "--socket", socket, "--log", "/dev/null"}, l.policy()...)
-	d, err := startDaemon(l.ctx, l.path("worker.out"), serves, worker...)
+	w, err := l.startWorker("memory")
 	if err != nil {
 		return nil, err
 	}
-	defer d.stop()
-	return l.idle(d, func(count int) []string {
-		return append([]string{l.tlswrap(), "--worker", socket}, l.hold(l.ports.TLS, count)...)
-	})
+	defer w.stop()
+	return l.idle(w.daemon, func(count int) []string { return l.by(w, l.hold(l.ports.TLS, count)...) })
 }
 
 func (l *lab) idleStunnel() ([]float64, error) {
@@ -60,15 +44,11 @@ func (l *lab) idleStunnel() ([]float64, error) {
 	return l.idle(d, func(count int) []string { return l.hold(port, count) })
 }
 
-// hold is the client that keeps connections.
-func (l *lab) hold(port, count int) []string {
-	return []string{l.connect, "hold", "localhost", strconv.Itoa(port), "/line", strconv.Itoa(count)}
-}
-
 // idle gives by how many KiB d grows for each connection that a client holds. What it
 // needs once, such as the system's roots, was needed before.
 func (l *lab) idle(d *daemon, client func(count int) []string) ([]float64, error) {
 	const first = 10
+	count := l.fitting(l.effort.idle)
 	var before, after float64
 	if err := l.whileHeld(client(first), func() (err error) {
 		before, err = l.settledMemory(d)
@@ -76,47 +56,13 @@ func (l *lab) idle(d *daemon, client func(count int) []string) ([]float64, error
 	}); err != nil {
 		return nil, err
 	}
-	if err := l.whileHeld(client(l.effort.idle), func() (err error) {
+	if err := l.whileHeld(client(count), func() (err error) {
 		after, err = l.settledMemory(d)
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	return []float64{(after - before) / float64(l.effort.idle-first)}, nil
-}
-
-// whileHeld calls f while client holds its connections.
-func (l *lab) whileHeld(client []string, f func() error) error {
-	cmd := exec.CommandContext(l.ctx, client[0], client[1:]...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	giveUp := time.AfterFunc(commandTime, func() { cmd.Process.Kill() })
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	giveUp.Stop()
-	if err == nil && line == "held\n" {
-		err = f()
-	} else {
-		err = fmt.Errorf("the client holds no connections")
-	}
-	stdin.Close()
-	cmd.WaitDelay = time.Second
-	cmd.Wait()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, stderr.String())
-	}
-	return nil
+	return []float64{(after - before) / float64(count-first)}, nil
 }
 
 // settledMemory is d's resident memory in KiB once it hardly changes any more.

@@ -74,7 +74,12 @@ func (l *lab) startPostgres() error {
 	if err := os.WriteFile(filepath.Join(dir, "postgresql.conf"), []byte(conf), 0o644); err != nil {
 		return err
 	}
-	server, err := startDaemon(l.ctx, l.path("postgres.out"), listening(l.ports.Postgres),
+	// It listens before it lets anybody in.
+	ready := func() bool {
+		_, err := l.run(l.client("pg_isready", "disable", l.ports.Postgres)...)
+		return err == nil
+	}
+	server, err := startDaemon(l.ctx, l.path("postgres.out"), ready,
 		l.asPostgres(filepath.Join(bin, "postgres"), "-D", dir)...)
 	if err != nil {
 		return err

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // requests measures with a number of connections that are all in use at a time.
@@ -26,27 +28,67 @@ func (l *lab) requests(connections int) work {
 // wrk makes commands that ask for a small file again and again.
 func (l *lab) wrk(connections int) func(scheme string, port int) []string {
 	return func(scheme string, port int) []string {
-		return []string{"wrk", "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", int(l.effort.requests.Seconds())), url(scheme, port, "small")}
+		return wrk(connections, l.effort.requests, url(scheme, port, "small"))
 	}
 }
 
-// countRequests runs wrk. A plaintext request that reaches nginx's TLS port gets status
-// 400, which wrk reports: so what counts here went by TLS where it should.
+// wrkUntilStopped makes commands that go on until they are interrupted. The first of a
+// thousand requests may take more than the two seconds after which wrk sees an error.
+func (l *lab) wrkUntilStopped(connections int, file string) func(scheme string, port int) []string {
+	return func(scheme string, port int) []string {
+		return append(wrk(connections, 2*commandTime, url(scheme, port, file)), "--timeout", "60s")
+	}
+}
+
+func wrk(connections int, duration time.Duration, url string) []string {
+	return []string{"wrk", url, "--latency", "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", int(duration.Seconds()))}
+}
+
+// countRequests runs wrk.
 func (l *lab) countRequests(wrk []string) func() ([]float64, error) {
 	return func() ([]float64, error) {
 		out, err := l.run(wrk...)
 		if err != nil {
 			return nil, err
 		}
-		if strings.Contains(out, "Non-2xx") || strings.Contains(out, "Socket errors") {
-			return nil, fmt.Errorf("wrk saw errors:\n%s", out)
-		}
-		_, rate, _ := strings.Cut(out, "Requests/sec:")
-		rate, _, _ = strings.Cut(rate, "\n")
-		v, err := strconv.ParseFloat(strings.TrimSpace(rate), 64)
-		if err != nil || v == 0 {
-			return nil, fmt.Errorf("wrk counted no requests:\n%s", out)
-		}
-		return []float64{v}, nil
+		r, err := parseWrk(out)
+		return []float64{r.requests}, err
 	}
+}
+
+// wrkReport is what wrk says at its end.
+type wrkReport struct {
+	requests   float64 // in a second
+	half, most float64 // µs in which a half, and 99 %, of all requests were answered
+}
+
+// parseWrk reads it. A plaintext request that reaches nginx's TLS port gets status 400,
+// which wrk reports: so what counts here went by TLS where it should.
+func parseWrk(out string) (wrkReport, error) {
+	if strings.Contains(out, "Non-2xx") || strings.Contains(out, "Socket errors") {
+		return wrkReport{}, fmt.Errorf("wrk saw errors:\n%s", out)
+	}
+	var r wrkReport
+	var err1, err2 error
+	r.half, err1 = microseconds(after(out, "\n     50%"))
+	r.most, err2 = microseconds(after(out, "\n     99%"))
+	rate, err3 := strconv.ParseFloat(after(out, "Requests/sec:"), 64)
+	if err := errors.Join(err1, err2, err3); err != nil || rate == 0 {
+		return wrkReport{}, fmt.Errorf("wrk counted no requests:\n%s", out)
+	}
+	r.requests = rate
+	return r, nil
+}
+
+// after is the word behind label.
+func after(text, label string) string {
+	_, rest, _ := strings.Cut(text, label)
+	word, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(word)
+}
+
+// microseconds reads a time as wrk writes it: "57.00us", "1.02ms", "1.10s", "1.00m".
+func microseconds(text string) (float64, error) {
+	d, err := time.ParseDuration(text)
+	return float64(d.Nanoseconds()) / 1000, err
 }

@@ -2,14 +2,23 @@ package main
 
 import "time"
 
+const byRunningWorker = "running worker"
+
 func (l *lab) startup() work {
+	var w *worker
 	return work{
 		name:   "startup",
 		title:  "true, from its start to its end",
 		units:  []unit{{"ms", 2}},
 		rounds: l.effort.startups,
+		prepare: func() (err error) {
+			w, err = l.startWorker("startup")
+			return err
+		},
+		cleanUp: func() { w.stop() },
 		contenders: []contender{
 			{byTLSWrap, l.wallTime(l.tlswrap(), "--rules", l.rules, "true")},
+			{byRunningWorker, func() ([]float64, error) { return l.wallTime(l.by(w, "true")...)() }},
 			{"without", l.wallTime("true")},
 		},
 	}

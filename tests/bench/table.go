@@ -8,16 +8,16 @@ import (
 )
 
 // print writes a work's table: for each unit the median, the spread, and how many
-// times tlswrap's it is.
+// times the first contender's it is.
 func (w *work) print(out io.Writer, all outcomes) {
 	fmt.Fprintf(out, "\n%s: %s\n", w.name, w.title)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "\t")
 	for _, u := range w.units {
-		fmt.Fprintf(t, "%s\tmin..max\tx tlswrap\t", u.name)
+		fmt.Fprintf(t, "%s\tmin..max\tx %s\t", u.name, w.contenders[0].name)
 	}
 	fmt.Fprintln(t)
-	base := all[byTLSWrap]
+	base := all[w.contenders[0].name]
 	for _, c := range w.contenders {
 		o := all[c.name]
 		if o.err != nil {

@@ -9,13 +9,13 @@ import (
 // results are the outcomes of all works that were measured.
 type results map[string]outcomes
 
-// median returns a contender's median in the first unit of a work.
-func (r results) median(work, contender string) (float64, bool) {
+// median returns a contender's median in one unit of a work, and whether there is one.
+func (r results) median(work, contender string, unit int) (float64, bool) {
 	o := r[work][contender]
-	if o == nil || o.err != nil || len(o.values[0]) == 0 {
+	if o == nil || o.err != nil || unit >= len(o.values) || len(o.values[unit]) == 0 {
 		return 0, false
 	}
-	return o.values[0].median(), true
+	return o.values[unit].median(), true
 }
 
 func (r results) failed() bool {
@@ -32,58 +32,122 @@ func (r results) failed() bool {
 // target is what tlswrap wants to reach.
 type target struct {
 	what    string
-	atLeast bool // otherwise at most
+	bound   bound
 	limit   float64
 	unit    string
-	reached func(results) (float64, bool)
+	reached figure
 }
 
-var targets = []target{
-	{"download throughput", true, 1.1, "x stunnel", timesStunnel("download")},
-	{"upload throughput", true, 1.1, "x stunnel", timesStunnel("upload")},
-	{"requests a second, 8 connections", true, 1.3, "x stunnel", timesStunnel("requests8")},
-	{"requests a second, 64 connections", true, 1.3, "x stunnel", timesStunnel("requests64")},
-	{"requests a second to a server, 8 connections", true, 1.3, "x stunnel", timesStunnel("served8")},
-	{"requests a second to a server, 64 connections", true, 1.3, "x stunnel", timesStunnel("served64")},
-	{"pgbench's transactions a second", true, 1.3, "x stunnel", timesStunnel("pgbench")},
-	{"resumed connections a second", true, 2, "x stunnel", timesStunnel("resumed")},
-	{"added to a connection that passes", false, 60, "µs", added("passed")},
-	{"the same by a covered name", false, 60, "µs", added("passed-by-name")},
-	{"start-up", false, 20, "ms", plain("startup")},
-	{"memory of an idle connection", false, 40, "KiB", plain("memory")},
-	{"libtls client's throughput", true, 0.9, "x libtls26", timesLibtls("libtls-get")},
-	{"its own processor time", false, 1, "x libtls26", cpuTimesLibtls("libtls-get")},
-	{"libtls server's throughput", true, 0.9, "x libtls26", timesLibtls("libtls-serve")},
-	{"its own processor time", false, 1, "x libtls26", cpuTimesLibtls("libtls-serve")},
-	{"libtls client's handshakes a second", true, 0.7, "x libtls26", timesLibtls("libtls-full")},
-	{"libtls server's handshakes a second", true, 0.7, "x libtls26", timesLibtls("libtls-accept")},
+// figure is computed from results, where what it needs was measured.
+type figure func(results) (float64, bool)
+
+type bound int
+
+const (
+	atLeast bound = iota
+	atMost
+	compare // no bound: printed beside a target that it explains
+)
+
+// judge says what the bound is, and whether v keeps to it.
+func (g target) judge(v float64) string {
+	sign, met := "<=", v <= g.limit
+	switch g.bound {
+	case compare:
+		return "\tfor comparison"
+	case atLeast:
+		sign, met = ">=", v >= g.limit
+	}
+	if !met {
+		return fmt.Sprintf("%s %g\tNOT met", sign, g.limit)
+	}
+	return fmt.Sprintf("%s %g\tmet", sign, g.limit)
 }
 
-// plain is tlswrap's own median.
-func plain(work string) func(results) (float64, bool) {
-	return func(r results) (float64, bool) { return r.median(work, byTLSWrap) }
+// The units of a work: what it is about comes first, and what that costs, or how long one
+// has to wait, second.
+const (
+	speed   = 0
+	cost    = 1
+	latency = 1
+)
+
+func (l *lab) targets() []target {
+	const (
+		openssl = "x own OpenSSL"
+		stunnel = "x stunnel"
+		libtls  = "x libtls26"
+	)
+	perFew := fmt.Sprintf("x that of %d", few)
+	crowded := fmt.Sprintf("one connection beside %d idle ones", l.fitting(l.effort.crowd))
+	return []target{
+		{"download, throughput", atLeast, 0.95, openssl, times("download", byOpenSSL, speed)},
+		{"download, processor time", atMost, 1.15, openssl, times("download", byOpenSSL, cost)},
+		{"download, throughput", atLeast, 1.7, stunnel, times("download", byStunnel, speed)},
+		{"upload, throughput", atLeast, 0.95, openssl, times("upload", byOpenSSL, speed)},
+		{"upload, processor time", atMost, 1.15, openssl, times("upload", byOpenSSL, cost)},
+		{"upload, throughput", atLeast, 1.7, stunnel, times("upload", byStunnel, speed)},
+		{"requests a second, 8 connections", atLeast, 0.55, openssl, times("requests8", byOpenSSL, speed)},
+		{"requests a second, 8 connections", atLeast, 1.6, stunnel, times("requests8", byStunnel, speed)},
+		{"requests a second, 64 connections", atLeast, 1.3, stunnel, times("requests64", byStunnel, speed)},
+		{"requests a second to a server, 8 connections", atLeast, 1.3, stunnel, times("served8", byStunnel, speed)},
+		{"requests a second to a server, 64 connections", atLeast, 1.3, stunnel, times("served64", byStunnel, speed)},
+		{"pgbench's transactions a second", atLeast, 1.3, stunnel, times("pgbench", byStunnel, speed)},
+		{"resumed connections a second", atLeast, 0.7, openssl, times("resumed", byOpenSSL, speed)},
+		{"resumed connections a second", atLeast, 3, stunnel, times("resumed", byStunnel, speed)},
+		{"full handshakes a second", atLeast, 0.5, openssl, times("full", byOpenSSL, speed)},
+		{"full handshakes a second", atLeast, 2, stunnel, times("full", byStunnel, speed)},
+		{"added to a connection that passes", atMost, 40, "µs", added("passed")},
+		{"the same by a covered name", atMost, 40, "µs", added("passed-by-name")},
+		{"start-up", atMost, 8, "ms", plain("startup", byTLSWrap)},
+		{"start-up with a running worker", atMost, 2, "ms", plain("startup", byRunningWorker)},
+		{fmt.Sprintf("memory of each of %d idle connections", l.fitting(l.effort.idle)), atMost, 24, "KiB", plain("memory", byTLSWrap)},
+		{fmt.Sprintf("requests a second, %d connections", many), atLeast, 0.8, perFew, grown("growth", byTLSWrap)},
+		{"the same with own OpenSSL", compare, 0, perFew, grown("growth", byOpenSSL)},
+		{"the same in plaintext", compare, 0, perFew, grown("growth", byPlaintext)},
+		{fmt.Sprintf("throughput, %d connections", many), atLeast, 0.8, perFew, grown("growth-bulk", byTLSWrap)},
+		{"the same with own OpenSSL", compare, 0, perFew, grown("growth-bulk", byOpenSSL)},
+		{"the same in plaintext", compare, 0, perFew, grown("growth-bulk", byPlaintext)},
+		{crowded + ", requests a second", atLeast, 0.9, "x alone", ratio("crowd", byCrowded, byAlone, speed)},
+		{crowded + ", latency", atMost, 1.1, "x alone", ratio("crowd", byCrowded, byAlone, latency)},
+		{"libtls client's throughput", atLeast, 0.9, libtls, times("libtls-get", byLibtls, speed)},
+		{"its own processor time", atMost, 1, libtls, times("libtls-get", byLibtls, cost)},
+		{"libtls server's throughput", atLeast, 0.9, libtls, times("libtls-serve", byLibtls, speed)},
+		{"its own processor time", atMost, 1, libtls, times("libtls-serve", byLibtls, cost)},
+		{"libtls client's handshakes a second", atLeast, 0.7, libtls, times("libtls-full", byLibtls, speed)},
+		{"libtls server's handshakes a second", atLeast, 0.7, libtls, times("libtls-accept", byLibtls, speed)},
+	}
 }
 
-func timesStunnel(work string) func(results) (float64, bool) {
+// plain is a contender's own median.
+func plain(work, contender string) figure {
+	return func(r results) (float64, bool) { return r.median(work, contender, speed) }
+}
+
+// times is how many times another contender's median tlswrap's is.
+func times(work, other string, unit int) figure { return ratio(work, byTLSWrap, other, unit) }
+
+// ratio is how many times the other's median a contender's is.
+func ratio(work, contender, other string, unit int) figure {
 	return func(r results) (float64, bool) {
-		ours, ok := r.median(work, byTLSWrap)
-		theirs, ok2 := r.median(work, byStunnel)
-		return ours / theirs, ok && ok2
+		v, ok := r.median(work, contender, unit)
+		of, ok2 := r.median(work, other, unit)
+		return v / of, ok && ok2 && of != 0
 	}
 }
 
 // added is what tlswrap takes more than the same without it.
-func added(work string) func(results) (float64, bool) {
+func added(work string) figure {
 	return func(r results) (float64, bool) {
-		with, ok := r.median(work, byTLSWrap)
-		without, ok2 := r.median(work, byPlaintext)
+		with, ok := r.median(work, byTLSWrap, speed)
+		without, ok2 := r.median(work, byPlaintext, speed)
 		return with - without, ok && ok2
 	}
 }
 
 // printTargets says which targets are met. Those of works that were not measured are
 // left out.
-func (r results) printTargets(out io.Writer) {
+func (r results) printTargets(out io.Writer, targets []target) {
 	fmt.Fprintln(out, "\nTARGETS")
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, g := range targets {
@@ -91,15 +155,7 @@ func (r results) printTargets(out io.Writer) {
 		if !ok {
 			continue
 		}
-		sign, met := "<=", v <= g.limit
-		if g.atLeast {
-			sign, met = ">=", v >= g.limit
-		}
-		word := "met"
-		if !met {
-			word = "NOT met"
-		}
-		fmt.Fprintf(t, "%s\t%.2f %s\t%s %g\t%s\n", g.what, v, g.unit, sign, g.limit, word)
+		fmt.Fprintf(t, "%s\t%.2f %s\t%s\n", g.what, v, g.unit, g.judge(v))
 	}
 	t.Flush()
 }

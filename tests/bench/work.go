@@ -13,6 +13,7 @@ type work struct {
 	units      []unit // of the values that one measurement gives
 	rounds     int
 	prepare    func() error // what only this work needs; nil for nothing
+	cleanUp    func()       // at the end, also where prepare failed; nil for nothing
 	contenders []contender
 }
 
@@ -48,6 +49,9 @@ type outcomes map[string]*outcome
 // run lets the contenders take turns. One that fails is out.
 func (w *work) run(ctx context.Context) outcomes {
 	all := make(outcomes)
+	if w.cleanUp != nil {
+		defer w.cleanUp()
+	}
 	var err error
 	if w.prepare != nil {
 		if err = w.prepare(); err != nil {

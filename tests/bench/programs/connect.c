@@ -130,10 +130,25 @@ static void time_connects(size_t count)
 	free(took);
 }
 
+/*
+ * One address has only so many ports for one server (net.ipv4.ip_local_port_range), so the
+ * connections come from several of 127.0.0.0/8.
+ */
+static void bind_one_of_many(int fd, size_t i)
+{
+	const size_t per_address = 20000;
+	const int yes = 1;
+	struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(i / per_address))};
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+	if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0)
+		err(1, "bind");
+}
+
 static void hold(const char *path, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		int fd = new_socket();
+		bind_one_of_many(fd, i);
 		connect_target(fd);
 		request(fd, path, true);
 	}
