@@ -107,7 +107,7 @@ demo:
 	@$(GO) run ./tests/demo
 
 test:
-	@scripts/need $$(cat tests/*/packages.txt)
+	@scripts/need $$(cat tests/*/packages.txt proxy/record/testdata/packages.txt)
 	@$(MAKE) -s all cross build/ubsan/libtlswrap.so build/asan/libtlswrap.so
 	$(GO) test -race -count=1 -timeout 18m ./...
 

@@ -19,17 +19,21 @@ import (
 
 const name = "record.test"
 
-// authority issues one certificate for all tests.
-var authority = sync.OnceValues(func() (*testkit.Certificate, *x509.CertPool) {
+var root = sync.OnceValue(func() *testkit.Authority {
 	root, err := testkit.NewAuthority("record test")
 	if err != nil {
 		panic(err)
 	}
-	cert, err := root.Issue(testkit.Leaf{Names: []string{name}})
+	return root
+})
+
+// authority has one certificate for all tests.
+var authority = sync.OnceValues(func() (*testkit.Certificate, *x509.CertPool) {
+	cert, err := root().Issue(testkit.Leaf{Names: []string{name}})
 	if err != nil {
 		panic(err)
 	}
-	return cert, root.Pool()
+	return cert, root().Pool()
 })
 
 // testCase is a version and a suite.

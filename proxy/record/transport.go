@@ -30,5 +30,5 @@ func atHand(b []byte) bool {
 		return false
 	}
 	n := int(binary.BigEndian.Uint16(b[3:]))
-	return len(b) >= headerLen+n || n > maxPlaintext+maxExpand12 || contentType(b[0])-changeCipherSpec > 3 || b[1] != 3
+	return len(b) >= headerLen+n || n > maxPlaintext+maxExpand12 || b[1] != 3
 }

@@ -2,6 +2,7 @@ package calls
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -203,8 +204,12 @@ func (s *servers) accept(srv *server) {
 	defer srv.listener.Close()
 	if srv.name == "PENDING" && !s.wrapped {
 		good, ok := s.released()
-		if !ok || !good {
-			srv.listener.Close() // and a connection that is still tried is refused
+		if !ok {
+			return
+		}
+		if !good {
+			s.untilTried(srv.port)
+			srv.listener.Close() // and what is still tried is refused
 			return
 		}
 		filled, err := srv.listener.Accept()
@@ -237,6 +242,29 @@ func (s *servers) released() (good, ok bool) {
 		return good, true
 	case <-s.stopped:
 		return false, false
+	}
+}
+
+// untilTried waits until a socket is in SYN_SENT to a port: a first SYN that met a
+// listener in the middle of its close would be answered, and the connection reset.
+func (s *servers) untilTried(port int) {
+	trying := fmt.Sprintf(":%04X 02 ", port) // remote port and state in proc_pid_net(5)'s tcp
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
+		table, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		if bytes.Contains(table, []byte(trying)) {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-s.stopped:
+			return
+		}
 	}
 }
 
