@@ -110,6 +110,17 @@ test:
 	@scripts/need $$(cat tests/*/packages.txt proxy/record/testdata/packages.txt)
 	@$(MAKE) -s all cross build/ubsan/libtlswrap.so build/asan/libtlswrap.so
 	$(GO) test -race -count=1 -timeout 18m ./...
+	@grep -qs TlsTxSw /proc/net/tls_stat || echo 'kernel_tls was tested with a kernel that cannot: make test-ktls brings one'
+
+# kernel_tls, on a kernel that can: user-mode Linux.
+test-ktls:
+	@scripts/need user-mode-linux kmod iproute2
+	@scripts/need $$(cat tests/integration/packages.txt)
+	CGO_ENABLED=0 $(GO) test -c -o build/record.test ./proxy/record
+	CGO_ENABLED=0 $(GO) test -c -o build/integration.test ./tests/integration
+	@$(MAKE) -s all build/vsftpd build/inn
+	scripts/uml build/record.test -test.run '^TestKernelTLS$$' -test.v
+	cd tests/integration && ../../scripts/uml ../../build/integration.test -test.run '^TestKernelTLS$$' -test.v
 
 bench:
 	@scripts/need $$(cat tests/bench/packages.txt)
@@ -144,4 +155,4 @@ fuzz:
 clean:
 	rm -rf build
 
-.PHONY: all cross install demo test bench bench-plot lint fuzz clean
+.PHONY: all cross install demo test test-ktls bench bench-plot lint fuzz clean

@@ -304,6 +304,7 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 		config.ClientSessionCache = sessions
 	}
 	ch.tls, ch.auth = record.Client(ch.up, config), auth
+	ch.sealInKernel()
 	err = ch.tls.Handshake()
 	if err == nil {
 		return nil, nil
@@ -316,6 +317,14 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 		asked: auth.asked, hasCert: auth.cert != nil, now: time.Now(),
 	}
 	return a.explain(err), sentChain(err)
+}
+
+// sealInKernel has the kernel seal what goes upstream, where the rules want that. Nobody
+// else has the socket: the program's descriptor has become the channel.
+func (ch *channel) sealInKernel() {
+	if p := ch.worker.policy.Load(); p != nil && p.rules.KernelTLS {
+		ch.tls.SealInKernel()
+	}
 }
 
 // fail ends a setup: the sentence first, then the program's errno.

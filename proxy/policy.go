@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"tlswrap/proxy/record"
 	"tlswrap/rules"
 )
 
@@ -22,6 +23,7 @@ type policy struct {
 	trust    map[*rules.Rule]*trust
 	services map[*rules.Listen]*service
 	files    []string // that it was made from
+	warning  string   // what the rules ask for and do not get, or ""
 }
 
 // trust is what one rule trusts and presents.
@@ -81,7 +83,21 @@ func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error)
 		return nil, errors.Join(failed...)
 	}
 	p.adoptSessions(old)
+	if r.KernelTLS {
+		p.warnOfKernel()
+	}
 	return p, nil
+}
+
+func (p *policy) warnOfKernel() {
+	versions, why := record.KernelTLS()
+	switch {
+	case why == nil:
+	case len(versions) == 0:
+		p.warning = "kernel_tls is of no use here: " + why.Error()
+	default:
+		p.warning = "kernel_tls is of use for TLS 1.2 alone: " + why.Error()
+	}
 }
 
 func (p *policy) adoptSessions(old *policy) {

@@ -34,6 +34,7 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr
 // shakeHands lets a client prove what the service demands, within its time.
 func (ch *channel) shakeHands() *Failure {
 	ch.tls = record.Server(ch.up, ch.service.config)
+	ch.sealInKernel()
 	err := ch.answerSSLRequest()
 	if err == nil {
 		err = ch.tls.Handshake()

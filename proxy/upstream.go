@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -73,6 +74,9 @@ func (u *upstream) Close() error {
 	}
 	return u.socket.Close()
 }
+
+// SyscallConn is of what is written to.
+func (u *upstream) SyscallConn() (syscall.RawConn, error) { return u.to.SyscallConn() }
 
 // SetDeadline is for reading and writing.
 func (u *upstream) SetDeadline(t time.Time) error {

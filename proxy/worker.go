@@ -90,6 +90,9 @@ func (w *Worker) Reload() error {
 		return err
 	}
 	w.maps.change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
+	if p.warning != "" {
+		w.log.Warn(p.warning)
+	}
 	return nil
 }
 
@@ -151,9 +154,12 @@ func (w *Worker) newSession(t Token, v *voice) (*session, error) {
 	}
 	s := &session{worker: w, token: t, shared: shared, names: newNames(shared), voice: v, processes: make(map[int32]struct{})}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.sessions[t] = s
 	w.used = true
+	w.mu.Unlock()
+	if warning := w.policy.Load().warning; warning != "" && !v.quiet {
+		v.say("warning: " + warning)
+	}
 	return s, nil
 }
 

@@ -16,6 +16,8 @@ type Policy struct {
 	CAFile  string // roots to trust for every rule, beside the system's
 	Rules   []*Rule
 	Listens []*Listen
+
+	KernelTLS bool // the kernel seals what bulk connections send, where it can
 }
 
 //go:embed builtin.toml

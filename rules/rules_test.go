@@ -68,6 +68,7 @@ func TestEveryKeyIsUnderstood(t *testing.T) {
 	p := mustParse(t, `
 default = "deny"
 ca_file = "roots.pem"
+kernel_tls = true
 [[rule]]
 host = "DB.Bücher.example."
 port = [5432, "8000-8999", "99"]
@@ -85,9 +86,9 @@ allow_truncation = true
 verify = "none"
 `)
 	r := p.Rules[0]
-	got := fmt.Sprintln(p.Default, p.CAFile, r.Host, r.Ports, r.Upstream, r.ServerName, r.CAFile, len(r.Pins), r.CertFile, r.KeyFile, r.MinVersion, r.ALPN, r.RealAddresses, r.Timeout, r.AllowTruncation, r.VerifyNone, r)
-	want := fmt.Sprintln(Deny, "/etc/tlswrap/roots.pem", "db.xn--bcher-kva.example", []PortRange{{5432, 5432}, {8000, 8999}, {99, 99}}, "other.example:443", "real.example", "/abs/ca.pem", 2,
-		"/etc/tlswrap/c.pem", "/etc/tlswrap/k.pem", 0x0304, []string{"h2", "http/1.1"}, true, 2*time.Second, true, true, "rule 1, /etc/tlswrap/rules.toml:4")
+	got := fmt.Sprintln(p.Default, p.CAFile, p.KernelTLS, r.Host, r.Ports, r.Upstream, r.ServerName, r.CAFile, len(r.Pins), r.CertFile, r.KeyFile, r.MinVersion, r.ALPN, r.RealAddresses, r.Timeout, r.AllowTruncation, r.VerifyNone, r)
+	want := fmt.Sprintln(Deny, "/etc/tlswrap/roots.pem", true, "db.xn--bcher-kva.example", []PortRange{{5432, 5432}, {8000, 8999}, {99, 99}}, "other.example:443", "real.example", "/abs/ca.pem", 2,
+		"/etc/tlswrap/c.pem", "/etc/tlswrap/k.pem", 0x0304, []string{"h2", "http/1.1"}, true, 2*time.Second, true, true, "rule 1, /etc/tlswrap/rules.toml:5")
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -36,6 +36,7 @@ type Conn struct {
 	tap      *tap // nil where conn is no Transport
 	isClient bool
 	after    int64 // bytes in one direction that make a connection bulk
+	inKernel bool  // seal there once it is
 
 	renegotiates bool // crypto/tls may shake hands again, in the middle of a read
 
@@ -141,6 +142,11 @@ func newConn(conn net.Conn, isClient bool) *Conn {
 // TakeOverAfter sets the number of bytes that make the connection bulk. It is called
 // before anything else.
 func (c *Conn) TakeOverAfter(bytes int64) { c.after = bytes }
+
+// SealInKernel has the kernel seal what is written once the connection is bulk, where
+// KernelTLS has its version, and its Transport is a syscall.Conn of the TCP socket that it
+// writes to, and nobody else has. It is called before anything else.
+func (c *Conn) SealInKernel() { c.inKernel = true }
 
 // Handshake shakes hands. It must be called, and succeed, before anything is read or
 // written; calling it again does nothing.
@@ -335,11 +341,14 @@ func (c *Conn) writeTLS(pieces [][]byte) error {
 // taken reports whether the writing was taken over.
 func (c *Conn) taken() bool { return c.tap != nil && c.tap.taken.Load() }
 
-// CloseWrite sends close_notify, within 5 s. Nothing can be written any more; what the
-// peer sends can be read. It may be called again.
+// CloseWrite sends close_notify, within 5 s from when everything before it was sent.
+// Nothing can be written any more; what the peer sends can be read. It may be called again.
 func (c *Conn) CloseWrite() error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if c.taken() {
+		c.tap.settle()
+	}
 	return c.closeWrite()
 }
 

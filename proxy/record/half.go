@@ -35,6 +35,7 @@ type half struct {
 	suite    *suite
 	version  uint16
 	secret   []byte // the traffic secret of TLS 1.3, owned
+	key      []byte // owned
 	aead     cipher.AEAD
 	iv       [nonceLen]byte
 	explicit int // bytes of the nonce that each record carries

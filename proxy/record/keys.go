@@ -62,7 +62,6 @@ func (h *half) use(secret []byte) error {
 	if err != nil {
 		return err
 	}
-	defer clear(key)
 	iv, err := expandLabel(h.suite.hash, secret, "iv", nonceLen)
 	if err != nil {
 		return err
@@ -73,7 +72,8 @@ func (h *half) use(secret []byte) error {
 	copy(h.iv[:], iv)
 	clear(iv)
 	clear(h.secret)
-	h.secret = secret
+	clear(h.key)
+	h.secret, h.key = secret, key
 	return nil
 }
 
@@ -90,13 +90,14 @@ func (h *half) update() error {
 // copy is the same protection with a state of its own.
 func (h *half) copy() *half {
 	c := *h
-	c.secret = bytes.Clone(h.secret)
+	c.secret, c.key = bytes.Clone(h.secret), bytes.Clone(h.key)
 	return &c
 }
 
 // wipe forgets the secrets that are ours to forget; what an AEAD holds is not.
 func (h *half) wipe() {
 	clear(h.secret)
+	clear(h.key)
 	clear(h.iv[:])
 	h.aead = nil
 }
@@ -136,7 +137,7 @@ func newHalf12(s *suite, key, iv []byte) (*half, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &half{suite: s, version: tls.VersionTLS12, aead: aead, explicit: nonceLen - s.fixedIV}
+	h := &half{suite: s, version: tls.VersionTLS12, key: bytes.Clone(key), aead: aead, explicit: nonceLen - s.fixedIV}
 	copy(h.iv[:], iv)
 	return h, nil
 }

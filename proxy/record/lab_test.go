@@ -10,8 +10,11 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/buffers"
 	"tlswrap/tests/testkit"
@@ -66,14 +69,28 @@ func (c testCase) serverConfig() *tls.Config {
 }
 
 // socketPair is a TCP connection with itself.
-func socketPair(t testing.TB) (net.Conn, net.Conn) {
+func socketPair(t testing.TB) (net.Conn, net.Conn) { return socketPairWith(t, 0) }
+
+// socketPairWith is one whose buffers have as many bytes, if that is not 0.
+func socketPairWith(t testing.TB, room int) (net.Conn, net.Conn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	limit := func(_, _ string, c syscall.RawConn) (err error) {
+		if room == 0 {
+			return nil
+		}
+		e := c.Control(func(fd uintptr) {
+			err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, room),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, room))
+		})
+		return errors.Join(e, err)
+	}
+	listener, dialer := net.ListenConfig{Control: limit}, net.Dialer{Control: limit}
+	l, err := listener.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	a, err := net.Dial("tcp", l.Addr().String())
+	a, err := dialer.DialContext(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -134,8 +134,13 @@ func (c *Conn) takeWriting() bool {
 	t.last = nil
 	defer t.taken.Store(true)
 	t.writer = &writer{conn: t.Transport, half: half, theirs: half.copy(), limit: keyLimit}
-	if c.closed {
+	switch {
+	case c.closed:
 		t.writer.fail(errShutdown)
+	case c.inKernel && kernelDoes(c.version):
+		if k, err := newKernelTLS(t.Transport, half); err == nil {
+			t.writer.kernel = k
+		}
 	}
 	return true
 }
@@ -214,6 +219,13 @@ func (t *tap) closeWrite() error {
 		return nil
 	}
 	return t.writer.alert(alertCloseNotify)
+}
+
+// settle waits until what was written is on its way.
+func (t *tap) settle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.writer.settle()
 }
 
 // refuse tells the peer why the connection ends. A write that is stuck has closeTime to

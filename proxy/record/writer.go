@@ -14,9 +14,10 @@ import (
 type writer struct {
 	conn   net.Conn
 	half   *half
-	theirs *half  // what crypto/tls still seals with
-	limit  uint64 // of records under one key
-	err    error  // of everything from now on
+	kernel *kernelTLS // seals in place of half, which knows the keys; nil where it does not
+	theirs *half      // what crypto/tls still seals with
+	limit  uint64     // of records under one key
+	err    error      // of everything from now on
 
 	// update is set by the reader when the peer asked for new keys: RFC 8446, section
 	// 4.6.3, wants them before the next application data. However often a peer asks
@@ -39,6 +40,9 @@ const closeTime = 5 * time.Second
 
 // write sends pieces as application data, with one call where they fit into a buffer.
 func (w *writer) write(pieces [][]byte) error {
+	if w.kernel != nil {
+		return w.hand(pieces)
+	}
 	buf := buffers.Get()
 	defer buffers.Put(buf)
 	out := (*buf)[:0]
@@ -73,18 +77,65 @@ func (w *writer) write(pieces [][]byte) error {
 	return nil
 }
 
-// refresh changes the keys where that is due: a KeyUpdate is the last record under the
-// old ones. TLS 1.2 has no such thing, and goes on.
+// hand gives pieces to the kernel.
+func (w *writer) hand(pieces [][]byte) error {
+	for _, b := range pieces {
+		if w.err != nil {
+			return w.err
+		}
+		err := w.refreshKernel()
+		if err == nil {
+			err = w.kernel.write(b)
+		}
+		if err != nil {
+			return w.fail(err)
+		}
+		w.half.seq += uint64(len(b))/maxPlaintext + 1 // about
+	}
+	return w.err
+}
+
+// newKeys tells the peer of them.
+var newKeys = []byte{typeKeyUpdate, 0, 0, 1, updateNotRequested}
+
+// due reports whether the keys are to be changed before more is sent: a KeyUpdate is the
+// last record under the old ones. TLS 1.2 has no such thing, and goes on.
+func (w *writer) due() bool {
+	return w.update.Swap(false) || w.half.seq >= w.limit && w.half.tls13()
+}
+
+// refresh changes the keys where that is due.
 func (w *writer) refresh(out []byte) ([]byte, error) {
-	if !w.update.Load() && (w.half.seq < w.limit || !w.half.tls13()) {
+	if !w.due() {
 		return out, nil
 	}
-	w.update.Store(false)
-	out, err := w.half.seal(out, handshakeType, []byte{typeKeyUpdate, 0, 0, 1, updateNotRequested})
+	out, err := w.half.seal(out, handshakeType, newKeys)
 	if err != nil {
 		return out, err
 	}
 	return out, w.half.update()
+}
+
+// refreshKernel does the same for the kernel.
+func (w *writer) refreshKernel() error {
+	if !w.due() {
+		return nil
+	}
+	if err := w.kernel.send(handshakeType, newKeys); err != nil {
+		return err
+	}
+	if err := w.half.update(); err != nil {
+		return err
+	}
+	return w.kernel.update(w.half)
+}
+
+// settle waits until everything that was written is on its way, whatever becomes of the
+// descriptor.
+func (w *writer) settle() {
+	if w.kernel != nil && w.err == nil {
+		w.kernel.settle()
+	}
 }
 
 // fail makes err the end of writing.
@@ -101,13 +152,10 @@ func (w *writer) alert(a alert) error {
 	if w.err != nil {
 		return w.err
 	}
-	var buf [64]byte
-	record, err := w.half.seal(buf[:0], alertType, []byte{a.level(), byte(a)})
-	if err == nil {
-		w.conn.SetWriteDeadline(time.Now().Add(closeTime))
-		_, err = w.conn.Write(record)
-		w.conn.SetWriteDeadline(time.Unix(1, 0)) // nothing follows
-	}
+	w.conn.SetWriteDeadline(time.Now().Add(closeTime))
+	err := w.send(alertType, []byte{a.level(), byte(a)})
+	w.settle()
+	w.conn.SetWriteDeadline(time.Unix(1, 0)) // nothing follows
 	switch {
 	case err != nil:
 		return w.fail(err)
@@ -116,6 +164,19 @@ func (w *writer) alert(a alert) error {
 		return nil
 	}
 	return w.fail(localError(a))
+}
+
+// send sends one short record.
+func (w *writer) send(typ contentType, content []byte) error {
+	if w.kernel != nil {
+		return w.kernel.send(typ, content)
+	}
+	var buf [64]byte
+	record, err := w.half.seal(buf[:0], typ, content)
+	if err == nil {
+		_, err = w.conn.Write(record)
+	}
+	return err
 }
 
 // relay passes on what crypto/tls has to say while it still reads: an alert, or that it
