@@ -18,7 +18,7 @@ SHIM_BUILD   = $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
 
 all: build/tlswrap build/libtlswrap.so build/libtls
 
-# entry_*.s is the entry point: it looks at the ignored signals before Go's runtime does.
+# entry_*.s is what runs before Go's runtime.
 ENTRY = $(if $(wildcard cmd/tlswrap/entry_$(shell $(GO) env GOARCH).s),-E entry)
 build/tlswrap: $(GO_SRC)
 	@mkdir -p $(@D)

@@ -75,11 +75,19 @@ func (ch *channel) run() {
 		} else {
 			ch.fail(err)
 		}
+		ch.forgetSecrets()
 		close(ch.ended)
 		ch.session.channelClosed()
 		return
 	}
 	ch.relay()
+}
+
+// forgetSecrets is called when nothing is carried any more.
+func (ch *channel) forgetSecrets() {
+	if ch.tls != nil {
+		ch.tls.Forget()
+	}
 }
 
 // relay begins to carry bytes, on a stack of its own: the handshake's is large, and the
@@ -91,9 +99,9 @@ func (ch *channel) relay() {
 		defer ch.up.Close()
 		defer ch.pair.close()
 		defer close(ch.ended)
-		defer ch.tls.Forget()
+		defer ch.forgetSecrets()
 		defer ch.forgetData()
-		if f := ch.guard(ch.carry); f != nil {
+		if f := ch.carry(); f != nil {
 			ch.report("broken", f)
 		}
 	}()
@@ -108,6 +116,33 @@ func (ch *channel) guard(step func() *Failure) (failure *Failure) {
 		}
 	}()
 	return step()
+}
+
+// bothWays runs down beside up, and returns up's failure when both have ended, after a panic
+// too: what comes then gives back the buffers of both. down's failure is told at once, unless
+// the program has closed: then nobody is left to be told how the server does.
+func (ch *channel) bothWays(down func() *Failure, up func(down <-chan struct{}) *Failure) *Failure {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if f := ch.guard(down); f != nil && !ch.pair.hungUp() {
+			ch.report("broken", f)
+			ch.pair.close()
+		}
+	}()
+	return ch.guard(func() *Failure {
+		ended := false
+		defer func() {
+			if !ended {
+				ch.pair.close()
+				ch.up.Close()
+			}
+			<-done
+		}()
+		f := up(done)
+		ended = true
+		return f
+	})
 }
 
 // past is a deadline that ends whatever waits.
@@ -388,16 +423,9 @@ const drainTime = 5 * time.Second
 
 // carry moves the bytes: one goroutine a direction. It returns when the program has
 // closed its end, or the connection broke.
-func (ch *channel) carry() *Failure {
-	down := make(chan struct{})
-	go func() {
-		defer close(down)
-		// Where the program has closed, nobody is left to be told how the server does.
-		if f := ch.guard(ch.download); f != nil && !ch.pair.hungUp() {
-			ch.report("broken", f)
-			ch.pair.close()
-		}
-	}()
+func (ch *channel) carry() *Failure { return ch.bothWays(ch.download, ch.carryUp) }
+
+func (ch *channel) carryUp(down <-chan struct{}) *Failure {
 	var (
 		sending *upstreamError
 		hello   *clientTLSError
@@ -413,41 +441,36 @@ func (ch *channel) carry() *Failure {
 		}
 		if ch.pair.closed() {
 			ch.up.Close()
-			<-down
 			return nil
 		}
-		return ch.breakOff(brokenUpstream(sending.err), down)
+		ch.breakOff(brokenUpstream(sending.err))
 	case errors.Is(err, unix.ECONNRESET):
 		// The program closed, and had not read all that was there (unix_release_sock).
 		// TCP sends a reset then, and no FIN before (RFC 1122, section 4.2.2.13).
 		ch.up.abort()
-		<-down
-		return nil
 	case errors.As(err, &hello):
 		ch.up.SetDeadline(past)
 		<-down
 		return ch.clientTLS(hello.first)
 	case errors.As(err, &fault):
-		return ch.breakOff(dialogueFailure(err), down)
+		ch.breakOff(dialogueFailure(err))
 	case err == errStranger:
-		return ch.breakOff(failf(unix.EPROTO, "%v", err), down)
+		ch.breakOff(failf(unix.EPROTO, "%v", err))
+	default:
+		// The program has closed, and all that it wrote has been sent.
+		ch.tls.CloseWrite()
+		ch.up.closeWrite()
+		ch.up.SetReadDeadline(time.Now().Add(drainTime))
 	}
-	// The program has closed, and all that it wrote has been sent.
-	ch.tls.CloseWrite()
-	ch.up.closeWrite()
-	ch.up.SetReadDeadline(time.Now().Add(drainTime))
-	<-down
 	return nil
 }
 
 // breakOff ends a connection from this side, also where the program does not read. First
 // comes the sentence, then the reset, after which the program may end.
-func (ch *channel) breakOff(f *Failure, down <-chan struct{}) *Failure {
+func (ch *channel) breakOff(f *Failure) {
 	ch.report("broken", f)
 	ch.pair.close()
 	ch.up.Close()
-	<-down
-	return nil
 }
 
 // upload carries what the program writes. nil: the program closed.
@@ -509,8 +532,11 @@ func (ch *channel) download() *Failure {
 		if filter == nil {
 			return pieces, nil
 		}
-		var b []byte
-		if b, fault = filter.FromServer(slices.Concat(pieces...)); filter.Done() {
+		b := pieces[0]
+		if len(pieces) > 1 {
+			b = slices.Concat(pieces...)
+		}
+		if b, fault = filter.FromServer(b); filter.Done() {
 			filter = nil
 		}
 		return [][]byte{b}, fault

@@ -41,22 +41,17 @@ func (ch *channel) clientTLS(first []byte) *Failure {
 	ch.up.SetDeadline(time.Time{})
 	ch.worker.reportPass(ch.session, ch.target, ch.pid, "the program speaks TLS itself")
 
-	down := make(chan struct{})
-	go func() {
-		defer close(down)
-		ch.passDown()
-	}()
-	failure := ch.passUp(first)
-	if failure == nil {
+	return ch.bothWays(ch.passDown, func(<-chan struct{}) *Failure {
+		if f := ch.passUp(first); f != nil {
+			ch.up.Close()
+			return f
+		}
 		ch.up.closeWrite()
 		ch.pair.ended()
 		ch.pair.gone()
 		ch.up.SetReadDeadline(time.Now().Add(drainTime))
-	} else {
-		ch.up.Close()
-	}
-	<-down
-	return failure
+		return nil
+	})
 }
 
 // passUp carries what the program writes, as long as that is TLS records: nothing else
@@ -80,21 +75,21 @@ func (ch *channel) passUp(b []byte) *Failure {
 }
 
 // passDown carries what the server sends.
-func (ch *channel) passDown() {
+func (ch *channel) passDown() *Failure {
 	buf := buffers.Get()
 	defer buffers.Put(buf)
 	for {
 		n, err := plain{ch.up}.Read(*buf)
 		if n > 0 && ch.pair.write((*buf)[:n]) != nil {
-			return
+			return nil
 		}
 		if err == io.EOF {
 			ch.pair.finish()
-			return
+			return nil
 		}
 		if err != nil {
 			ch.pair.close()
-			return
+			return nil
 		}
 	}
 }

@@ -17,7 +17,7 @@ const (
 	usualPercent    = 100
 )
 
-// count is told how many connections there are.
+// count is told how many channels there are.
 func (c *collector) count(n int) {
 	early := n >= manyConnections || c.early && n > manyConnections/2
 	if early == c.early || os.Getenv("GOGC") != "" {

@@ -96,8 +96,11 @@ var junkDrain = sync.OnceValues(func() (*drain, error) {
 	return &drain{out: p[0], in: p[1], null: null}, err
 })
 
-// discardJunk is discard for n bytes of junk.
+// discardJunk is discard for n bytes of junk. Few are copied faster.
 func discardJunk(fd, n int) error {
+	if n <= junkSpare {
+		return discard(fd, n)
+	}
 	d, err := junkDrain()
 	if err != nil {
 		return discard(fd, n)
@@ -119,7 +122,7 @@ func (d *drain) take(fd, n int) int {
 		for got > 0 {
 			gone, err := unix.Splice(d.out, nil, d.null, nil, int(got), 0)
 			if err != nil {
-				panic(os.NewSyscallError("splice", err)) // it would be in somebody's way
+				return taken // the rest is copied, and so will be others' once the pipe is full
 			}
 			got -= gone
 		}

@@ -51,6 +51,7 @@ func (ch *channel) shakeHands() *Failure {
 func (ch *channel) reject(f *Failure) {
 	ch.reportRejected(f)
 	ch.up.Close()
+	ch.forgetSecrets()
 	close(ch.ended)
 	ch.worker.forget(ch.id)
 	ch.session.channelClosed()

@@ -90,7 +90,7 @@ func (s *socket) write(pieces [][]byte) (int, error) {
 		o.err = err
 	}
 	clear(pieces)
-	clear(o.iov)
+	clear(o.iov[:cap(o.iov)]) // longer ones were made before
 	o.pieces = nil
 	return o.done, o.err
 }

@@ -77,12 +77,13 @@ func (t *stream) close() {
 func (t *stream) run() {
 	defer t.session.channelClosed()
 	defer t.forget()
-	defer t.close()
 	defer func() {
-		if r := recover(); r != nil {
-			t.worker.log.Error("panic", "target", t.String(), "panic", r)
+		if t.tls != nil {
+			t.tls.Forget()
 		}
 	}()
+	defer t.close()
+	defer t.guard()
 	facts, ok := t.open()
 	if t.pair.accept() != nil || t.pair.write(facts) != nil {
 		return
@@ -93,6 +94,14 @@ func (t *stream) run() {
 		return
 	}
 	t.carry()
+}
+
+// guard, deferred, turns a panic into the end of this one connection.
+func (t *stream) guard() {
+	if r := recover(); r != nil {
+		t.worker.log.Error("panic", "target", t.String(), "panic", r)
+		t.close()
+	}
 }
 
 // forget drops the connection: one that broke not before the program can have asked why.
@@ -172,11 +181,15 @@ func (t *stream) setEnd(truncated bool, reason string) {
 // carry moves the bytes: one goroutine a direction. It returns when the program has closed its
 // end, or the connection broke.
 func (t *stream) carry() {
-	defer t.tls.Forget()
 	down := make(chan struct{})
 	go func() {
 		defer close(down)
+		defer t.guard()
 		t.download()
+	}()
+	defer func() { // after a panic, too
+		t.close()
+		<-down
 	}()
 	err := t.upload()
 	t.drains.Store(true)
@@ -245,6 +258,7 @@ func (t *stream) upload() error {
 func (t *stream) send(b []byte) error {
 	var some [16][]byte
 	records := some[:0]
+	var fault error
 	for len(b) > 0 && !t.said {
 		if t.frame == 0 {
 			n := copy(t.header[t.headerLen:], b)
@@ -254,7 +268,8 @@ func (t *stream) send(b []byte) error {
 			}
 			t.headerLen = 0
 			if t.frame = int(binary.NativeEndian.Uint32(t.header[:])); t.frame > maxPlaintext {
-				return unix.EPROTO
+				fault = unix.EPROTO
+				break
 			}
 			t.said = t.frame == 0 // nothing comes after it
 			continue
@@ -269,5 +284,10 @@ func (t *stream) send(b []byte) error {
 		records = append(records, b[:n])
 		b, t.frame = b[n:], t.frame-n
 	}
-	return t.tls.WriteRecords(records)
+	if len(records) > 0 {
+		if err := t.tls.WriteRecords(records); err != nil {
+			return err
+		}
+	}
+	return fault
 }

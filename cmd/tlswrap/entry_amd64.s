@@ -1,9 +1,9 @@
 #include "textflag.h"
 
 // entry asks the kernel for the disposition of every signal, and goes on to Go's own entry
-// point with the stack as it came. A worker it gives a large timer slack, and that of a
-// single run, goressl, it makes nobody's child before: it forks, and what goes on, in a
-// session of its own and without descriptors that are not for it, is the child.
+// point with the stack as it came. Before that, the worker of a single run (goressl) forks,
+// and the parent exits: with 0, or the error number. The child goes on in a session of its
+// own, without descriptors that are not for it. Every worker gets a large timer slack.
 TEXT entry(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	$1, R12			// signal number
 	XORQ	R13, R13		// the ignored ones
@@ -53,9 +53,12 @@ own:
 	SYSCALL
 	TESTQ	AX, AX
 	JEQ	child
-	SHRQ	$63, AX			// 1 if it failed
-	MOVQ	AX, DI
-	MOVQ	$231, AX		// exit_group(failed)
+	XORQ	DI, DI
+	TESTQ	AX, AX
+	JGT	parent
+	SUBQ	AX, DI			// the error number
+parent:
+	MOVQ	$231, AX		// exit_group
 	SYSCALL
 child:
 	MOVQ	$112, AX		// setsid()

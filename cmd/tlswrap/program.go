@@ -206,6 +206,9 @@ func (s *startedWorker) explain(err error) error {
 	if words, _ := io.ReadAll(s.status); len(words) > 0 {
 		return errors.New(strings.TrimSpace(string(words)))
 	}
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF) {
+		return errors.New("the worker ended as it started: ulimit -u or another limit may be too low for it")
+	}
 	return fmt.Errorf("the worker did not start: %w", err)
 }
 
@@ -265,10 +268,15 @@ func launch(args []string, listener, status *os.File) error {
 			break
 		}
 	}
-	if err == nil && exit != 0 {
-		err = fmt.Errorf("exit status %d", exit.ExitStatus())
+	switch {
+	case err != nil || exit == 0:
+		return err
+	case exit.Signaled():
+		return fmt.Errorf("signal: %v", exit.Signal())
+	case entered:
+		return os.NewSyscallError("fork", syscall.Errno(exit.ExitStatus()))
 	}
-	return err
+	return fmt.Errorf("exit status %d", exit.ExitStatus())
 }
 
 // preloadEnv is env with the shim first in LD_PRELOAD.

@@ -198,7 +198,7 @@ func (c *Conn) Next() ([][]byte, error) {
 func (c *Conn) giveBack() {
 	if c.buf != nil {
 		buffers.Put(c.buf)
-		c.buf = nil
+		c.buf, c.one[0] = nil, nil
 	}
 	if c.reader != nil {
 		c.reader.release()

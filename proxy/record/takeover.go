@@ -56,19 +56,18 @@ func (c *Conn) takeOver() bool {
 		return false
 	}
 	// A reader must be able to answer.
-	if !c.taken() {
+	ours := c.taken()
+	if !ours {
 		if !c.writing.TryLock() {
 			return false // a write is under way: it tries again later
 		}
-		ours := c.takeWriting()
+		ours = c.takeWriting()
 		c.writing.Unlock()
-		if !ours {
-			c.readStays = true
-			return false
-		}
 	}
-	c.readStays = !c.takeReading()
-	return !c.readStays
+	ours = ours && c.takeReading()
+	c.readStays = !ours
+	c.tap.decided(ours)
+	return ours
 }
 
 // takeReading takes over if the record at hand opens. Otherwise it is left to crypto/tls.
@@ -240,6 +239,17 @@ func (t *tap) refuse(a alert) {
 }
 
 func (t *tap) askedForUpdate() { t.writer.update.Store(true) }
+
+// decided is called when both directions have been taken over, or never will. With reading
+// taken over crypto/tls has nothing more to say.
+func (t *tap) decided(taken bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.secrets.wipe()
+	if taken {
+		t.writer.theirs.wipe()
+	}
+}
 
 // forget wipes the secrets, and ends a writing that was taken over.
 func (t *tap) forget() {

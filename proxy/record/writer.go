@@ -182,6 +182,9 @@ func (w *writer) send(typ contentType, content []byte) error {
 // relay passes on what crypto/tls has to say while it still reads: an alert, or that it
 // was asked for new keys.
 func (w *writer) relay(record []byte) (int, error) {
+	if w.theirs.aead == nil {
+		return 0, net.ErrClosed
+	}
 	plain, typ, err := w.theirs.open(make([]byte, 0, len(record)), record)
 	if err != nil {
 		return 0, fmt.Errorf("relaying what crypto/tls wrote: %w", err)

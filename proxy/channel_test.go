@@ -1,0 +1,54 @@
+package proxy
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where one direction panics, the other has ended before anybody goes on, whichever it is.
+func TestAPanicEndsBothDirections(t *testing.T) {
+	for _, down := range []bool{false, true} {
+		pr, p, err := newPair("", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(p)
+		ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(ends[1])
+		up, err := newUpstream(ends[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &Worker{log: slog.New(slog.DiscardHandler)}
+		ch := &channel{worker: w, session: &session{worker: w, voice: newVoice(nil, false, true)}, pair: pr, up: up}
+		ended := false
+		wait := func(wait func() error) *Failure {
+			wait()
+			ended = true
+			return nil
+		}
+		reading := func() error { _, err := up.Read(make([]byte, 1)); return err }
+		listening := func() error { _, err := pr.w.Read(make([]byte, 1)); return err }
+		var f *Failure
+		if down {
+			// It reads the reset byte first.
+			f = ch.bothWays(func() *Failure { panic("x") }, func(<-chan struct{}) *Failure { listening(); return wait(listening) })
+		} else {
+			f = ch.bothWays(func() *Failure { return wait(reading) }, func(<-chan struct{}) *Failure { panic("x") })
+			if f == nil || !strings.Contains(f.Reason, "internal error: x") {
+				t.Errorf("it ends with %v", f)
+			}
+		}
+		if !ended {
+			t.Error("the other direction goes on")
+		}
+		up.Close()
+		pr.close()
+	}
+}
