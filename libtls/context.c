@@ -89,6 +89,7 @@ struct tls *tls_server(void)
 static void disconnect(struct tls *ctx)
 {
 	pump_free(ctx);
+	ring_free(ctx);
 	free(ctx->servername);
 	free(ctx->facts);
 	free(ctx->ocsp);

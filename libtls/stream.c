@@ -204,9 +204,15 @@ static long send_frame(struct tls *ctx, const void *buf, uint32_t len)
 
 ssize_t stream_write(struct tls *ctx, const void *buf, size_t len)
 {
-	long n = send_frame(ctx, buf, (uint32_t)len);
-	if (n >= 0)
+	long n = 0;
+	if (ctx->frame_left == 0 && ctx->frame_header == 0)
+		n = ring_send(ctx, buf, (uint32_t)len);
+	if (n == 0)
+		n = send_frame(ctx, buf, (uint32_t)len);
+	if (n >= 0) {
+		ring_count(ctx, (size_t)n);
 		return n;
+	}
 	return would_block(n) ? TLS_WANT_POLLOUT : broken(ctx, "write");
 }
 

@@ -210,6 +210,9 @@ struct tls {
 	uint32_t frame_left;   /* bytes that are missing to the last frame */
 	uint32_t frame_header; /* bytes of its header that are not sent */
 
+	uint64_t sent; /* bytes, until there is a ring, or was asked for one in vain */
+	struct ring *ring;
+
 	size_t written; /* ressl: of the buffer that is being written */
 
 	struct pump *pump;
@@ -233,6 +236,17 @@ int stream_handshake(struct tls *ctx);
 ssize_t stream_read(struct tls *ctx, void *buf, size_t len);
 ssize_t stream_write(struct tls *ctx, const void *buf, size_t len);
 int stream_close(struct tls *ctx);
+
+/* ---- ring.c: memory that the worker shares, for connections that send much ---- */
+
+/* Counts what was sent, and has a ring made when that is much. */
+void ring_count(struct tls *ctx, size_t sent);
+
+/* Sends a frame by way of the ring: what it has sent, -errno, or 0 where it has to go through
+ * the channel. No frame has begun. */
+long ring_send(struct tls *ctx, const void *buf, uint32_t len);
+
+void ring_free(struct tls *ctx);
 
 /* Takes the facts over: 0, or -1 where they tell of a failure. */
 int facts_take(struct tls *ctx, const uint8_t *data, size_t size);

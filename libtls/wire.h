@@ -23,6 +23,7 @@ enum tw_tls_op {
 	TW_TLS_NAME = 37,  /* is this chain for the name in body? value */
 	TW_TLS_OCSP = 38,  /* what does a response say of a chain? struct tw_tls_facts, in a descriptor */
 	TW_TLS_DECRYPT = 39, /* the private key in this file, by the password in body; a descriptor */
+	TW_TLS_RING = 40, /* memory for what this connection sends: struct tw_tls_ring, in a descriptor */
 };
 
 /* What LOAD brings, and where it stands in a configuration. */
@@ -154,6 +155,23 @@ struct tw_tls_facts {
  * that is no close_notify.
  */
 #define TW_TLS_FRAME 16384
+
+/*
+ * Where a connection sends much, the bytes of a frame may lie in memory that program and worker
+ * share. Then only its header goes through the channel: the length, the slot, TW_TLS_IN_RING.
+ * Slots are used in turn; taken counts those that the worker has done with. Where none is free
+ * the bytes follow their header as before, so it is the channel that makes a program wait, and
+ * what poll tells of.
+ */
+#define TW_TLS_RING_SLOTS 32
+#define TW_TLS_IN_RING 0x80000000u
+#define TW_TLS_SLOT_SHIFT 16
+
+struct tw_tls_ring {
+	uint32_t taken;
+	uint8_t reserved[4092];
+	uint8_t slots[TW_TLS_RING_SLOTS][TW_TLS_FRAME];
+};
 
 /*
  * A pump is a SOCK_SEQPACKET socket, for callbacks. The shim asks for one thing; the worker

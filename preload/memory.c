@@ -17,6 +17,12 @@ void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {
 	unsigned char *t = to;
 	const unsigned char *f = from;
+#if defined __x86_64__ || defined __i386__
+	if (n >= 512) { /* what is less takes longer to begin */
+		__asm__ volatile("rep movsb" : "+D"(t), "+S"(f), "+c"(n) : : "memory");
+		return to;
+	}
+#endif
 	for (; n; n--) {
 		*t++ = *f++;
 		PLAIN_LOOP;

@@ -109,6 +109,13 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 	case opTLSStart:
 		c.start(s, req, &fds)
 		return
+	case opTLSRing:
+		var fd int
+		if fd, err = s.libtls.stream(req.channel).openRing(); err == nil {
+			c.send(tlsReply{answer: answerFD}, fd)
+			unix.Close(fd)
+			return
+		}
 	default:
 		c.refuse(fmt.Errorf("control request of unknown kind %d", req.op))
 		return

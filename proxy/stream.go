@@ -39,9 +39,11 @@ type stream struct {
 	headerLen int
 	said      bool // the program has called tls_close
 
+	ring   atomic.Pointer[ring]
 	drains atomic.Bool // nothing more is sent, and reading has its own deadline
 
 	mu        sync.Mutex
+	over      bool // no ring is made any more
 	truncated bool
 	reason    string
 }
@@ -77,6 +79,7 @@ func (t *stream) close() {
 func (t *stream) run() {
 	defer t.session.channelClosed()
 	defer t.forget()
+	defer t.closeRing()
 	defer func() {
 		if t.tls != nil {
 			t.tls.Forget()
@@ -257,8 +260,7 @@ func (t *stream) upload() error {
 // send takes the frames apart: each is a record at most.
 func (t *stream) send(b []byte) error {
 	var some [16][]byte
-	records := some[:0]
-	var fault error
+	out := frames{t: t, records: some[:0]}
 	for len(b) > 0 && !t.said {
 		if t.frame == 0 {
 			n := copy(t.header[t.headerLen:], b)
@@ -267,27 +269,67 @@ func (t *stream) send(b []byte) error {
 				break
 			}
 			t.headerLen = 0
-			if t.frame = int(binary.NativeEndian.Uint32(t.header[:])); t.frame > maxPlaintext {
-				fault = unix.EPROTO
-				break
+			header := binary.NativeEndian.Uint32(t.header[:])
+			if header&frameInRing != 0 {
+				if err := out.addFromRing(header); err != nil {
+					return err
+				}
+				continue
 			}
+			if header > maxPlaintext {
+				return errors.Join(out.flush(), unix.EPROTO)
+			}
+			t.frame = int(header)
 			t.said = t.frame == 0 // nothing comes after it
 			continue
 		}
 		n := min(len(b), t.frame)
-		if len(records) == cap(records) {
-			if err := t.tls.WriteRecords(records); err != nil {
-				return err
-			}
-			records = records[:0]
+		if err := out.add(b[:n]); err != nil {
+			return err
 		}
-		records = append(records, b[:n])
 		b, t.frame = b[n:], t.frame-n
 	}
-	if len(records) > 0 {
-		if err := t.tls.WriteRecords(records); err != nil {
+	return out.flush()
+}
+
+// frames gathers what is sent with one call.
+type frames struct {
+	t        *stream
+	records  [][]byte
+	size     int
+	fromRing int
+}
+
+// add adds part of a frame, or all of it.
+func (f *frames) add(b []byte) error {
+	if len(f.records) == cap(f.records) || f.size+len(b) > buffers.Plaintext {
+		if err := f.flush(); err != nil {
 			return err
 		}
 	}
-	return fault
+	f.records = append(f.records, b)
+	f.size += len(b)
+	return nil
+}
+
+func (f *frames) addFromRing(header uint32) error {
+	b := f.t.ring.Load().frame(header)
+	if len(b) == 0 {
+		return errors.Join(f.flush(), unix.EPROTO)
+	}
+	err := f.add(b)
+	f.fromRing++
+	return err
+}
+
+func (f *frames) flush() error {
+	if len(f.records) == 0 {
+		return nil
+	}
+	err := f.t.tls.WriteRecords(f.records)
+	if f.fromRing > 0 {
+		f.t.ring.Load().release(f.fromRing)
+	}
+	f.records, f.size, f.fromRing = f.records[:0], 0, 0
+	return err
 }

@@ -50,6 +50,15 @@ const (
 	opTLSName
 	opTLSOCSP
 	opTLSDecrypt
+	opTLSRing
+)
+
+// A frame in a ring, and struct tw_tls_ring.
+const (
+	frameInRing   uint32 = 1 << 31
+	ringSlotShift        = 16
+	ringSlots            = 32
+	ringHeader           = 4096
 )
 
 const (

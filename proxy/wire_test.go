@@ -19,7 +19,7 @@ const layout = `
 #include <stdio.h>
 #include <stddef.h>
 #include <string.h>
-#include "wire.h"
+#include "../libtls/wire.h"
 int main(void)
 {
 	printf("%u %d %d %d\n", TW_MAGIC, TW_TOKEN_SIZE, TW_NAME_SIZE, TW_MAX_ADDRS);
@@ -30,6 +30,7 @@ int main(void)
 	printf("%d %d %d\n", TW_HELLO, TW_SWEEP, TW_CONNECT);
 	printf("%d %d %d %d\n", TW_CONSUME, TW_NO_NEW_PRIVS, TW_STDERR, TW_UNTOLD);
 	printf("%d %d %d %d\n", TW_ANSWER_PASS, TW_ANSWER_CHANNEL, TW_ANSWER_ADDRS, TW_ANSWER_GONE);
+	printf("%d %u %d %zu %zu\n", TW_TLS_RING, TW_TLS_IN_RING, TW_TLS_SLOT_SHIFT, offsetof(struct tw_tls_ring, slots), sizeof(struct tw_tls_ring));
 	struct tw_request r;
 	memset(&r, 0, sizeof r);
 	r.magic = TW_MAGIC; r.op = TW_NAMES; r.flags = TW_DATAGRAM; r.channel = 0x1122334455667788; r.count = 1;
@@ -58,10 +59,11 @@ func TestWireMatchesTheShims(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d %d\n%d %d %d %d\n",
+			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d %d\n%d %d %d %d\n%d %d %d %d %d\n",
 				wireMagic, wireTokenLen, wireNameLen, wireMaxAddrs, requestHeader, replyHeader, addrLen,
 				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold,
-				answerPass, answerChannel, answerAddrs, answerGone)
+				answerPass, answerChannel, answerAddrs, answerGone,
+				opTLSRing, frameInRing, ringSlotShift, ringHeader, ringSize)
 			message, ok := bytes.CutPrefix(out, []byte(want))
 			if !ok {
 				t.Fatalf("got\n%.200s\nwant\n%s", out, want)

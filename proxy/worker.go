@@ -48,6 +48,7 @@ type Worker struct {
 	resolver *resolver
 	loading  sync.Mutex
 	warm     sync.Once
+	rings    atomic.Int32 // of libtls connections
 
 	mu        sync.Mutex
 	sessions  map[Token]*session

@@ -232,9 +232,11 @@ static void test_full(void)
 
 static size_t much;
 
+enum { PERIOD = 65521 }; /* no multiple of anything that is moved as a whole */
+
 static void *pour(void *ctx)
 {
-	static char data[65536];
+	static char data[PERIOD];
 	size_t left = much;
 	for (size_t i = 0; i < sizeof data; i++)
 		data[i] = (char)(i * 31 + i / 256);
@@ -259,7 +261,7 @@ static void drink(struct tls *ctx)
 			continue;
 		CHECK(n > 0);
 		for (ssize_t i = 0; i < n; i++, have++) {
-			size_t at = have % 65536;
+			size_t at = have % PERIOD;
 			CHECK(b[i] == (char)(at * 31 + at / 256));
 		}
 	}
@@ -308,6 +310,32 @@ static void test_all_before_the_end(void)
 		e.server = NULL;
 		done(&e);
 	}
+}
+
+/* Processes take turns at writing, long after the connection has begun. */
+static void test_fork_in_the_middle(void)
+{
+	struct ends e = connected();
+	int status;
+	much = 48 * PERIOD;
+	pid_t reader = fork();
+	CHECK(reader >= 0);
+	if (reader == 0) {
+		drink(e.client);
+		_exit(0);
+	}
+	much = 16 * PERIOD;
+	pour(e.server);
+	pid_t writer = fork();
+	CHECK(writer >= 0);
+	if (writer == 0) {
+		pour(e.server);
+		_exit(0);
+	}
+	CHECK(waitpid(writer, &status, 0) == writer && status == 0);
+	pour(e.server);
+	CHECK(waitpid(reader, &status, 0) == reader && status == 0);
+	done(&e);
 }
 
 /* ---- tls_connect ---- */
@@ -740,6 +768,7 @@ static const struct {
 	{"poll-shows-the-rest", test_poll_shows_the_rest},
 	{"full", test_full},
 	{"much", test_much},
+	{"fork_in_the_middle", test_fork_in_the_middle},
 	{"all-before-the-end", test_all_before_the_end},
 	{"connect", test_connect},
 	{"wrong-role", test_wrong_role},

@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ring is memory that a program and the worker share, for the frames that a libtls connection
+// sends (libtls/wire.h). What the program does to it meanwhile changes what is sent, and nothing
+// else. It is used by one goroutine.
+type ring struct {
+	memory []byte
+	taken  uint32
+}
+
+// mostRings bounds the memory of them all, 0.5 MiB each. Other connections use frames alone.
+const mostRings = 128
+
+const ringSize = ringHeader + ringSlots*maxPlaintext
+
+// openRing makes a stream's ring. The caller closes fd.
+func (t *stream) openRing() (fd int, err error) {
+	if t == nil {
+		return -1, errors.New("there is no such connection")
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over || t.ring.Load() != nil {
+		return -1, errors.New("the connection has ended, or has a ring")
+	}
+	if t.worker.rings.Add(1) > mostRings {
+		t.worker.rings.Add(-1)
+		return -1, unix.ENOMEM
+	}
+	r, fd, err := newRing()
+	if err != nil {
+		t.worker.rings.Add(-1)
+		return -1, err
+	}
+	t.ring.Store(r)
+	return fd, nil
+}
+
+// closeRing gives the memory back. Nothing is sent any more.
+func (t *stream) closeRing() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if r := t.ring.Swap(nil); r != nil {
+		unix.Munmap(r.memory)
+		t.worker.rings.Add(-1)
+	}
+}
+
+func newRing() (*ring, int, error) {
+	fd, err := unix.MemfdCreate("libtls-ring", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, -1, os.NewSyscallError("memfd_create", err)
+	}
+	if err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, ringSize)); err == nil {
+		// Who made it smaller would end us with SIGBUS.
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+		err = os.NewSyscallError("fcntl", err)
+	}
+	var memory []byte
+	if err == nil {
+		memory, err = unix.Mmap(fd, 0, ringSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		err = os.NewSyscallError("mmap", err)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, -1, err
+	}
+	return &ring{memory: memory}, fd, nil
+}
+
+// frame returns what a header names, or nil.
+func (r *ring) frame(header uint32) []byte {
+	slot, n := header&^frameInRing>>ringSlotShift, header&(1<<ringSlotShift-1)
+	if r == nil || slot >= ringSlots || n > maxPlaintext {
+		return nil
+	}
+	return r.memory[ringHeader+slot*maxPlaintext:][:n:n]
+}
+
+// release has the program use n slots again.
+func (r *ring) release(n int) {
+	r.taken += uint32(n)
+	atomic.StoreUint32((*uint32)(unsafe.Pointer(&r.memory[0])), r.taken)
+}
