@@ -35,12 +35,11 @@ func TestAPanicEndsBothDirections(t *testing.T) {
 		}
 		reading := func() error { _, err := up.Read(make([]byte, 1)); return err }
 		listening := func() error { _, err := pr.w.Read(make([]byte, 1)); return err }
-		var f *Failure
 		if down {
 			// It reads the reset byte first.
-			f = ch.bothWays(func() *Failure { panic("x") }, func(<-chan struct{}) *Failure { listening(); return wait(listening) })
+			ch.bothWays(func() *Failure { panic("x") }, func(<-chan struct{}) *Failure { listening(); return wait(listening) })
 		} else {
-			f = ch.bothWays(func() *Failure { return wait(reading) }, func(<-chan struct{}) *Failure { panic("x") })
+			f := ch.bothWays(func() *Failure { return wait(reading) }, func(<-chan struct{}) *Failure { panic("x") })
 			if f == nil || !strings.Contains(f.Reason, "internal error: x") {
 				t.Errorf("it ends with %v", f)
 			}
