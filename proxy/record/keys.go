@@ -119,16 +119,11 @@ func newHalves12(s *suite, master, clientRandom, serverRandom []byte) (client, s
 	seed = append(seed, clientRandom...)
 	block := prf12(s.hash, master, seed, 2*(s.keyLen+s.fixedIV))
 	defer clear(block)
-	next := func(n int) []byte {
-		b := block[:n]
-		block = block[n:]
-		return b
-	}
-	clientKey, serverKey := next(s.keyLen), next(s.keyLen)
-	if client, err = newHalf12(s, clientKey, next(s.fixedIV)); err != nil {
+	keys, ivs := block[:2*s.keyLen], block[2*s.keyLen:]
+	if client, err = newHalf12(s, keys[:s.keyLen], ivs[:s.fixedIV]); err != nil {
 		return nil, nil, err
 	}
-	server, err = newHalf12(s, serverKey, next(s.fixedIV))
+	server, err = newHalf12(s, keys[s.keyLen:], ivs[s.fixedIV:])
 	return client, server, err
 }
 
@@ -142,19 +137,19 @@ func newHalf12(s *suite, key, iv []byte) (*half, error) {
 	return h, nil
 }
 
-// prf12 is P_hash (RFC 5246, section 5).
+// prf12 is P_hash (RFC 5246, section 5). It leaves no copy of what it returns behind.
 func prf12(hash func() hash.Hash, secret, seed []byte, n int) []byte {
 	mac := hmac.New(hash, secret)
-	sum := func(parts ...[]byte) []byte {
+	sum := func(to []byte, parts ...[]byte) []byte {
 		mac.Reset()
 		for _, p := range parts {
 			mac.Write(p)
 		}
-		return mac.Sum(nil)
+		return mac.Sum(to)
 	}
-	var out []byte
-	for a := sum(seed); len(out) < n; a = sum(a) {
-		out = append(out, sum(a, seed)...)
+	out := make([]byte, 0, n+mac.Size())
+	for a := sum(nil, seed); len(out) < n; a = sum(nil, a) {
+		out = sum(out, a, seed)
 	}
 	return out[:n]
 }

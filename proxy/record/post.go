@@ -30,7 +30,8 @@ func (r *reader) handshake13(plain []byte) error {
 	}
 	b := plain
 	if len(r.partial) > 0 {
-		b = append(r.partial, plain...)
+		r.partial = append(r.partial, plain...)
+		b = r.partial
 	}
 	for len(b) > 0 {
 		if b[0] != typeKeyUpdate && (b[0] != typeNewSessionTicket || !r.isClient) {
@@ -59,7 +60,12 @@ func (r *reader) handshake13(plain []byte) error {
 		}
 		b = b[messageHeaderLen+n:]
 	}
-	r.partial = append([]byte(nil), b...)
+	switch {
+	case len(b) == 0:
+		r.partial = nil
+	case len(b) != len(r.partial): // where it is the same, a message comes in small pieces
+		r.partial = append(r.partial[:0], b...)
+	}
 	return nil
 }
 

@@ -152,7 +152,7 @@ func ticketsIn(half *half, last []byte, most uint64) uint64 {
 		return 0
 	}
 	for n := range most {
-		try := half.copy()
+		try := *half
 		try.seq = n
 		if _, _, err := try.open(make([]byte, 0, len(last)), last); err == nil {
 			return n + 1
@@ -198,8 +198,10 @@ func (c *Conn) newHalfLocked(ofClient bool) *half {
 	case err != nil:
 		return nil
 	case ofClient:
+		server.wipe()
 		return client
 	}
+	client.wipe()
 	return server
 }
 
