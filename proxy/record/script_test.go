@@ -107,21 +107,25 @@ func scriptPair(t testing.TB, c testCase, role string, m mode) (ours, theirs *Co
 	ours.TakeOverAfter(m.after())
 	theirs.TakeOverAfter(1)
 	shakeHands(t, ours, theirs)
-	sent := make(chan error, 1)
-	go func() {
-		for range warmUpBytes >> 10 {
-			if _, err := theirs.Write(make([]byte, 1<<10)); err != nil {
-				sent <- err
-				return
+	// The first record has been read when the others come: were all read at once, the first of
+	// a script would be the one to take over with.
+	for _, records := range []int{1, warmUpBytes>>10 - 1} {
+		sent := make(chan error, 1)
+		go func() {
+			for range records {
+				if _, err := theirs.Write(make([]byte, 1<<10)); err != nil {
+					sent <- err
+					return
+				}
 			}
+			sent <- nil
+		}()
+		if _, err := io.ReadFull(ours, make([]byte, records<<10)); err != nil {
+			t.Fatal(err)
 		}
-		sent <- nil
-	}()
-	if _, err := io.ReadFull(ours, make([]byte, warmUpBytes)); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-sent; err != nil {
-		t.Fatal(err)
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
 	}
 	if !theirs.taken() {
 		t.Fatal("the peer has no half")
