@@ -68,8 +68,6 @@ long ring_send(struct tls *ctx, const void *buf, uint32_t len)
 	if (!ring || len < LEAST || ring->forks != forks_so_far() || ring->pid != (int)SYS(SYS_getpid) ||
 	    ring->put - __atomic_load_n(&ring->shared->taken, __ATOMIC_ACQUIRE) >= TW_TLS_RING_SLOTS)
 		return 0;
-	if (len > TW_TLS_FRAME)
-		len = TW_TLS_FRAME;
 	uint32_t slot = ring->put % TW_TLS_RING_SLOTS;
 	memcpy(ring->shared->slots[slot], buf, len);
 	const uint32_t header = TW_TLS_IN_RING | slot << TW_TLS_SLOT_SHIFT | len;

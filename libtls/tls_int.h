@@ -242,7 +242,7 @@ int stream_close(struct tls *ctx);
 /* Counts what was sent, and has a ring made when that is much. */
 void ring_count(struct tls *ctx, size_t sent);
 
-/* Sends a frame by way of the ring: what it has sent, -errno, or 0 where it has to go through
+/* Sends a frame of len bytes by way of the ring: len, -errno, or 0 where it has to go through
  * the channel. No frame has begun. */
 long ring_send(struct tls *ctx, const void *buf, uint32_t len);
 
