@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -104,6 +105,8 @@ var hostile13 = []struct {
 	{"tickets between data", append(manyTimes([]step{data("x"), ticket}, 50), closeNotify)},
 	{"a ticket in two records", []step{
 		{typ: handshakeType, content: ticket.content[:7]}, {typ: handshakeType, content: ticket.content[7:]}, data("two"), closeNotify}},
+	{"tickets byte by byte", append(inPieces(append(bytes.Clone(ticket.content), ticket.content...), 1), data("two"), closeNotify)},
+	{"tickets in odd pieces", append(inPieces(bytes.Repeat(ticket.content, 5), len(ticket.content)*2/3), data("two"), closeNotify)},
 	{"data within a ticket", []step{{typ: handshakeType, content: ticket.content[:7]}, data("two"), {typ: handshakeType, content: ticket.content[7:]}}},
 	{"the end within a ticket", []step{{typ: handshakeType, content: ticket.content[:7]}}},
 	{"close_notify within a ticket", []step{{typ: handshakeType, content: ticket.content[:7]}, closeNotify}},
@@ -111,6 +114,15 @@ var hostile13 = []struct {
 	{"a ticket with more behind it", []step{message(typeNewSessionTicket, append(bytes.Clone(ticket.content[4:]), 1)...), data("two")}},
 	{"a ticket for too long", []step{message(typeNewSessionTicket, append([]byte{9, 0, 0, 0}, ticket.content[8:]...)...), data("two")}},
 	{"a ticket without a label", []step{message(typeNewSessionTicket, 0, 0, 14, 16, 1, 2, 3, 4, 1, 9, 0, 0, 0, 0), data("two")}},
+}
+
+// inPieces are handshake messages in records of n bytes each.
+func inPieces(messages []byte, n int) []step {
+	var all []step
+	for piece := range slices.Chunk(messages, n) {
+		all = append(all, step{typ: handshakeType, content: piece})
+	}
+	return all
 }
 
 func manyTimes(steps []step, n int) []step {
