@@ -234,20 +234,26 @@ static size_t much;
 
 enum { PERIOD = 65521 }; /* no multiple of anything that is moved as a whole */
 
-static void *pour(void *ctx)
+/* Sends what stands from a place of the pattern on. */
+static void pour_from(struct tls *ctx, size_t place, size_t left)
 {
 	static char data[PERIOD];
-	size_t left = much;
 	for (size_t i = 0; i < sizeof data; i++)
 		data[i] = (char)(i * 31 + i / 256);
 	while (left) {
-		size_t at = (much - left) % sizeof data, n = sizeof data - at < left ? sizeof data - at : left;
+		size_t at = place % sizeof data, n = sizeof data - at < left ? sizeof data - at : left;
 		ssize_t w = tls_write(ctx, data + at, n);
 		if (w == TLS_WANT_POLLOUT || w == TLS_WANT_POLLIN)
 			continue;
 		CHECK(w > 0);
+		place += (size_t)w;
 		left -= (size_t)w;
 	}
+}
+
+static void *pour(void *ctx)
+{
+	pour_from(ctx, 0, much);
 	return NULL;
 }
 
@@ -312,29 +318,43 @@ static void test_all_before_the_end(void)
 	}
 }
 
-/* Processes take turns at writing, long after the connection has begun. */
+/*
+ * Processes take turns at writing, long after the connection has begun, and nothing is read
+ * before each has written: what one leaves to be sent is not overwritten by the next.
+ */
 static void test_fork_in_the_middle(void)
 {
+	enum { PART = 12 << 10, FIRST = 1 << 20, TURNS = 4 };
 	struct ends e = connected();
-	int status;
-	much = 48 * PERIOD;
+	int status, start[2];
+	size_t at = FIRST;
+	char byte = 0;
+	much = FIRST + 2 * TURNS * PART + 16 * PERIOD;
+	CHECK(pipe(start) == 0);
 	pid_t reader = fork();
 	CHECK(reader >= 0);
 	if (reader == 0) {
+		CHECK(read(start[0], &byte, 1) == 1);
 		drink(e.client);
 		_exit(0);
 	}
-	much = 16 * PERIOD;
-	pour(e.server);
-	pid_t writer = fork();
-	CHECK(writer >= 0);
-	if (writer == 0) {
-		pour(e.server);
-		_exit(0);
+	pour_from(e.server, 0, FIRST);
+	for (int i = 0; i < TURNS; i++) {
+		pid_t writer = fork();
+		CHECK(writer >= 0);
+		if (writer == 0) {
+			pour_from(e.server, at, PART);
+			_exit(0);
+		}
+		CHECK(waitpid(writer, &status, 0) == writer && status == 0);
+		pour_from(e.server, at + PART, PART);
+		at += 2 * PART;
 	}
-	CHECK(waitpid(writer, &status, 0) == writer && status == 0);
-	pour(e.server);
+	CHECK(write(start[1], &byte, 1) == 1);
+	pour_from(e.server, at, 16 * PERIOD);
 	CHECK(waitpid(reader, &status, 0) == reader && status == 0);
+	close(start[0]);
+	close(start[1]);
 	done(&e);
 }
 
