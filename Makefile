@@ -102,7 +102,7 @@ install: all
 # ---- what a person sees, and what shows that it works ----
 
 demo:
-	@scripts/need curl
+	@scripts/need curl gcc libc6-dev
 	@$(MAKE) -s all
 	@$(GO) run ./tests/demo
 
@@ -111,6 +111,10 @@ test:
 	@$(MAKE) -s all cross build/ubsan/libtlswrap.so build/asan/libtlswrap.so
 	$(GO) test -race -count=1 -timeout 18m ./...
 	@grep -qs TlsTxSw /proc/net/tls_stat || echo 'kernel_tls was tested with a kernel that cannot: make test-ktls brings one'
+
+# The two commands of the README, in a new Debian 12 that has only gcc, make, git and Go.
+test-fresh:
+	scripts/fresh
 
 # kernel_tls, on a kernel that can: user-mode Linux.
 test-ktls:
@@ -155,4 +159,4 @@ fuzz:
 clean:
 	rm -rf build
 
-.PHONY: all cross install demo test test-ktls bench bench-plot lint fuzz clean
+.PHONY: all cross install demo test test-fresh test-ktls bench bench-plot lint fuzz clean

@@ -42,6 +42,7 @@ ovmethod: tradindexed
 enableoverview: true
 maxartsize: 0
 localmaxartsize: 0
+nnrpdloadlimit: 0
 runasuser: news
 runasgroup: news
 pathbin: %[1]s

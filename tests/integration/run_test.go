@@ -167,7 +167,20 @@ func testFile(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(path); err != nil {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A copy: other users' programs may have no way to the sources.
+	dir, err := os.MkdirTemp(lab.dir, "file-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	path = filepath.Join(dir, name)
+	if err == nil {
+		err = os.WriteFile(path, data, 0o644)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return path
