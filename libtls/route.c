@@ -27,8 +27,7 @@ __attribute__((used)) void *tlswrap_routes[sizeof names / sizeof *names];
 
 __attribute__((used)) void *tlswrap_route(size_t index, const void *caller);
 
-/* Whether a file is one of the libraries that we stand in for, by its name. */
-static bool is_libtls(const char *path)
+bool is_libtls(const char *path)
 {
 	static const char *const known[] = {"libtls.so", "libtls-", "libretls", "libressl.so"};
 	const char *name = path;

@@ -1,9 +1,6 @@
 /* What the shim asks of libc, by weak references: see shim.h. */
 #include "shim.h"
 
-#include <dlfcn.h>
-
-extern __typeof__(dlsym) dlsym WEAK;
 extern int *__errno_location(void) WEAK;
 extern char **environ WEAK;
 extern const char *gnu_get_libc_version(void) WEAK;
@@ -21,11 +18,9 @@ static const char *const next_names[NEXT_COUNT] = {
 void *next_function(enum next_function which)
 {
 	void *found = next_functions[which];
-	if (!found && dlsym) {
-		int saved = get_errno();
-		found = dlsym(RTLD_NEXT, next_names[which]);
+	if (!found) {
+		found = symbol_after(next_functions, next_names[which]);
 		next_functions[which] = found;
-		set_errno(saved);
 	}
 	return found;
 }
@@ -57,6 +52,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	control_remember(gnu_get_libc_version ? envp : &environ ? environ : NULL);
 	for (int i = 0; i < NEXT_COUNT; i++)
 		(void)next_function((enum next_function)i);
+	symbols_redirect();
 	/* fork is not hooked: this also sees daemon(3) and forkpty(3), which call
 	 * libc's own. glibc has pthread_atfork only in its static part. */
 	if (__register_atfork)
