@@ -4,6 +4,7 @@
  */
 #include "shim.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <string.h>
 
@@ -15,15 +16,33 @@ struct batch {
 	struct tw_reply reply;
 };
 
-static bool batch_init(struct batch *batch, const char *name, uint16_t flags)
+/* -EADDRNOTAVAIL for what is too long for a host name: no rule could be told about it. */
+static long batch_init(struct batch *batch, const char *name, uint16_t flags)
 {
 	size_t n = strlen(name);
 	request_init(&batch->request, TW_NAMES);
 	batch->request.flags = flags;
-	if (n == 0 || n >= TW_NAME_SIZE)
-		return false;
+	if (n >= TW_NAME_SIZE)
+		return -EADDRNOTAVAIL;
 	memcpy(batch->request.name, name, n + 1);
-	return true;
+	return 0;
+}
+
+/*
+ * Opens /etc/hosts as the program's libc sees it: the worker wants to know which names are
+ * the same host's, and may be in another root folder. -1 where the program cannot read it,
+ * or -EMFILE, -ENFILE. Call with signals blocked.
+ */
+static long hosts_open(void)
+{
+	long fd = SYS(SYS_openat, AT_FDCWD, "/etc/hosts",
+	              O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd >= 0 && fd <= 2) { /* as in control_open */
+		long above = SYS(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+		SYS(SYS_close, fd);
+		fd = above;
+	}
+	return fd >= 0 || fd == -EMFILE || fd == -ENFILE ? fd : -1;
 }
 
 /* Asks about request.addrs[0..count): 0, with as many in reply, or -errno. */
@@ -31,7 +50,13 @@ static long batch_ask(struct batch *batch)
 {
 	if (batch->request.count == 0)
 		return 0;
-	long r = control_ask(&batch->request, -1, &batch->reply, NULL);
+	uint64_t mask;
+	signals_block(&mask);
+	long fd = hosts_open();
+	long r = fd < -1 ? fd : control_ask(&batch->request, (int)fd, &batch->reply, NULL);
+	if (fd >= 0)
+		SYS(SYS_close, fd);
+	signals_restore(&mask);
 	if (r < 0)
 		return r;
 	if (batch->reply.answer == TW_ANSWER_ERROR && batch->reply.error > 0)
@@ -51,8 +76,9 @@ static long replace_list(struct addrinfo *list, const char *name, uint16_t flags
 {
 	struct batch batch;
 	struct addrinfo *first = list;
-	if (!batch_init(&batch, name, flags))
-		return 0;
+	long failed = batch_init(&batch, name, flags);
+	if (failed < 0)
+		return failed;
 	while (first) {
 		struct addrinfo *ai = first;
 		uint32_t n = 0;
@@ -109,8 +135,11 @@ static long replace_host(struct hostent *host, const char *name)
 	struct batch batch;
 	bool v4 = host->h_addrtype == AF_INET && host->h_length == 4;
 	bool v6 = host->h_addrtype == AF_INET6 && host->h_length == 16;
-	if ((!v4 && !v6) || !batch_init(&batch, name, 0))
+	if (!v4 && !v6)
 		return 0;
+	long failed = batch_init(&batch, name, 0);
+	if (failed < 0)
+		return failed;
 	for (char **at = host->h_addr_list; *at;) {
 		char **first = at;
 		uint32_t n = 0;

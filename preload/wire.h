@@ -28,7 +28,7 @@ enum tw_op {
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
 	TW_UPSTREAM = 6, /* lend the upstream for one call */
-	TW_NAMES = 7,    /* name was looked up and has addrs; which to show? */
+	TW_NAMES = 7,    /* name was looked up and has addrs; which to show? with /etc/hosts */
 	TW_ADDRESS = 8,  /* what does the synthetic addrs[0] stand for? */
 	TW_EXEC = 9,     /* can this file be preloaded into? with the file */
 	TW_LISTEN = 10,  /* may this listening socket serve? with the socket */

@@ -113,10 +113,11 @@ func TestGarbageIsRefusedAndTheWorkerGoesOn(t *testing.T) {
 
 func TestNamesThatARuleCoversGetAddressesOfTheirOwn(t *testing.T) {
 	w, address := startWorker(t, "[[rule]]\nhost = \"*.example\"\n[[rule]]\nhost = \"kept.test\"\naddresses = \"real\"\n")
+	w.resolver.lookup = resolves(nil)
 	token, _ := greet(t, address)
 	real := netip.MustParseAddr("192.0.2.1")
 	ask := func(name string, ip netip.Addr, flags uint16) netip.Addr {
-		r := w.resolveNames(w.session(token), request{name: name, flags: flags, addrs: []sockAddr{{ip: ip}}})
+		r := w.resolveNames(w.session(token), request{name: name, flags: flags, addrs: []sockAddr{{ip: ip}}}, -1)
 		if r.answer != answerAddrs {
 			t.Fatalf("%s: got answer %d, %v", name, r.answer, r.errno)
 		}
@@ -138,6 +139,21 @@ func TestNamesThatARuleCoversGetAddressesOfTheirOwn(t *testing.T) {
 	for name, flags := range map[string]uint16{"other.test": 0, "192.0.2.1": 0, "kept.test": 0, "c.example": flagDatagram} {
 		if got := ask(name, real, flags); got != real {
 			t.Errorf("%s: got %v, want the real address", name, got)
+		}
+	}
+}
+
+// resolves is a resolver's look-up that knows addrs, and that other names do not exist. A
+// name with the address "" cannot be looked up.
+func resolves(addrs map[string]string) func(context.Context, string, string) ([]netip.Addr, error) {
+	return func(_ context.Context, _, host string) ([]netip.Addr, error) {
+		switch ip, ok := addrs[host]; {
+		case !ok:
+			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+		case ip == "":
+			return nil, &net.DNSError{Err: "server misbehaving", Name: host}
+		default:
+			return []netip.Addr{netip.MustParseAddr(ip)}, nil
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -103,11 +104,16 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 
 // resolver looks up the host names of rules, and remembers the answers for a while.
 type resolver struct {
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	domains func() []string // that complete short names
 
 	mu    sync.Mutex
 	known map[string]*lookup
 }
+
+// mostKnown is how many look-ups are remembered before those that are too old to be used
+// again are forgotten. Names that programs look up are among them.
+const mostKnown = 4096
 
 type lookup struct {
 	done  chan struct{} // closed when addrs and err are set
@@ -122,7 +128,7 @@ const (
 )
 
 func newResolver() *resolver {
-	return &resolver{lookup: net.DefaultResolver.LookupNetIP, known: make(map[string]*lookup)}
+	return &resolver{lookup: net.DefaultResolver.LookupNetIP, domains: searchDomains, known: make(map[string]*lookup)}
 }
 
 // start returns the look-up of name that is under way or still good, or begins one.
@@ -131,6 +137,9 @@ func (r *resolver) start(name string) *lookup {
 	defer r.mu.Unlock()
 	if l := r.known[name]; l != nil && time.Since(l.since) < lookupKeep {
 		return l
+	}
+	if len(r.known) >= mostKnown {
+		maps.DeleteFunc(r.known, func(_ string, l *lookup) bool { return time.Since(l.since) >= lookupKeep })
 	}
 	l := &lookup{done: make(chan struct{}), since: time.Now()}
 	r.known[name] = l

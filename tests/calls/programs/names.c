@@ -1,7 +1,7 @@
 /*
  * Host names. The driver gives these programs an /etc/hosts of their own (hosts in
  * calls_test.go): covered.test, six.test (IPv6 alone) and many.test have rules, plain.test has none, and
- * twin.test has none either but shares covered.test's address.
+ * twin.test has none either but shares covered.test's address. covered is short for covered.test.
  */
 #include "check.h"
 
@@ -150,6 +150,14 @@ static void a_name_that_shares_an_address_is_told_apart(void)
 	int fd = tcp();
 	OK(connect(fd, (struct sockaddr *)&a, sizeof a));
 	ECHOES(fd);
+}
+
+static void a_short_name_is_the_long_one(void)
+{
+	struct in_addr ip = ip_of(look_up("covered", AF_INET, SOCK_STREAM, 0));
+	EQUAL(synthetic4(&ip), is_wrapped());
+	EQUAL(ip.s_addr, covered().s_addr);
+	connects(ip);
 }
 
 static void many_addresses(void)
@@ -302,6 +310,7 @@ const struct test tests[] = {
 	{"an_uncovered_name_is_untouched", BOTH, an_uncovered_name_is_untouched},
 	{"a_name_that_shares_an_address_is_told_apart", BOTH,
 	 a_name_that_shares_an_address_is_told_apart},
+	{"a_short_name_is_the_long_one", BOTH, a_short_name_is_the_long_one},
 	{"many_addresses", BOTH, many_addresses},
 	{"failures_are_the_resolvers", BOTH, failures_are_the_resolvers},
 	{"gethostbyname", BOTH, by_gethostbyname},
