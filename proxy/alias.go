@@ -118,15 +118,15 @@ const completeTime = 6 * time.Second
 var errSlow = errors.New("looking it up takes too long")
 
 // complete looks up the names that l's may be short for.
-func (r *resolver) complete(l lookedUp, names ...[]string) []completion {
+func (r *resolver) complete(l lookedUp, exact, below []string) []completion {
 	var all []completion
-	for i, name := range slices.Concat(names...) {
+	for i, name := range slices.Concat(exact, below) {
 		all = append(all, completion{at: i, name: name, err: errSlow})
 	}
 	results := make(chan completion, len(all))
 	for _, c := range all {
 		go func() {
-			c.shares, c.err = r.shares(l, c.name)
+			c.shares, c.err = r.shares(l, c.name, c.at < len(exact))
 			results <- c
 		}()
 	}
@@ -145,14 +145,14 @@ func (r *resolver) complete(l lookedUp, names ...[]string) []completion {
 
 // shares reports whether name has an address with l. What a program got may be a part of
 // the addresses, so l's name is looked up too.
-func (r *resolver) shares(l lookedUp, name string) (bool, error) {
-	addrs, err := r.addrs(name)
-	if err != nil || len(addrs) == 0 {
-		return false, err
+func (r *resolver) shares(l lookedUp, name string, ofRule bool) (bool, error) {
+	found := r.find(name, ofRule)
+	if found.err != nil || len(found.addrs) == 0 {
+		return false, found.err
 	}
-	own, _ := r.addrs(l.name)
-	return slices.ContainsFunc(slices.Concat(l.ips, own), func(ip netip.Addr) bool {
-		return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.WithZone("") == ip.WithZone("") })
+	own := r.find(l.name, false)
+	return slices.ContainsFunc(slices.Concat(l.ips, own.addrs), func(ip netip.Addr) bool {
+		return slices.ContainsFunc(found.addrs, func(a netip.Addr) bool { return a.WithZone("") == ip.WithZone("") })
 	}), nil
 }
 

@@ -206,6 +206,48 @@ port = 99
 	}
 }
 
+// A name's addresses change from answer to answer, and its server may be away for a while.
+func TestAddressesOnceSeenStayTheNames(t *testing.T) {
+	w, address := startWorker(t, "[[rule]]\nhost = \"db.test\"\n[[rule]]\nhost = \"new.test\"\nport = 99\n")
+	token, said := greet(t, address)
+	s := w.session(token)
+	again := func(name, ip string) {
+		w.resolver.lookup = resolves(map[string]string{"db.test": ip, "new.test": ""})
+		w.resolver.mu.Lock()
+		if l := w.resolver.known[name]; l != nil {
+			l.since = time.Time{} // long ago
+		}
+		w.resolver.mu.Unlock()
+	}
+	for _, ip := range []string{"192.0.2.1", "192.0.2.2", "", ""} {
+		again("db.test", ip)
+		for _, old := range []string{"192.0.2.1", ip, ip} {
+			if old == "" {
+				continue
+			}
+			if got, f := identifyWith(t, w, s, old, 80); f != nil || got.name != "db.test" {
+				t.Errorf("when the answer is %q, %s is %q, %v", ip, old, got.name, f)
+			}
+		}
+	}
+	if _, f := identifyWith(t, w, s, "192.0.2.1", 99); f == nil || !strings.Contains(f.Reason, "new.test") {
+		t.Errorf("a name never looked up with success: got %v", f)
+	}
+	s.voice.hush()
+	lines, err := io.ReadAll(said)
+	if err != nil || strings.Count(string(lines), "last known addresses") != 1 {
+		t.Errorf("said %q, %v", lines, err)
+	}
+	many := make([]netip.Addr, 2*mostAddrs)
+	for i := range many {
+		many[i] = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+	}
+	w.resolver.lookup = func(context.Context, string, string) ([]netip.Addr, error) { return many, nil }
+	if l := w.resolver.find("many.test", false); len(l.addrs) != mostAddrs {
+		t.Errorf("%d addresses are remembered", len(l.addrs))
+	}
+}
+
 func TestLocalhostIsEveryLoopbackAddress(t *testing.T) {
 	w, address := startWorker(t, "[[rule]]\nhost = \"localhost\"\nport = 80\n")
 	token, _ := greet(t, address)
