@@ -471,6 +471,9 @@ func (w *Worker) resolveNames(s *session, req request, fd int) reply {
 	}
 	for i, a := range req.addrs {
 		ip := a.real()
+		if id, ok := s.names.lookup(ip); ok && id.name == name {
+			continue // it has been here before
+		}
 		covered := p.MayCover(name, ip)
 		if !covered && !w.resolver.collides(ip, p.AllExactNames()) {
 			continue
