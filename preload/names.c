@@ -166,6 +166,25 @@ static void set_h_errno(int value)
 		*where() = value;
 }
 
+/*
+ * Replaces the addresses of an entry that was not asked for by a name: those of the first of
+ * its names that a rule covers.
+ */
+static long replace_entry(struct hostent *host)
+{
+	struct tw_addr first = {.family = (uint16_t)host->h_addrtype};
+	long r = replace_host(host, host->h_name);
+	for (char **alias = host->h_aliases; r == 0 && alias && *alias; alias++) {
+		if (!host->h_addr_list[0] || host->h_length > (int)sizeof first.ip)
+			break;
+		memcpy(first.ip, host->h_addr_list[0], (size_t)host->h_length);
+		if (address_synthetic(&first))
+			break;
+		r = replace_host(host, *alias);
+	}
+	return r;
+}
+
 /* The functions that return a static hostent. */
 static struct hostent *host_ruled(struct hostent *host, const char *name)
 {
@@ -187,6 +206,33 @@ static int host_r_ruled(int r, const char *name, struct hostent **result, int *h
 	long e = replace_host(*result, name);
 	if (e == 0)
 		return 0;
+	*result = NULL;
+	*h_error = NETDB_INTERNAL;
+	return (int)-e;
+}
+
+EXPORT struct hostent *gethostent(void)
+{
+	__typeof__(&gethostent) real = NEXT(gethostent);
+	struct hostent *host = real ? real() : NULL;
+	long r = host ? replace_entry(host) : 0;
+	if (r == 0)
+		return host;
+	set_h_errno(NETDB_INTERNAL);
+	set_errno((int)-r);
+	return NULL;
+}
+
+EXPORT int gethostent_r(struct hostent *restrict host, char *restrict buffer, size_t size,
+                        struct hostent **restrict result, int *restrict h_error)
+{
+	__typeof__(&gethostent_r) real = NEXT(gethostent_r);
+	if (!real)
+		return ENOSYS;
+	int r = real(host, buffer, size, result, h_error);
+	long e = r == 0 && *result ? replace_entry(*result) : 0;
+	if (e == 0)
+		return r;
 	*result = NULL;
 	*h_error = NETDB_INTERNAL;
 	return (int)-e;

@@ -23,7 +23,8 @@
 
 enum tw_op {
 	TW_HELLO = 1,    /* a process has begun; no reply */
-	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket */
+	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket. name is that of a
+	                    function which can connect to what passes alone, or "" */
 	TW_TAKEN = 3,    /* the channel is in place: go; no reply */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */

@@ -315,6 +315,9 @@ func (c *caller) connect(s *session, req request, fd int) {
 			failure = failf(unix.EACCES, "refused: no rule allows it")
 		}
 	}
+	if failure == nil && t.decision.Action != rules.Pass && req.name != "" {
+		failure = failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", req.name)
+	}
 	if failure != nil {
 		unix.Close(fd)
 		w.report(s, "failed", t, c.cred.Pid, failure)
