@@ -4,6 +4,7 @@
  */
 #include "shim.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <string.h>
 
@@ -15,15 +16,33 @@ struct batch {
 	struct tw_reply reply;
 };
 
-static bool batch_init(struct batch *batch, const char *name, uint16_t flags)
+/* -EADDRNOTAVAIL for what is too long for a host name: no rule could be told about it. */
+static long batch_init(struct batch *batch, const char *name, uint16_t flags)
 {
 	size_t n = strlen(name);
 	request_init(&batch->request, TW_NAMES);
 	batch->request.flags = flags;
-	if (n == 0 || n >= TW_NAME_SIZE)
-		return false;
+	if (n >= TW_NAME_SIZE)
+		return -EADDRNOTAVAIL;
 	memcpy(batch->request.name, name, n + 1);
-	return true;
+	return 0;
+}
+
+/*
+ * Opens /etc/hosts as the program's libc sees it: the worker wants to know which names are
+ * the same host's, and may be in another root folder. -1 where the program cannot read it,
+ * or -EMFILE, -ENFILE. Call with signals blocked.
+ */
+static long hosts_open(void)
+{
+	long fd = SYS(SYS_openat, AT_FDCWD, "/etc/hosts",
+	              O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd >= 0 && fd <= 2) { /* as in control_open */
+		long above = SYS(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+		SYS(SYS_close, fd);
+		fd = above;
+	}
+	return fd >= 0 || fd == -EMFILE || fd == -ENFILE ? fd : -1;
 }
 
 /* Asks about request.addrs[0..count): 0, with as many in reply, or -errno. */
@@ -31,7 +50,13 @@ static long batch_ask(struct batch *batch)
 {
 	if (batch->request.count == 0)
 		return 0;
-	long r = control_ask(&batch->request, -1, &batch->reply, NULL);
+	uint64_t mask;
+	signals_block(&mask);
+	long fd = hosts_open();
+	long r = fd < -1 ? fd : control_ask(&batch->request, (int)fd, &batch->reply, NULL);
+	if (fd >= 0)
+		SYS(SYS_close, fd);
+	signals_restore(&mask);
 	if (r < 0)
 		return r;
 	if (batch->reply.answer == TW_ANSWER_ERROR && batch->reply.error > 0)
@@ -51,8 +76,9 @@ static long replace_list(struct addrinfo *list, const char *name, uint16_t flags
 {
 	struct batch batch;
 	struct addrinfo *first = list;
-	if (!batch_init(&batch, name, flags))
-		return 0;
+	long failed = batch_init(&batch, name, flags);
+	if (failed < 0)
+		return failed;
 	while (first) {
 		struct addrinfo *ai = first;
 		uint32_t n = 0;
@@ -109,8 +135,11 @@ static long replace_host(struct hostent *host, const char *name)
 	struct batch batch;
 	bool v4 = host->h_addrtype == AF_INET && host->h_length == 4;
 	bool v6 = host->h_addrtype == AF_INET6 && host->h_length == 16;
-	if ((!v4 && !v6) || !batch_init(&batch, name, 0))
+	if (!v4 && !v6)
 		return 0;
+	long failed = batch_init(&batch, name, 0);
+	if (failed < 0)
+		return failed;
 	for (char **at = host->h_addr_list; *at;) {
 		char **first = at;
 		uint32_t n = 0;
@@ -137,6 +166,25 @@ static void set_h_errno(int value)
 		*where() = value;
 }
 
+/*
+ * Replaces the addresses of an entry that was not asked for by a name: those of the first of
+ * its names that a rule covers.
+ */
+static long replace_entry(struct hostent *host)
+{
+	struct tw_addr first = {.family = (uint16_t)host->h_addrtype};
+	long r = replace_host(host, host->h_name);
+	for (char **alias = host->h_aliases; r == 0 && alias && *alias; alias++) {
+		if (!host->h_addr_list[0] || host->h_length > (int)sizeof first.ip)
+			break;
+		memcpy(first.ip, host->h_addr_list[0], (size_t)host->h_length);
+		if (address_synthetic(&first))
+			break;
+		r = replace_host(host, *alias);
+	}
+	return r;
+}
+
 /* The functions that return a static hostent. */
 static struct hostent *host_ruled(struct hostent *host, const char *name)
 {
@@ -158,6 +206,33 @@ static int host_r_ruled(int r, const char *name, struct hostent **result, int *h
 	long e = replace_host(*result, name);
 	if (e == 0)
 		return 0;
+	*result = NULL;
+	*h_error = NETDB_INTERNAL;
+	return (int)-e;
+}
+
+EXPORT struct hostent *gethostent(void)
+{
+	__typeof__(&gethostent) real = NEXT(gethostent);
+	struct hostent *host = real ? real() : NULL;
+	long r = host ? replace_entry(host) : 0;
+	if (r == 0)
+		return host;
+	set_h_errno(NETDB_INTERNAL);
+	set_errno((int)-r);
+	return NULL;
+}
+
+EXPORT int gethostent_r(struct hostent *restrict host, char *restrict buffer, size_t size,
+                        struct hostent **restrict result, int *restrict h_error)
+{
+	__typeof__(&gethostent_r) real = NEXT(gethostent_r);
+	if (!real)
+		return ENOSYS;
+	int r = real(host, buffer, size, result, h_error);
+	long e = r == 0 && *result ? replace_entry(*result) : 0;
+	if (e == 0)
+		return r;
 	*result = NULL;
 	*h_error = NETDB_INTERNAL;
 	return (int)-e;

@@ -2,8 +2,9 @@
  * libtlswrap.so, the library that tlswrap preloads: what its files share.
  *
  * The shim is a guest in someone else's process. It starts no thread, keeps no
- * descriptor open, takes no lock, allocates nothing of its own, never prints,
- * and leaves errno alone when a call succeeds. It has no DT_NEEDED entry, so
+ * descriptor open, takes no lock, allocates nothing of its own (but for
+ * getaddrinfo_a, where libc does both), never prints, and leaves errno alone
+ * when a call succeeds. It has no DT_NEEDED entry, so
  * that one file loads into glibc and musl programs: whatever it takes from libc
  * is a weak reference, and everything else is a system call.
  *
@@ -40,6 +41,7 @@
 	X(connect) X(sendto) X(sendmsg) X(sendmmsg) X(getpeername) X(getsockname)         \
 	X(getsockopt) X(setsockopt) X(epoll_ctl) X(getaddrinfo) X(freeaddrinfo) X(getnameinfo)    \
 	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
+	X(gethostent) X(gethostent_r) X(rcmd) X(rcmd_af) X(rexec) X(rexec_af)                     \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
 	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)       \
 	X(socket) X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)

@@ -23,12 +23,13 @@
 
 enum tw_op {
 	TW_HELLO = 1,    /* a process has begun; no reply */
-	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket */
+	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket. name is that of a
+	                    function which can connect to what passes alone, or "" */
 	TW_TAKEN = 3,    /* the channel is in place: go; no reply */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
 	TW_UPSTREAM = 6, /* lend the upstream for one call */
-	TW_NAMES = 7,    /* name was looked up and has addrs; which to show? */
+	TW_NAMES = 7,    /* name was looked up and has addrs; which to show? with /etc/hosts */
 	TW_ADDRESS = 8,  /* what does the synthetic addrs[0] stand for? */
 	TW_EXEC = 9,     /* can this file be preloaded into? with the file */
 	TW_LISTEN = 10,  /* may this listening socket serve? with the socket */

@@ -283,7 +283,7 @@ func (c *caller) answer(s *session, req request, fd int) {
 	case opUpstream, opRestart:
 		c.lend(s, req)
 	case opNames:
-		c.send(c.worker.resolveNames(s, req), -1)
+		c.send(c.worker.resolveNames(s, req, fd), -1)
 	case opAddress:
 		c.send(addressReply(s, req), -1)
 	case opExec:
@@ -314,6 +314,9 @@ func (c *caller) connect(s *session, req request, fd int) {
 		if t.decision.Rule == nil {
 			failure = failf(unix.EACCES, "refused: no rule allows it")
 		}
+	}
+	if failure == nil && t.decision.Action != rules.Pass && req.name != "" {
+		failure = failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", req.name)
 	}
 	if failure != nil {
 		unix.Close(fd)
@@ -440,17 +443,40 @@ func unconnected(fd int) bool {
 	return err != nil || info.State == tcpClose
 }
 
-// resolveNames says which addresses a program is to see for a name.
-func (w *Worker) resolveNames(s *session, req request) reply {
+// resolveNames says which addresses a program is to see for a name. fd is the program's
+// /etc/hosts, or -1.
+func (w *Worker) resolveNames(s *session, req request, fd int) reply {
 	r := reply{answer: answerAddrs, addrs: req.addrs}
-	name, err := rules.NormalizeName(req.name)
-	if err != nil || rules.IsNumericHost(req.name) {
+	refuse := func(name string, err error) reply {
+		w.say(s, fmt.Sprintf("%s: %v", name, err))
+		return reply{answer: answerError, errno: unix.EADDRNOTAVAIL}
+	}
+	name, err := hostName(req.name)
+	if err != nil {
+		return refuse(fmt.Sprintf("%q", req.name), err)
+	}
+	if name == "" {
 		return r
 	}
 	w.warmRoots()
 	p := w.policy.Load().rules
+	l := lookedUp{name: name}
+	for _, a := range req.addrs {
+		l.ips = append(l.ips, a.real())
+	}
+	if fd >= 0 {
+		if l.hosts, err = w.hosts.read(fd); err != nil {
+			return refuse(name, err)
+		}
+	}
+	if name, err = w.meant(p, l); err != nil {
+		return refuse(l.name, err)
+	}
 	for i, a := range req.addrs {
 		ip := a.real()
+		if id, ok := s.names.lookup(ip); ok && id.name == name {
+			continue // it has been here before
+		}
 		covered := p.MayCover(name, ip)
 		if !covered && !w.resolver.collides(ip, p.AllExactNames()) {
 			continue
@@ -465,8 +491,7 @@ func (w *Worker) resolveNames(s *session, req request) reply {
 			}
 		}
 		if err != nil {
-			w.say(s, fmt.Sprintf("%s: %v", name, err))
-			return reply{answer: answerError, errno: unix.EADDRNOTAVAIL}
+			return refuse(name, err)
 		}
 	}
 	return r

@@ -113,10 +113,11 @@ func TestGarbageIsRefusedAndTheWorkerGoesOn(t *testing.T) {
 
 func TestNamesThatARuleCoversGetAddressesOfTheirOwn(t *testing.T) {
 	w, address := startWorker(t, "[[rule]]\nhost = \"*.example\"\n[[rule]]\nhost = \"kept.test\"\naddresses = \"real\"\n")
+	w.resolver.lookup = resolves(nil)
 	token, _ := greet(t, address)
 	real := netip.MustParseAddr("192.0.2.1")
 	ask := func(name string, ip netip.Addr, flags uint16) netip.Addr {
-		r := w.resolveNames(w.session(token), request{name: name, flags: flags, addrs: []sockAddr{{ip: ip}}})
+		r := w.resolveNames(w.session(token), request{name: name, flags: flags, addrs: []sockAddr{{ip: ip}}}, -1)
 		if r.answer != answerAddrs {
 			t.Fatalf("%s: got answer %d, %v", name, r.answer, r.errno)
 		}
@@ -138,6 +139,21 @@ func TestNamesThatARuleCoversGetAddressesOfTheirOwn(t *testing.T) {
 	for name, flags := range map[string]uint16{"other.test": 0, "192.0.2.1": 0, "kept.test": 0, "c.example": flagDatagram} {
 		if got := ask(name, real, flags); got != real {
 			t.Errorf("%s: got %v, want the real address", name, got)
+		}
+	}
+}
+
+// resolves is a resolver's look-up that knows addrs, and that other names do not exist. A
+// name with the address "" cannot be looked up.
+func resolves(addrs map[string]string) func(context.Context, string, string) ([]netip.Addr, error) {
+	return func(_ context.Context, _, host string) ([]netip.Addr, error) {
+		switch ip, ok := addrs[host]; {
+		case !ok:
+			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+		case ip == "":
+			return nil, &net.DNSError{Err: "server misbehaving", Name: host}
+		default:
+			return []netip.Addr{netip.MustParseAddr(ip)}, nil
 		}
 	}
 }
@@ -187,6 +203,48 @@ port = 99
 	}
 	if _, f := identifyWith(t, w, s, "198.18.3.4", 25); f == nil || f.Errno != unix.EHOSTUNREACH {
 		t.Errorf("a synthetic address of nobody's: got %v", f)
+	}
+}
+
+// A name's addresses change from answer to answer, and its server may be away for a while.
+func TestAddressesOnceSeenStayTheNames(t *testing.T) {
+	w, address := startWorker(t, "[[rule]]\nhost = \"db.test\"\n[[rule]]\nhost = \"new.test\"\nport = 99\n")
+	token, said := greet(t, address)
+	s := w.session(token)
+	again := func(name, ip string) {
+		w.resolver.lookup = resolves(map[string]string{"db.test": ip, "new.test": ""})
+		w.resolver.mu.Lock()
+		if l := w.resolver.known[name]; l != nil {
+			l.since = time.Time{} // long ago
+		}
+		w.resolver.mu.Unlock()
+	}
+	for _, ip := range []string{"192.0.2.1", "192.0.2.2", "", ""} {
+		again("db.test", ip)
+		for _, old := range []string{"192.0.2.1", ip, ip} {
+			if old == "" {
+				continue
+			}
+			if got, f := identifyWith(t, w, s, old, 80); f != nil || got.name != "db.test" {
+				t.Errorf("when the answer is %q, %s is %q, %v", ip, old, got.name, f)
+			}
+		}
+	}
+	if _, f := identifyWith(t, w, s, "192.0.2.1", 99); f == nil || !strings.Contains(f.Reason, "new.test") {
+		t.Errorf("a name never looked up with success: got %v", f)
+	}
+	s.voice.hush()
+	lines, err := io.ReadAll(said)
+	if err != nil || strings.Count(string(lines), "last known addresses") != 1 {
+		t.Errorf("said %q, %v", lines, err)
+	}
+	many := make([]netip.Addr, 2*mostAddrs)
+	for i := range many {
+		many[i] = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+	}
+	w.resolver.lookup = func(context.Context, string, string) ([]netip.Addr, error) { return many, nil }
+	if l := w.resolver.find("many.test", false); len(l.addrs) != mostAddrs {
+		t.Errorf("%d addresses are remembered", len(l.addrs))
 	}
 }
 

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,7 +77,7 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 		}
 	}
 	candidates := slices.Clone(s.names.shownAs(ip))
-	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.port))
+	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.port), func(line string) { w.say(s, line) })
 	if failure != nil {
 		return t, failure
 	}
@@ -103,18 +105,29 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 
 // resolver looks up the host names of rules, and remembers the answers for a while.
 type resolver struct {
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	domains func() []string // that complete short names
 
 	mu    sync.Mutex
 	known map[string]*lookup
 }
 
+// mostKnown is how many look-ups are remembered before those that are too old to be used
+// again are forgotten. Names that programs look up are among them.
+const mostKnown = 4096
+
 type lookup struct {
-	done  chan struct{} // closed when addrs and err are set
-	since time.Time
-	addrs []netip.Addr
-	err   error
+	done   chan struct{} // closed when what follows is set
+	since  time.Time
+	ofRule bool         // a rule has the name
+	addrs  []netip.Addr // all that were ever seen, the newest first
+	err    error        // none were
+	stale  error        // why these are the last known
+	told   atomic.Bool  // that they are
 }
+
+// mostAddrs is how many addresses of one name are remembered.
+const mostAddrs = 1024
 
 const (
 	lookupTime = 5 * time.Second  // for one look-up
@@ -122,76 +135,102 @@ const (
 )
 
 func newResolver() *resolver {
-	return &resolver{lookup: net.DefaultResolver.LookupNetIP, known: make(map[string]*lookup)}
+	return &resolver{lookup: net.DefaultResolver.LookupNetIP, domains: searchDomains, known: make(map[string]*lookup)}
 }
 
-// start returns the look-up of name that is under way or still good, or begins one.
-func (r *resolver) start(name string) *lookup {
+// start returns the look-up of name that is under way or still good, or begins one. What
+// is known of a name that a rule has is kept for good.
+func (r *resolver) start(name string, ofRule bool) *lookup {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l := r.known[name]; l != nil && time.Since(l.since) < lookupKeep {
-		return l
+	if l := r.known[name]; l != nil {
+		l.ofRule = l.ofRule || ofRule
+		ofRule = l.ofRule
+		if time.Since(l.since) < lookupKeep {
+			return l
+		}
 	}
-	l := &lookup{done: make(chan struct{}), since: time.Now()}
+	if len(r.known) >= mostKnown {
+		maps.DeleteFunc(r.known, func(_ string, l *lookup) bool { return !l.ofRule && time.Since(l.since) >= lookupKeep })
+	}
+	before := r.known[name]
+	l := &lookup{done: make(chan struct{}), since: time.Now(), ofRule: ofRule}
 	r.known[name] = l
-	go r.run(name, l)
+	go r.run(name, l, before)
 	return l
 }
 
-func (r *resolver) run(name string, l *lookup) {
+// run makes the look-up l. A name may have more addresses than one answer has, and a
+// program may have got those of an earlier one, so what was known before, if anything was,
+// stays known.
+func (r *resolver) run(name string, l, before *lookup) {
+	defer close(l.done)
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
 	defer cancel()
-	l.addrs, l.err = r.lookup(ctx, "ip", name)
-	for i, a := range l.addrs {
-		l.addrs[i] = a.Unmap()
+	addrs, err := r.lookup(ctx, "ip", name)
+	for _, a := range addrs {
+		l.addrs = append(l.addrs, a.Unmap())
 	}
+	if before != nil {
+		<-before.done
+		for _, a := range before.addrs {
+			if !slices.Contains(l.addrs, a) {
+				l.addrs = append(l.addrs, a)
+			}
+		}
+	}
+	l.addrs = l.addrs[:min(len(l.addrs), mostAddrs)]
 	var dns *net.DNSError
-	if errors.As(l.err, &dns) && dns.IsNotFound {
-		l.err = nil // it has no addresses
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound: // it has no addresses
+	case len(l.addrs) > 0:
+		l.stale = err
+		l.told.Store(before != nil && before.stale != nil && before.told.Load())
+	default:
+		l.err = err
 	}
-	close(l.done)
 }
 
-// addrs returns the addresses of name; none for a name that does not exist. One that
-// could not be looked up before is tried again.
-func (r *resolver) addrs(name string) ([]netip.Addr, error) {
-	l := r.start(name)
+// find looks name up, and has no addresses for one that does not exist. One that could not
+// be looked up before is tried again.
+func (r *resolver) find(name string, ofRule bool) *lookup {
+	l := r.start(name, ofRule)
 	select {
 	case <-l.done:
 		if l.err == nil {
-			return l.addrs, nil
+			return l
 		}
 		r.mu.Lock()
 		if r.known[name] == l {
 			delete(r.known, name)
 		}
 		r.mu.Unlock()
-		l = r.start(name)
+		l = r.start(name, ofRule)
 	default:
 	}
 	<-l.done
-	return l.addrs, l.err
+	return l
 }
 
-// namesAt returns those of names that have the address ip. Where it cannot tell, a
-// rule might cover the connection, and it fails.
-func (r *resolver) namesAt(ip netip.Addr, names []string) ([]string, *Failure) {
-	type result struct {
-		addrs []netip.Addr
-		err   error
-	}
-	results := make([]result, len(names))
+// namesAt returns those of names, which rules have, that have the address ip. Where it
+// cannot tell, a rule might cover the connection, and it fails. say is told, once, that a
+// look-up failed and what was known before counts.
+func (r *resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]string, *Failure) {
+	results := make([]*lookup, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
-		wg.Go(func() { results[i].addrs, results[i].err = r.addrs(name) })
+		wg.Go(func() { results[i] = r.find(name, true) })
 	}
 	wg.Wait()
 	var at []string
-	for i, res := range results {
-		if res.err != nil {
-			return nil, failf(unix.EHOSTUNREACH, "cannot tell whether this address is %s, which a rule covers: %v", names[i], lookupError(res.err))
+	for i, l := range results {
+		if l.err != nil {
+			return nil, failf(unix.EHOSTUNREACH, "cannot tell whether this address is %s, which a rule covers: %v", names[i], lookupError(l.err))
 		}
-		if owns(names[i], res.addrs, ip) {
+		if l.stale != nil && !l.told.Swap(true) {
+			say(fmt.Sprintf("%s: %s; its last known addresses count", names[i], lookupError(l.stale)))
+		}
+		if owns(names[i], l.addrs, ip) {
 			at = append(at, names[i])
 		}
 	}
@@ -224,7 +263,7 @@ func (r *resolver) collides(ip netip.Addr, names []string) bool {
 	}
 	looked := make([]*lookup, len(names))
 	for i, name := range names {
-		looked[i] = r.start(name)
+		looked[i] = r.start(name, true)
 	}
 	limit := time.NewTimer(collideTime)
 	defer limit.Stop()

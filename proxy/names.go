@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -33,8 +36,8 @@ type names struct {
 	mu        sync.Mutex
 	synthetic map[identity]netip.Addr
 	identity  map[netip.Addr]identity
-	last4     netip.Addr
-	last6     netip.Addr
+	used4     int
+	used6     int
 	shown     map[netip.Addr][]string // names whose real address was shown
 
 	shownCount int
@@ -47,32 +50,67 @@ func newNames(shared *sharedMap) *names {
 		shared:    shared,
 		synthetic: make(map[identity]netip.Addr),
 		identity:  make(map[netip.Addr]identity),
-		last4:     synthetic4.Addr(),
-		last6:     synthetic6.Addr(),
 		shown:     make(map[netip.Addr][]string),
 	}
 }
 
-// forIdentity returns the synthetic address for id, of the same family.
+// forIdentity returns the synthetic address for id, of the same family. It comes from a
+// hash: programs keep addresses for longer than a run, in files and in other processes, and
+// in the next run such an address is to be the same host's, or nobody's.
 func (n *names) forIdentity(id identity) (netip.Addr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if ip, ok := n.synthetic[id]; ok {
 		return ip, nil
 	}
-	last, prefix := &n.last4, synthetic4
-	if id.ip.Is6() {
-		last, prefix = &n.last6, synthetic6
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %v %d", id.name, id.ip, id.scope)
+	start := binary.BigEndian.Uint64(h.Sum(nil))
+	var ip netip.Addr
+	switch {
+	case id.ip.Is4():
+		if n.used4 == mapCount4-1 {
+			return ip, errNoSynthetic
+		}
+		n.used4++
+		ip = n.free(synthetic4, start%mapCount4, mapCount4)
+	case n.used6 < mapCount6-1:
+		n.used6++
+		ip = n.free(synthetic6, start%mapCount6, mapCount6)
+	default: // those that programs ask the worker about
+		ip = n.free(synthetic6, start|mapCount6, 0)
 	}
-	ip := last.Next()
-	if !prefix.Contains(ip) {
-		return netip.Addr{}, errNoSynthetic
-	}
-	*last = ip
 	n.synthetic[id] = ip
 	n.identity[ip] = id
 	n.shared.publish(ip, id)
 	return ip, nil
+}
+
+// free returns the first address from prefix's i-th that stands for nothing yet, of the
+// first count or, for 0, of all whose last eight bytes count. The very first is never one.
+func (n *names) free(prefix netip.Prefix, i, count uint64) netip.Addr {
+	for ; ; i++ {
+		if count > 0 {
+			i %= count
+		}
+		ip := nth(prefix, i)
+		if _, taken := n.identity[ip]; !taken && ip != prefix.Addr() {
+			return ip
+		}
+	}
+}
+
+// nth returns prefix's i-th address.
+func nth(prefix netip.Prefix, i uint64) netip.Addr {
+	if prefix.Addr().Is4() {
+		ip := prefix.Addr().As4()
+		first := binary.BigEndian.Uint32(ip[:])
+		binary.BigEndian.PutUint32(ip[:], first+uint32(i))
+		return netip.AddrFrom4(ip)
+	}
+	ip := prefix.Addr().As16()
+	binary.BigEndian.PutUint64(ip[8:], i)
+	return netip.AddrFrom16(ip)
 }
 
 // lookup tells what a synthetic address stands for.

@@ -46,6 +46,7 @@ type Worker struct {
 	policy   atomic.Pointer[policy]
 	maps     *sharedMaps
 	resolver *resolver
+	hosts    hostsFiles
 	loading  sync.Mutex
 	warm     sync.Once
 	rings    atomic.Int32 // of libtls connections

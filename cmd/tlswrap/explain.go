@@ -106,6 +106,14 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 			p.line("verdict", "failed: %v", err)
 			return exitBad
 		}
+		name, failure := proxy.StandsFor(policy, t.Name, ips)
+		if failure != nil {
+			return p.refused(failure)
+		}
+		if name != t.Name {
+			p.line("name", "%s: stands for %s", t.Name, name)
+			t.Name = name
+		}
 	}
 	t.Addr = ips[0]
 	p.line("rule", "%s", policy.Why(t))

@@ -328,7 +328,7 @@ func (p *program) run(t *testing.T) {
 // hosts is the /etc/hosts of the program names.
 func hosts() string {
 	b := &strings.Builder{}
-	fmt.Fprintln(b, "127.0.0.1 localhost\n127.0.0.2 covered.test COVERED.Test\n::1 six.test\n127.0.0.3 plain.test\n127.0.0.2 twin.test")
+	fmt.Fprintln(b, "127.0.0.1 localhost\n127.0.0.2 covered.test COVERED.Test\n::1 six.test\n127.0.0.3 plain.test\n127.0.0.2 twin.test\n127.0.0.2 covered")
 	for i := range 40 {
 		fmt.Fprintf(b, "127.0.1.%d many.test\n", i+1)
 	}

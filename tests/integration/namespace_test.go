@@ -9,15 +9,22 @@ import (
 	"syscall"
 )
 
-// hosts is the whole of name resolution.
+// hosts is the whole of name resolution. Names on one line are one host's.
 const hosts = `127.0.0.1 localhost
 ::1       localhost
-127.0.0.1 db.example.test wrong.example.test plain.example.test
+127.0.0.1 db.example.test
+127.0.0.1 wrong.example.test
+127.0.0.1 plain.example.test
 127.0.0.2 other.example.test
-127.0.0.4 one.shared.test two.shared.test
+127.0.0.4 one.shared.test
+127.0.0.4 two.shared.test
 127.0.0.5 a.wild.test b.wild.test a.b.wild.test
 127.0.0.6 dual.example.test
 ::1       dual.example.test six.example.test
+127.0.0.7 app.short.test nickname
+127.0.0.7 app
+127.0.0.7 stranger
+127.0.0.7 bad~name.bad.test
 10.77.0.1  lan4.example.test
 fd00:77::1 lan6.example.test
 `

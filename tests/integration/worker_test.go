@@ -114,9 +114,10 @@ def say(f):
 s = dial()
 s.sendall(b"x\n")
 print(s.recv(10))
+synthetic = s.getpeername()[0]
 sys.stdin.readline()
 say(lambda: s.recv(10))
-say(lambda: socket.socket().connect(("198.18.0.1", int(sys.argv[2]))))
+say(lambda: socket.socket().connect((synthetic, int(sys.argv[2]))))
 say(lambda: socket.socket().connect(("127.0.0.1", int(sys.argv[2]))))`, s.host, s.portString())
 	eventually(t, "the program is connected", 20*time.Second, func() bool { return r.stdout.String() == "b'x\\n'\n" })
 	syscall.Kill(workerOf(t, s.hostport()), syscall.SIGKILL)

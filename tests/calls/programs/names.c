@@ -1,7 +1,7 @@
 /*
  * Host names. The driver gives these programs an /etc/hosts of their own (hosts in
  * calls_test.go): covered.test, six.test (IPv6 alone) and many.test have rules, plain.test has none, and
- * twin.test has none either but shares covered.test's address.
+ * twin.test has none either but shares covered.test's address. covered is short for covered.test.
  */
 #include "check.h"
 
@@ -152,6 +152,14 @@ static void a_name_that_shares_an_address_is_told_apart(void)
 	ECHOES(fd);
 }
 
+static void a_short_name_is_the_long_one(void)
+{
+	struct in_addr ip = ip_of(look_up("covered", AF_INET, SOCK_STREAM, 0));
+	EQUAL(synthetic4(&ip), is_wrapped());
+	EQUAL(ip.s_addr, covered().s_addr);
+	connects(ip);
+}
+
 static void many_addresses(void)
 {
 	enum { N = 40 };
@@ -241,6 +249,122 @@ static void by_getnameinfo(void)
 	EQUAL(getnameinfo((struct sockaddr *)&a, sizeof a, host, 3, NULL, 0, 0), EAI_OVERFLOW);
 }
 
+static void by_gethostent(void)
+{
+#ifdef __GLIBC__ /* musl's has no entries */
+	struct hostent h, *result;
+	char buffer[4096];
+	int error;
+	sethostent(0);
+	do
+		result = gethostent();
+	while (result && strcmp(result->h_name, "covered.test") != 0);
+	is_covered(result);
+	sethostent(0);
+	do
+		EQUAL(gethostent_r(&h, buffer, sizeof buffer, &result, &error), 0);
+	while (strcmp(result->h_name, "covered.test") != 0);
+	is_covered(result);
+	endhostent();
+#endif
+}
+
+#ifdef __GLIBC__
+
+static const struct addrinfo hints4 = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+static char echo_port[8];
+
+static struct gaicb request_for(const char *name)
+{
+	snprintf(echo_port, sizeof echo_port, "%d", port("ECHO") & 0xffff);
+	return (struct gaicb){.ar_name = name, .ar_service = echo_port, .ar_request = &hints4};
+}
+
+static void is_covered_list(struct gaicb *request)
+{
+	EQUAL(gai_error(request), 0);
+	EQUAL(gai_cancel(request), EAI_ALLDONE);
+	struct in_addr ip = ip_of(request->ar_result);
+	EQUAL(synthetic4(&ip), is_wrapped());
+	connects(ip);
+	freeaddrinfo(request->ar_result);
+}
+
+static void by_getaddrinfo_a_waiting(void)
+{
+	struct gaicb one = request_for("covered.test"), two = request_for("missing.test");
+	struct gaicb *list[] = {&one, NULL, &two};
+	EQUAL(getaddrinfo_a(GAI_WAIT, list, 3, NULL), 0);
+	is_covered_list(&one);
+	CHECK(gai_error(&two) == EAI_NONAME || gai_error(&two) == EAI_AGAIN);
+	errno = 0;
+	EQUAL(getaddrinfo_a(7, list, 3, NULL), EAI_SYSTEM);
+	EQUAL(errno, EINVAL);
+}
+
+static void by_getaddrinfo_a_not_waiting(void)
+{
+	struct gaicb one = request_for("covered.test"), two = request_for("plain.test");
+	struct gaicb *list[] = {&one, &two};
+	EQUAL(getaddrinfo_a(GAI_NOWAIT, list, 2, NULL), 0);
+	while (gai_error(&one) == EAI_INPROGRESS || gai_error(&two) == EAI_INPROGRESS) {
+		const struct gaicb *wait[] = {&one, NULL, &two};
+		int r = gai_suspend(wait, 3, &(struct timespec){20, 0});
+		CHECK(r == 0 || r == EAI_ALLDONE);
+	}
+	const struct gaicb *none[] = {NULL, &one};
+	EQUAL(gai_suspend(none, 2, NULL), EAI_ALLDONE);
+	is_covered_list(&one);
+	EQUAL(gai_error(&two), 0);
+}
+
+static void by_getaddrinfo_a_with_a_signal(void)
+{
+	struct gaicb one = request_for("covered.test"), *list[] = {&one};
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1, .sigev_value.sival_int = 42};
+	sigset_t set;
+	siginfo_t info;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	OK(sigprocmask(SIG_BLOCK, &set, NULL));
+	EQUAL(getaddrinfo_a(GAI_NOWAIT, list, 1, &event), 0);
+	EQUAL(sigtimedwait(&set, &info, &(struct timespec){20, 0}), SIGUSR1);
+	EQUAL(info.si_value.sival_int, 42);
+	EQUAL(info.si_code, SI_ASYNCNL);
+	is_covered_list(&one);
+}
+
+static int told[2];
+
+static void tell_us(union sigval value) { OK(write(told[1], &value.sival_int, sizeof value.sival_int)); }
+
+static void by_getaddrinfo_a_with_a_function(void)
+{
+	struct gaicb one = request_for("covered.test"), *list[] = {&one};
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = tell_us, .sigev_value.sival_int = 43};
+	int value = 0;
+	OK(pipe(told));
+	EQUAL(getaddrinfo_a(GAI_NOWAIT, list, 1, &event), 0);
+	EQUAL(read(told[0], &value, sizeof value), sizeof value);
+	EQUAL(value, 43);
+	is_covered_list(&one);
+	OK(setuid(getuid())); /* which takes every thread's part */
+}
+
+/* These connect inside libc. */
+static void rcmd_and_rexec_are_refused(void)
+{
+	char *host = (char *)"covered.test";
+	unsigned short to = htons((unsigned short)port("ECHO"));
+	FAILS(rcmd(&host, to, "a", "b", "c", NULL), EACCES);
+	FAILS(rcmd_af(&host, to, "a", "b", "c", NULL, AF_INET), EACCES);
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+	FAILS(rexec(&host, to, "a", "b", "c", NULL), EACCES);
+	FAILS(rexec_af(&host, to, "a", "b", "c", NULL, AF_UNSPEC), EACCES);
+}
+
+#endif
+
 static void datagrams_reach_the_real_host(void)
 {
 	int server = (int)OK(socket(AF_INET, SOCK_DGRAM, 0)), fd = (int)OK(socket(AF_INET, SOCK_DGRAM, 0));
@@ -302,6 +426,7 @@ const struct test tests[] = {
 	{"an_uncovered_name_is_untouched", BOTH, an_uncovered_name_is_untouched},
 	{"a_name_that_shares_an_address_is_told_apart", BOTH,
 	 a_name_that_shares_an_address_is_told_apart},
+	{"a_short_name_is_the_long_one", BOTH, a_short_name_is_the_long_one},
 	{"many_addresses", BOTH, many_addresses},
 	{"failures_are_the_resolvers", BOTH, failures_are_the_resolvers},
 	{"gethostbyname", BOTH, by_gethostbyname},
@@ -310,6 +435,14 @@ const struct test tests[] = {
 	{"gethostbyname2_in_ipv6", BOTH, by_gethostbyname2_in_ipv6},
 	{"gethostbyaddr", BOTH, by_gethostbyaddr},
 	{"getnameinfo", BOTH, by_getnameinfo},
+	{"gethostent", BOTH, by_gethostent},
+#ifdef __GLIBC__
+	{"getaddrinfo_a_waiting", BOTH, by_getaddrinfo_a_waiting},
+	{"getaddrinfo_a_not_waiting", BOTH, by_getaddrinfo_a_not_waiting},
+	{"getaddrinfo_a_with_a_signal", BOTH, by_getaddrinfo_a_with_a_signal},
+	{"getaddrinfo_a_with_a_function", BOTH, by_getaddrinfo_a_with_a_function},
+	{"rcmd_and_rexec_are_refused", WRAPPED, rcmd_and_rexec_are_refused},
+#endif
 	{"datagrams_reach_the_real_host", BOTH, datagrams_reach_the_real_host},
 	{"a_child_knows_the_address", BOTH, a_child_knows_the_address},
 	{"an_address_that_stands_for_nothing", WRAPPED, an_address_that_stands_for_nothing},

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// hosts is an /etc/hosts (hosts(5)): for each address the lines that it has, each a list
+// of names in lower case.
+type hosts map[netip.Addr][][]string
+
+// mostHosts is how much of such a file is read.
+const mostHosts = 4 << 20
+
+// parseHosts reads what it understands, as libc does.
+func parseHosts(text []byte) hosts {
+	h := make(hosts)
+	for line := range bytes.Lines(text) {
+		line, _, _ = bytes.Cut(line, []byte("#"))
+		fields := strings.Fields(strings.ToLower(string(line)))
+		if len(fields) < 2 {
+			continue
+		}
+		ip, err := netip.ParseAddr(fields[0])
+		if err != nil {
+			continue
+		}
+		for i := range fields {
+			fields[i] = strings.TrimSuffix(fields[i], ".")
+		}
+		ip = ip.Unmap().WithZone("")
+		h[ip] = append(h[ip], fields[1:])
+	}
+	return h
+}
+
+// answers reports whether the file gives name the address ip.
+func (h hosts) answers(name string, ip netip.Addr) bool {
+	return slices.ContainsFunc(h[ip], func(line []string) bool { return slices.Contains(line, name) })
+}
+
+// aliases returns the names that stand with name on a line of ip's, and those of ip that
+// name is the beginning of.
+func (h hosts) aliases(name string, ip netip.Addr) []string {
+	var found []string
+	for _, line := range h[ip] {
+		beside := slices.Contains(line, name)
+		for _, other := range line {
+			if other != name && (beside || strings.HasPrefix(other, name+".")) {
+				found = append(found, other)
+			}
+		}
+	}
+	return found
+}
+
+// hostsFiles are those that were read last. Programs in other root folders have others.
+type hostsFiles struct {
+	mu    sync.Mutex
+	known []hostsFile
+}
+
+type hostsFile struct {
+	dev, ino uint64
+	size     int64
+	mtime    unix.Timespec
+	hosts    hosts
+}
+
+const mostHostsFiles = 8
+
+// read returns what is in the file behind fd, which stays the caller's. What is no file
+// has nothing in it.
+func (f *hostsFiles) read(fd int) (hosts, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, os.NewSyscallError("fstat", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil
+	}
+	is := hostsFile{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: st.Mtim}
+	if known, ok := f.find(is); ok {
+		return known, nil
+	}
+	text, err := io.ReadAll(io.NewSectionReader(fdReader(fd), 0, mostHosts))
+	if err != nil {
+		return nil, err
+	}
+	is.hosts = parseHosts(text)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.known = append(f.known, is)
+	if len(f.known) > mostHostsFiles {
+		f.known = slices.Delete(f.known, 0, 1)
+	}
+	return is.hosts, nil
+}
+
+func (f *hostsFiles) find(is hostsFile) (hosts, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, k := range f.known {
+		if k.dev == is.dev && k.ino == is.ino && k.size == is.size && k.mtime == is.mtime {
+			return k.hosts, true
+		}
+	}
+	return nil, false
+}
+
+// fdReader reads from anywhere in a file, and leaves its offset alone.
+type fdReader int
+
+func (fd fdReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := unix.Pread(int(fd), p, off)
+	if err != nil {
+		return 0, os.NewSyscallError("pread", err)
+	}
+	if n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
