@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -53,6 +54,8 @@ type channel struct {
 	state   state
 	failure *Failure
 	told    bool // connect or SO_ERROR has reported how setup ended
+
+	left sync.Once // the session does not count it any more
 }
 
 type state int
@@ -69,6 +72,7 @@ const keepFailed = 30 * time.Second
 
 // run sets the connection up and has its bytes carried.
 func (ch *channel) run() {
+	defer ch.worker.guard("setup", ch.drop)
 	if err := ch.guard(ch.setup); err != nil {
 		if ch.opened {
 			ch.refuse(err)
@@ -77,10 +81,23 @@ func (ch *channel) run() {
 		}
 		ch.forgetSecrets()
 		close(ch.ended)
-		ch.session.channelClosed()
+		ch.leave()
 		return
 	}
 	ch.relay()
+}
+
+// leave notes that the session has the connection no more. It may be called again.
+func (ch *channel) leave() { ch.left.Do(ch.session.channelClosed) }
+
+// drop ends a connection after a panic, in whatever state that left it.
+func (ch *channel) drop() {
+	if ch.pair != nil {
+		ch.pair.w.Close()
+	}
+	ch.up.Close()
+	ch.worker.forget(ch.id)
+	ch.leave()
 }
 
 // forgetSecrets is called when nothing is carried any more.
@@ -94,7 +111,8 @@ func (ch *channel) forgetSecrets() {
 // connection may idle.
 func (ch *channel) relay() {
 	go func() {
-		defer ch.session.channelClosed()
+		defer ch.worker.guard("connection", ch.drop)
+		defer ch.leave()
 		defer ch.worker.forget(ch.id)
 		defer ch.up.Close()
 		defer ch.pair.close()
@@ -111,7 +129,7 @@ func (ch *channel) relay() {
 func (ch *channel) guard(step func() *Failure) (failure *Failure) {
 	defer func() {
 		if r := recover(); r != nil {
-			ch.worker.log.Error("panic", "target", ch.target.String(), "panic", r)
+			ch.worker.log.Error("panic", "target", ch.target.String(), "panic", r, "stack", string(debug.Stack()))
 			failure = failf(unix.EPROTO, "internal error: %v", r)
 		}
 	}()
@@ -125,6 +143,7 @@ func (ch *channel) bothWays(down func() *Failure, up func(down <-chan struct{}) 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer ch.worker.guard("download", ch.drop)
 		if f := ch.guard(down); f != nil && !ch.pair.hungUp() {
 			ch.report("broken", f)
 			ch.pair.close()
@@ -157,7 +176,7 @@ func (ch *channel) setup() *Failure {
 	ch.until, _ = ctx.Deadline()
 	ch.up.SetDeadline(ch.until)
 
-	ch.watch = watchDeparture(ch.pair, ch.up, cancel)
+	ch.watch = watchDeparture(ch.worker, ch.pair, ch.up, cancel)
 	failure := ch.connect(ctx)
 	left := ch.watch.stop()
 	ch.watch = nil
@@ -376,10 +395,10 @@ func (ch *channel) fail(f *Failure) {
 	}
 	ch.pair.close()
 	close(ch.done)
-	time.AfterFunc(keepFailed, func() {
+	time.AfterFunc(keepFailed, ch.worker.guarded("failed connection", func() {
 		ch.up.Close()
 		ch.worker.forget(ch.id)
-	})
+	}))
 }
 
 // setTold notes whether the program's connect reports, or has reported, a good end.

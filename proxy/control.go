@@ -65,11 +65,7 @@ func (c *caller) close() {
 func (w *Worker) serve(fd int) {
 	c := &caller{worker: w, fd: fd}
 	defer c.close()
-	defer func() {
-		if r := recover(); r != nil {
-			w.log.Error("panic", "panic", r)
-		}
-	}()
+	defer w.guard("request", nil)
 	var err error
 	if c.cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
 		w.log.Warn("refused", "error", err.Error())

@@ -69,7 +69,7 @@ const keepData = time.Minute
 // forgetData is called when a control connection, or any other, has ended.
 func (ch *channel) forgetData() {
 	if ch.data.sessions != nil {
-		time.AfterFunc(keepData, ch.dropData)
+		time.AfterFunc(keepData, ch.worker.guarded("data ports", ch.dropData))
 	}
 }
 

@@ -20,10 +20,11 @@ const watchAfter = 20 * time.Millisecond
 
 // watchDeparture ends a setup that the program gives up, by cancel and up's deadline: one that
 // shuts even one side of a connecting socket ends it, as with TCP.
-func watchDeparture(pr *pair, up *upstream, cancel func()) *departure {
+func watchDeparture(w *Worker, pr *pair, up *upstream, cancel func()) *departure {
 	d := &departure{pair: pr, watched: make(chan struct{})}
 	d.timer = time.AfterFunc(watchAfter, func() {
 		defer close(d.watched)
+		defer w.guard("watch of a setup", func() { up.SetDeadline(past) })
 		d.pair.w.whenReadable(leaving)
 		if d.pair.leaving() {
 			cancel()

@@ -203,6 +203,7 @@ var oneClients = []error{unix.ECONNABORTED, unix.EINTR, unix.EPERM, unix.ETIMEDO
 // accept takes clients from the kernel until the listener is closed.
 func (l *listener) accept() {
 	defer close(l.done)
+	defer l.worker.guard("listener", nil)
 	for {
 		var (
 			fd   int
@@ -232,14 +233,21 @@ func (l *listener) accept() {
 			}
 			continue
 		}
-		go func() {
-			ch := l.greet(fd, peerAddr(from))
-			<-l.slots
-			if ch != nil {
-				ch.announce()
-				ch.relay()
-			}
-		}()
+		go l.serve(fd, peerAddr(from))
+	}
+}
+
+// serve is a client's goroutine.
+func (l *listener) serve(fd int, peer sockAddr) {
+	var ch *channel
+	defer l.worker.guard("client", func() {
+		if ch != nil {
+			ch.drop()
+		}
+	})
+	if ch = l.greet(fd, peer); ch != nil {
+		ch.announce()
+		ch.relay()
 	}
 }
 
@@ -257,11 +265,19 @@ func peerAddr(sa unix.Sockaddr) sockAddr {
 // greet shakes hands with a client, and puts it into a program's queue. nil: there is
 // nobody to serve.
 func (l *listener) greet(fd int, peer sockAddr) *channel {
+	defer func() { <-l.slots }()
 	up, err := newUpstream(fd)
 	if err != nil {
 		return nil
 	}
 	ch := l.worker.newServed(l.session, l.current(), up, peer, l.pid)
+	whole := false
+	defer func() {
+		if !whole { // a panic
+			l.finish(up)
+			ch.drop()
+		}
+	}()
 	l.begin(up)
 	failure := ch.guard(ch.shakeHands)
 	if !l.finish(up) {
@@ -270,6 +286,7 @@ func (l *listener) greet(fd int, peer sockAddr) *channel {
 	if failure == nil {
 		failure = l.deliver(ch)
 	}
+	whole = true
 	if failure != nil {
 		ch.reject(failure)
 		return nil
@@ -326,8 +343,26 @@ func (l *listener) next() (q *queue, path int, err error) {
 	return q, path, err
 }
 
-// deliver puts a client into the queue of a program.
+// deliver puts a client into the queue of a program, which may ask about it at once: it has its
+// pair, and can be found, before.
 func (l *listener) deliver(ch *channel) *Failure {
+	fd, err := boundSocket(channelName(ch.id, ch.target.addr, ch.target.String()))
+	if err == nil {
+		ch.pair, err = newServedPair(fd, l.session.token[:])
+	}
+	if err != nil {
+		return failf(unix.ENETDOWN, "no channel: %v", err)
+	}
+	l.worker.enter(ch)
+	failure := l.enqueue(ch.pair)
+	if failure != nil {
+		ch.pair.abandon()
+	}
+	return failure
+}
+
+// enqueue connects a pair to the first queue that a program listens on.
+func (l *listener) enqueue(pr *pair) *Failure {
 	for {
 		q, path, err := l.next()
 		if err != nil {
@@ -337,13 +372,12 @@ func (l *listener) deliver(ch *channel) *Failure {
 			l.sweep()
 			return failf(unix.ECONNRESET, "the program does not listen any more")
 		}
-		fd, err := q.connect(path, channelName(ch.id, ch.target.addr, ch.target.String()))
+		if e := pr.w.control(func(fd int) { err = q.connect(path, fd) }); e != nil {
+			err = e
+		}
 		unix.Close(path)
 		if err == nil {
-			ch.pair, err = newServedPair(fd, l.session.token[:])
-			if err == nil {
-				return nil
-			}
+			return nil
 		}
 		if err != unix.ECONNREFUSED {
 			return failf(unix.ENETDOWN, "no channel: %v", err)
@@ -445,13 +479,13 @@ func (w *Worker) sweepLater() {
 		return
 	}
 	w.sweeping = true
-	time.AfterFunc(sweepEvery, func() {
+	time.AfterFunc(sweepEvery, w.guarded("sweep", func() {
 		w.sweep()
 		w.mu.Lock()
 		w.sweeping = false
 		w.mu.Unlock()
 		w.sweepLater()
-	})
+	}))
 }
 
 // queue is what a program listens on in the place of its TCP socket. The file that it was
@@ -507,17 +541,23 @@ func queueAddr(path int) *unix.SockaddrUnix {
 	return &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", path)}
 }
 
-// connect makes a connection from the abstract address name, by a descriptor of the
-// queue's file, and waits while the queue is full. unix.ECONNREFUSED: the program does not
-// listen any more.
-func (q *queue) connect(path int, name string) (int, error) {
+// boundSocket makes a socket with the abstract address name.
+func boundSocket(name string) (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@" + name}); err == nil {
-		err = unix.Connect(fd, queueAddr(path))
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@" + name}); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("bind", err)
 	}
+	return fd, nil
+}
+
+// connect connects a non-blocking socket by a descriptor of the queue's file, and waits while
+// the queue is full. unix.ECONNREFUSED: the program does not listen any more.
+func (q *queue) connect(path, fd int) error {
+	err := unix.Connect(fd, queueAddr(path))
 	if err == unix.EAGAIN {
 		// poll(2) does not tell when there is room: a thread has to wait, but just one.
 		q.mu.Lock()
@@ -526,13 +566,12 @@ func (q *queue) connect(path int, name string) (int, error) {
 			for err = unix.EINTR; err == unix.EINTR; {
 				err = unix.Connect(fd, queueAddr(path))
 			}
+			if e := unix.SetNonblock(fd, true); err == nil {
+				err = e
+			}
 		}
 	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
+	return err
 }
 
 // alive reports whether a program still listens: a socket of another type is told so

@@ -196,7 +196,7 @@ func fill(p int) (int, error) {
 	}
 }
 
-// newServedPair takes over W of a channel that the program has accepted, or will. The
+// newServedPair takes over W of a channel that the program will be able to accept. The
 // shim's first words there are token, whose last byte becomes the reset byte.
 func newServedPair(fd int, token []byte) (*pair, error) {
 	w, err := newSocket(fd, "channel")
@@ -469,6 +469,12 @@ func (pr *pair) close() {
 	if pr.ready != nil {
 		<-pr.ready
 	}
+	pr.w.Close()
+}
+
+// abandon closes a served pair that no program can accept.
+func (pr *pair) abandon() {
+	close(pr.ready)
 	pr.w.Close()
 }
 

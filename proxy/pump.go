@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,6 +107,7 @@ func (p *pump) close() {
 // run takes the program's messages until it is gone.
 func (p *pump) run() {
 	defer p.session.channelClosed()
+	defer p.session.worker.guard("pump", nil)
 	defer p.close()
 	defer close(p.gone)
 	for {
@@ -159,6 +161,7 @@ func (p *pump) send(kind, value int, data []byte) error {
 
 // step does what was asked, and says so.
 func (p *pump) step(kind uint32, value int, data []byte) {
+	defer p.session.worker.guard("pump", p.close)
 	answer, more, out := p.do(kind, value, data)
 	for len(out) > pumpMost {
 		p.send(answer, int(kind)|pumpMore, out[:pumpMost])
@@ -171,6 +174,7 @@ func (p *pump) step(kind uint32, value int, data []byte) {
 func (p *pump) do(kind uint32, value int, data []byte) (answer, more int, out []byte) {
 	defer func() {
 		if r := recover(); r != nil {
+			p.session.worker.log.Error("panic", "in", "pump", "panic", r, "stack", string(debug.Stack()))
 			answer, more, out = pumpFailed, 0, []byte("internal error")
 		}
 	}()

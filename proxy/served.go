@@ -14,7 +14,8 @@ import (
 	"tlswrap/proxy/record"
 )
 
-// newServed makes the channel of a client, before its handshake, whose time begins.
+// newServed makes the channel of a client, before its handshake, whose time begins. Nobody
+// finds it yet: it is entered once it has its pair.
 func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr, pid int32) *channel {
 	closed := make(chan struct{})
 	close(closed)
@@ -23,10 +24,6 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr
 		state: good, told: true, opened: true}
 	up.SetDeadline(time.Now().Add(svc.listen.Timeout))
 	ch.id = newID()
-	w.mu.Lock()
-	w.channels[ch.id] = ch
-	w.collector.count(len(w.channels))
-	w.mu.Unlock()
 	s.channelOpened()
 	return ch
 }
@@ -54,7 +51,7 @@ func (ch *channel) reject(f *Failure) {
 	ch.forgetSecrets()
 	close(ch.ended)
 	ch.worker.forget(ch.id)
-	ch.session.channelClosed()
+	ch.leave()
 }
 
 // explainClient says why a client's handshake failed.
@@ -173,6 +170,7 @@ func (c *caller) accepted(s *session, fd int) {
 		c.send(reply{answer: answerError, errno: failure.Errno}, -1)
 		return
 	}
+	w.enter(ch)
 	if _, ok := c.handOver(reply{answer: answerChannel}, end); !ok {
 		ch.pair.close()
 		ch.reject(errLeft)

@@ -48,11 +48,12 @@ func (s *session) enter(pid int32, pidfd int) {
 		return
 	}
 	go func() {
+		defer s.worker.guard("session", nil)
+		defer s.leave(pid)
 		if f, err := newSocket(pidfd, "pidfd"); err == nil {
 			f.whenReadable(readable)
 			f.Close()
 		}
-		s.leave(pid)
 	}()
 }
 
@@ -63,7 +64,7 @@ func (s *session) leave(pid int32) {
 	last := len(s.processes) == 0
 	s.stir()
 	if s.detachIn = detachTime; s.detach == nil {
-		s.detach = time.AfterFunc(0, s.releaseVoice)
+		s.detach = time.AfterFunc(0, s.worker.guarded("voice", s.releaseVoice))
 	} else {
 		s.detach.Reset(0)
 	}
@@ -131,7 +132,7 @@ func (s *session) stir() {
 		s.idle.Stop()
 		s.idle = nil
 	case !busy && s.idle == nil && !s.ended:
-		s.idle = time.AfterFunc(linger, s.end)
+		s.idle = time.AfterFunc(linger, s.worker.guarded("session", s.end))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,7 +103,7 @@ func (t *stream) run() {
 // guard, deferred, turns a panic into the end of this one connection.
 func (t *stream) guard() {
 	if r := recover(); r != nil {
-		t.worker.log.Error("panic", "target", t.String(), "panic", r)
+		t.worker.log.Error("panic", "target", t.String(), "panic", r, "stack", string(debug.Stack()))
 		t.close()
 	}
 }
@@ -113,7 +114,7 @@ func (t *stream) forget() {
 		t.session.libtls.forget(t.id)
 		return
 	}
-	time.AfterFunc(keepFailed, func() { t.session.libtls.forget(t.id) })
+	time.AfterFunc(keepFailed, t.worker.guarded("ended connection", func() { t.session.libtls.forget(t.id) }))
 }
 
 // open shakes hands. It has no time limit but the program's patience: it ends when the program
@@ -124,7 +125,7 @@ func (t *stream) open() (facts []byte, ok bool) {
 	} else {
 		t.tls = t.config.Client(t.up, t.name, t.file, tls.RenegotiateFreelyAsClient)
 	}
-	watch := watchDeparture(t.pair, t.up, func() {})
+	watch := watchDeparture(t.worker, t.pair, t.up, func() {})
 	facts, ok = t.tls.Open()
 	watch.stop()
 	t.report(ok)

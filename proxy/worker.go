@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -121,10 +122,13 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 	defer listener.Close()
 	stopped := make(chan error, 1)
-	go func() { stopped <- w.accept(listener) }()
+	go func() {
+		defer w.guard("control socket", func() { stopped <- errors.New("internal error") })
+		stopped <- w.accept(listener)
+	}()
 	if w.config.EndWithSessions {
 		// Who started the worker may have died before it said hello.
-		defer time.AfterFunc(requestTime, w.endUnused).Stop()
+		defer time.AfterFunc(requestTime, w.guarded("start", w.endUnused)).Stop()
 	}
 	select {
 	case <-ctx.Done():
@@ -234,12 +238,17 @@ func (w *Worker) newChannel(s *session, trust *trust, t target, peer sockAddr, p
 	if ch.pair, end, err = newPair(channelName(ch.id, peer, t.String()), false); err != nil {
 		return nil, -1, err
 	}
-	w.mu.Lock()
-	w.channels[ch.id] = ch
-	w.collector.count(len(w.channels))
-	w.mu.Unlock()
+	w.enter(ch)
 	s.channelOpened()
 	return ch, end, nil
+}
+
+// enter lets a channel be found, by its session's requests too: it is whole, with its pair.
+func (w *Worker) enter(ch *channel) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.channels[ch.id] = ch
+	w.collector.count(len(w.channels))
 }
 
 // newID is what a channel is called.
@@ -272,7 +281,7 @@ func (ch *channel) abandon() {
 	close(ch.taken)
 	ch.pair.close()
 	ch.worker.forget(ch.id)
-	ch.session.channelClosed()
+	ch.leave()
 }
 
 // say tells the session's person something, and the log.

@@ -3,7 +3,8 @@
 // entry asks the kernel for the disposition of every signal, and goes on to Go's own entry
 // point with the stack as it came. Before that, the worker of a single run (goressl) forks,
 // and the parent exits: with 0, or the error number. The child goes on in a session of its
-// own, without descriptors that are not for it. Every worker gets a large timer slack.
+// own, without descriptors that are not for it. Every worker is made undumpable, and gets a
+// large timer slack.
 TEXT entry(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	$1, R12			// signal number
 	XORQ	R13, R13		// the ignored ones
@@ -49,6 +50,12 @@ skip:
 start:
 	JMP	_rt0_amd64_linux(SB)
 own:
+	// The child is born undumpable: nobody can open its memory, and nobody has, as one
+	// could have opened this process's before.
+	MOVQ	$157, AX		// prctl(PR_SET_DUMPABLE, 0)
+	MOVQ	$4, DI
+	XORQ	SI, SI
+	SYSCALL
 	MOVQ	$57, AX			// fork()
 	SYSCALL
 	TESTQ	AX, AX
@@ -69,6 +76,10 @@ child:
 	XORQ	DX, DX
 	SYSCALL
 slack:
+	MOVQ	$157, AX		// prctl(PR_SET_DUMPABLE, 0), for tlswrap worker
+	MOVQ	$4, DI
+	XORQ	SI, SI
+	SYSCALL
 	// Go's runtime has a thread that looks after the others every 20 µs while they are
 	// at work, for which the processor of a virtual machine has to be stopped each time.
 	// With a slack of 1 ms a new connection takes a tenth less of the worker's time.

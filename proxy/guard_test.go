@@ -1,0 +1,257 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/rules"
+	"tlswrap/tests/testkit"
+)
+
+// lockedBuffer is a log that goroutines write to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// short is a connection that stops to send after left bytes.
+type short struct {
+	net.Conn
+	left int
+}
+
+func (s *short) Write(b []byte) (int, error) {
+	n := min(len(b), s.left)
+	s.left -= n
+	if _, err := s.Conn.Write(b[:n]); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// handshakeLab is a worker, a server that stops in the middle of its handshake, and what
+// programs do.
+type handshakeLab struct {
+	worker  *Worker
+	address string
+	log     lockedBuffer
+	config  *tls.Config
+}
+
+const (
+	handshakeRounds  = 1000
+	handshakeWorkers = 8
+	handshakeMost    = 1200 // bytes, more than a whole flight
+)
+
+func TestProgramsThatEndInTheMiddleOfAHandshakeEndNothingElse(t *testing.T) {
+	root, err := testkit.NewAuthority("guard test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := root.Issue(testkit.Leaf{Names: []string{"localhost"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile, err := cert.WriteFiles(dir, "server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(dir, "root.pem")
+	if err := root.WriteFile(ca); err != nil {
+		t.Fatal(err)
+	}
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	port := server.Addr().(*net.TCPAddr).Port
+	lab := &handshakeLab{config: &tls.Config{RootCAs: root.Pool(), ServerName: "localhost"}}
+	text := fmt.Sprintf("[[rule]]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nport = %d\nca_file = %q\ntimeout = \"2s\"\n", port, ca)
+	for i := range handshakeWorkers {
+		text += fmt.Sprintf("[[listen]]\naddress = \"127.0.1.%d\"\nport = 4433\ncert_file = %q\nkey_file = %q\ntimeout = \"2s\"\n", i+1, certFile, keyFile)
+	}
+	lab.worker, err = New(Config{
+		Load: func() (*rules.Policy, error) { return rules.Parse("/rules.toml", []byte(text)) },
+		Log:  slog.New(slog.NewTextHandler(&lab.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.address = filepath.Join(dir, "control")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: lab.address, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- lab.worker.Serve(ctx, l) }()
+	go serveShort(server, &tls.Config{Certificates: []tls.Certificate{cert.TLS()}})
+
+	var all sync.WaitGroup
+	for i := range handshakeWorkers {
+		all.Go(func() {
+			for n := i; n < handshakeRounds; n += handshakeWorkers {
+				k := n * handshakeMost / handshakeRounds
+				var err error
+				if n/handshakeWorkers%2 == 0 {
+					err = lab.serveAndEnd(fmt.Sprintf("127.0.1.%d:4433", i+1), k)
+				} else {
+					err = lab.connectAndEnd(port)
+				}
+				if err != nil {
+					t.Errorf("round %d: %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if token, _ := greet(t, lab.address); lab.worker.session(token) == nil {
+		t.Error("the worker serves nobody any more")
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Serve: %v", err)
+	}
+	if said := lab.log.String(); strings.Contains(said, "panic") {
+		t.Errorf("a panic: %.4000s", said[strings.Index(said, "panic"):])
+	}
+}
+
+// serveShort serves TLS, each time up to some more bytes.
+func serveShort(l net.Listener, config *tls.Config) {
+	for n := 0; ; n++ {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(time.Second))
+			s := tls.Server(&short{c, n * 7 % handshakeMost}, config)
+			if s.Handshake() == nil {
+				io.Copy(io.Discard, s)
+			}
+		}()
+	}
+}
+
+// begin begins a session of a program, and returns what ends that program.
+func (lab *handshakeLab) begin() (Token, func(), error) {
+	var token Token
+	rand.Read(token[:])
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return token, nil, err
+	}
+	defer null.Close()
+	if _, err := Greet(lab.address, token, null, false, false); err != nil {
+		return token, nil, err
+	}
+	s := lab.worker.session(token)
+	return token, func() { s.leave(int32(os.Getpid())) }, nil
+}
+
+// serveAndEnd lets a client come as far as k bytes of its handshake, and the program end.
+func (lab *handshakeLab) serveAndEnd(addr string, k int) error {
+	token, leave, err := lab.begin()
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", addr)
+	for n := 0; err != nil && n < 500; n++ { // the last round's queue may just have been added
+		time.Sleep(10 * time.Millisecond)
+		lab.worker.sweep()
+		l, err = net.Listen("tcp", addr)
+	}
+	if err != nil {
+		return err
+	}
+	f, err := l.(*net.TCPListener).File() // becomes the queue
+	l.Close()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if covered, err := Serve(lab.address, token, int(f.Fd()), false); err != nil || !covered {
+		return fmt.Errorf("listen: %v, %v", covered, err)
+	}
+	tcp, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer tcp.Close()
+	client := tls.Client(&short{tcp, k}, lab.config)
+	client.SetDeadline(time.Now().Add(5 * time.Millisecond))
+	if k%3 == 0 {
+		go client.Handshake() // while the program ends
+	} else {
+		client.Handshake()
+	}
+	if k%2 == 0 {
+		leave()
+		f.Close()
+	} else {
+		f.Close()
+		leave()
+	}
+	lab.worker.sweep()
+	return nil
+}
+
+// connectAndEnd begins a connection, and has the program end.
+func (lab *handshakeLab) connectAndEnd(port int) error {
+	token, leave, err := lab.begin()
+	if err != nil {
+		return err
+	}
+	c, err := call(lab.address, requestTime)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	r, end, err := c.ask(request{op: opConnect, token: token, addrs: []sockAddr{{ip: netip.MustParseAddr("127.0.0.1"), port: uint16(port)}}}, fd)
+	unix.Close(fd)
+	if err != nil || r.answer != answerChannel {
+		return fmt.Errorf("connect: answer %d, %v", r.answer, err)
+	}
+	defer unix.Close(end)
+	defer leave()
+	_, err = c.Write(request{op: opTaken, token: token}.marshal())
+	return err
+}
