@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/tests/testkit"
 )
 
 // layout prints what C makes of wire.h.
@@ -55,7 +57,15 @@ func TestWireMatchesTheShims(t *testing.T) {
 			if out, err := exec.Command(cc, "-static", "-I../preload", "-o", program, source).CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			out, err := exec.Command(program).Output()
+			argv := []string{program}
+			if cc != "cc" {
+				narrow, err := testkit.Narrow("")
+				if err != nil {
+					t.Fatal(err)
+				}
+				argv = append(narrow, program)
+			}
+			out, err := exec.Command(argv[0], argv[1:]...).Output()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // layout prints what C makes of libtls/wire.h.
@@ -35,7 +37,15 @@ func TestWireMatchesTheShims(t *testing.T) {
 		if out, err := exec.Command(cc, "-static", "-I../../preload", "-o", program, source).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		got, err := exec.Command(program).Output()
+		argv := []string{program}
+		if cc != "cc" {
+			narrow, err := testkit.Narrow("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			argv = append(narrow, program)
+		}
+		got, err := exec.Command(argv[0], argv[1:]...).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
