@@ -27,7 +27,7 @@ __attribute__((used)) void *tlswrap_routes[sizeof names / sizeof *names];
 
 __attribute__((used)) void *tlswrap_route(size_t index, const void *caller);
 
-bool is_libtls(const char *path)
+__attribute__((no_sanitize_address)) bool is_libtls(const char *path)
 {
 	static const char *const known[] = {"libtls.so", "libtls-", "libretls", "libressl.so"};
 	const char *name = path;

@@ -60,9 +60,8 @@ int error_set(struct error *error, int code, int errno_value, const char *format
 void error_vset(struct error *error, int code, int errno_value, const char *format, va_list list)
 	__attribute__((format(printf, 4, 0)));
 
-/* Copies what fd holds, count folders, or size bytes into the worker: NULL with *error set. */
+/* Copies what fd holds, or size bytes, into the worker: NULL with *error set. */
 struct thing *load_fd(struct error *error, enum tw_tls_kind kind, int fd);
-struct thing *load_fds(struct error *error, enum tw_tls_kind kind, const int *fds, int count);
 struct thing *load_memory(struct error *error, enum tw_tls_kind kind, const void *data, size_t size);
 
 /* Makes a configuration of settings, size bytes: NULL with *error set. */
@@ -149,7 +148,7 @@ int config_put_name(struct tls_config *config, enum tw_tls_kind kind, const char
 
 /* ---- config_trust.c ---- */
 
-/* Opens the folders of a list that is separated by colons, for the worker to read. */
+/* Copies the certificates of the folders in a list that is separated by colons. */
 struct thing *load_folders(struct error *error, const char *paths);
 
 /* Loads the roots where none were set: the system's, or those that the environment names. */

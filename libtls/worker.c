@@ -210,16 +210,11 @@ void thing_release(struct thing *thing)
 
 struct thing *load_fd(struct error *error, enum tw_tls_kind kind, int fd)
 {
-	return load_fds(error, kind, &fd, 1);
-}
-
-struct thing *load_fds(struct error *error, enum tw_tls_kind kind, const int *fds, int count)
-{
 	struct tw_tls_request request;
 	struct tw_tls_reply reply;
 	tls_request_init(&request, TW_TLS_LOAD);
 	request.kind = (uint16_t)kind;
-	if (worker_ask(error, &request, fds, count, &reply, NULL) < 0)
+	if (worker_ask(error, &request, &fd, 1, &reply, NULL) < 0)
 		return NULL;
 	struct thing *thing = thing_new(reply.number);
 	if (!thing)

@@ -15,10 +15,12 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
-#include <string.h>
 #include <sys/mman.h>
 
 extern __typeof__(dl_iterate_phdr) dl_iterate_phdr WEAK;
+
+/* dlsym is called before there is a shadow for AddressSanitizer to look at: by its own start. */
+#define EARLY __attribute__((no_sanitize_address))
 
 struct object {
 	ElfW(Addr) base;
@@ -38,7 +40,7 @@ static struct {
 static size_t redirections;
 static ElfW(Addr) redirected_base; /* libc's */
 
-static bool same(const char *a, const char *b)
+EARLY static bool same(const char *a, const char *b)
 {
 	for (; *a && *a == *b; a++, b++)
 		;
@@ -46,11 +48,14 @@ static bool same(const char *a, const char *b)
 }
 
 /* Reads an object's dynamic section: false where it has no symbols that can be searched. */
-static bool read_object(const struct dl_phdr_info *info, struct object *o)
+EARLY static bool read_object(const struct dl_phdr_info *info, struct object *o)
 {
 	const ElfW(Dyn) *d = NULL;
-	memset(o, 0, sizeof *o);
 	o->base = info->dlpi_addr;
+	o->symbols = NULL;
+	o->strings = NULL;
+	o->versions = NULL;
+	o->gnu_hash = o->hash = NULL;
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
 			d = (const ElfW(Dyn) *)(o->base + info->dlpi_phdr[i].p_vaddr);
@@ -82,7 +87,7 @@ static bool read_object(const struct dl_phdr_info *info, struct object *o)
 }
 
 /* Whether an object has addr among what it has loaded. */
-static bool contains(const struct dl_phdr_info *info, const void *addr)
+EARLY static bool contains(const struct dl_phdr_info *info, const void *addr)
 {
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
@@ -93,7 +98,7 @@ static bool contains(const struct dl_phdr_info *info, const void *addr)
 }
 
 /* A function or a variable that is defined, and not chosen when it is looked up (STT_GNU_IFUNC). */
-static bool is_definition(const struct object *o, size_t i, const char *name)
+EARLY static bool is_definition(const struct object *o, size_t i, const char *name)
 {
 	const ElfW(Sym) *s = &o->symbols[i];
 	unsigned type = s->st_info & 15u;
@@ -101,7 +106,7 @@ static bool is_definition(const struct object *o, size_t i, const char *name)
 	       same(o->strings + s->st_name, name);
 }
 
-static size_t search_hash(const struct object *o, const char *name, size_t after)
+EARLY static size_t search_hash(const struct object *o, const char *name, size_t after)
 {
 	uint32_t h = 0;
 	for (const char *c = name; *c; c++) {
@@ -120,7 +125,7 @@ static size_t search_hash(const struct object *o, const char *name, size_t after
  * The number of the next symbol of this name, of whatever version, after the one with the
  * number after, or of the first for 0; 0 where there is none. All of one name stand in a row.
  */
-static size_t search(const struct object *o, const char *name, size_t after)
+EARLY static size_t search(const struct object *o, const char *name, size_t after)
 {
 	if (!o->gnu_hash)
 		return search_hash(o, name, after);
@@ -148,7 +153,7 @@ static size_t search(const struct object *o, const char *name, size_t after)
 }
 
 /* The definition that a look-up without a version finds, or NULL. */
-static void *default_definition(const struct object *o, const char *name)
+EARLY static void *default_definition(const struct object *o, const char *name)
 {
 	const ElfW(Half) hidden = 0x8000;
 	for (size_t i = search(o, name, 0); i; i = search(o, name, i)) {
@@ -158,7 +163,7 @@ static void *default_definition(const struct object *o, const char *name)
 	return NULL;
 }
 
-static void *original(const char *name)
+EARLY static void *original(const char *name)
 {
 	for (size_t i = 0; i < redirections; i++) {
 		if (same(redirected[i].name, name))
@@ -174,7 +179,7 @@ struct look_up {
 	void *found;
 };
 
-static int look_in(struct dl_phdr_info *info, size_t size, void *arg)
+EARLY static int look_in(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	struct look_up *l = arg;
 	struct object o;
@@ -192,9 +197,13 @@ static int look_in(struct dl_phdr_info *info, size_t size, void *arg)
 	return l->found != NULL;
 }
 
-void *symbol_after(const void *from, const char *name)
+EARLY void *symbol_after(const void *from, const char *name)
 {
-	struct look_up l = {.from = from, .name = name};
+	struct look_up l;
+	l.from = from;
+	l.name = name;
+	l.passed = false;
+	l.found = NULL;
 	if (dl_iterate_phdr)
 		dl_iterate_phdr(look_in, &l);
 	return l.found;
@@ -202,11 +211,12 @@ void *symbol_after(const void *from, const char *name)
 
 struct pair_of_objects {
 	struct object own, libc;
-	struct dl_phdr_info libc_info;
+	const ElfW(Phdr) *libc_headers;
+	int libc_header_count;
 	const char *own_path;
 };
 
-static int find_objects(struct dl_phdr_info *info, size_t size, void *arg)
+EARLY static int find_objects(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	struct pair_of_objects *p = arg;
 	struct object o;
@@ -218,16 +228,17 @@ static int find_objects(struct dl_phdr_info *info, size_t size, void *arg)
 		p->own_path = info->dlpi_name;
 	} else if (!p->libc.symbols && search(&o, "__errno_location", 0)) {
 		p->libc = o;
-		p->libc_info = *info;
+		p->libc_headers = info->dlpi_phdr;
+		p->libc_header_count = info->dlpi_phnum;
 	}
 	return 0;
 }
 
 /* Makes the table of o's symbols writable, and as it was. */
-static long protect(const struct pair_of_objects *p, bool writable)
+EARLY static long protect(const struct pair_of_objects *p, bool writable)
 {
-	for (int i = 0; i < p->libc_info.dlpi_phnum; i++) {
-		const ElfW(Phdr) *h = &p->libc_info.dlpi_phdr[i];
+	for (int i = 0; i < p->libc_header_count; i++) {
+		const ElfW(Phdr) *h = &p->libc_headers[i];
 		ElfW(Addr) start = p->libc.base + h->p_vaddr;
 		if (h->p_type != PT_LOAD || (ElfW(Addr))p->libc.symbols - start >= h->p_filesz)
 			continue;
@@ -240,7 +251,7 @@ static long protect(const struct pair_of_objects *p, bool writable)
 	return -ENOENT;
 }
 
-static void redirect_one(struct pair_of_objects *p, const char *name, void *ours)
+EARLY static void redirect_one(struct pair_of_objects *p, const char *name, void *ours)
 {
 	void *before = default_definition(&p->libc, name);
 	if (!before || redirections == MOST_REDIRECTED)
@@ -254,9 +265,11 @@ static void redirect_one(struct pair_of_objects *p, const char *name, void *ours
 
 static const char *own_path;
 
-bool symbols_redirect(void)
+EARLY bool symbols_redirect(void)
 {
-	struct pair_of_objects p = {0};
+	struct pair_of_objects p;
+	p.own.symbols = p.libc.symbols = NULL;
+	p.own_path = NULL;
 	if (!dl_iterate_phdr)
 		return false;
 	dl_iterate_phdr(find_objects, &p);
@@ -285,9 +298,9 @@ __attribute__((used)) void *tlswrap_dlsym, *tlswrap_dlvsym, *tlswrap_dlopen;
 __attribute__((used)) void *tlswrap_found(void *handle, const char *name, const void *caller);
 __attribute__((used)) const char *tlswrap_file(const char *file);
 
-static void *nothing(void) { return NULL; }
+EARLY static void *nothing(void) { return NULL; }
 
-static void find_loader(void)
+EARLY static void find_loader(void)
 {
 	if (__atomic_load_n(&tlswrap_dlopen, __ATOMIC_ACQUIRE))
 		return;
@@ -300,7 +313,7 @@ static void find_loader(void)
 }
 
 /* What dlsym finds for caller that it would not find by itself, or NULL. */
-void *tlswrap_found(void *handle, const char *name, const void *caller)
+EARLY void *tlswrap_found(void *handle, const char *name, const void *caller)
 {
 	find_loader();
 	if (handle != RTLD_NEXT || !name || !original(name))
@@ -309,7 +322,7 @@ void *tlswrap_found(void *handle, const char *name, const void *caller)
 }
 
 /* The file that dlopen opens: libtls is what the shim has (libtls/route.c). */
-const char *tlswrap_file(const char *file)
+EARLY const char *tlswrap_file(const char *file)
 {
 	find_loader();
 	return file && own_path && is_libtls(file) ? own_path : file;

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"regexp"
 	"sync"
 	"time"
 
@@ -71,8 +70,12 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 	switch req.op {
 	case opTLSLoad:
 		var data []byte
-		if data, err = readThing(&fds); err == nil {
-			r.number, err = store.Load(libtls.Kind(req.flags), data)
+		kind, read := libtls.Kind(req.flags), readDescriptor
+		if kind.IsWords() {
+			read = loadWords
+		}
+		if data, err = read(fds.take()); err == nil {
+			r.number, err = store.Load(kind, data)
 		}
 	case opTLSBuild:
 		c.worker.warmRoots()
@@ -164,45 +167,17 @@ func (c *caller) sendData(data []byte) error {
 	return nil
 }
 
-// readThing reads a file, or the certificates of one or more folders.
-func readThing(fds *descriptors) ([]byte, error) {
-	folders := []byte{}
-	for {
-		fd := fds.take()
-		var st unix.Stat_t
-		if fd < 0 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return readDescriptor(fd)
+// loadWords reads words of the program's: cipher suites, curves, protocols, a session id. The
+// sentence about a mistake repeats them, so they have to come in a memory file (memfd_create(2)),
+// which no file of anybody's can be passed off as.
+func loadWords(fd int) ([]byte, error) {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err != nil {
+		if fd >= 0 {
+			unix.Close(fd)
 		}
-		folders = append(folders, readFolder(os.NewFile(uintptr(fd), "folder"))...)
-		if len(*fds) == 0 {
-			return folders, nil
-		}
+		return nil, errors.New("tlswrap's worker takes words in memory files alone")
 	}
-}
-
-// hashed is what OpenSSL calls the files that it reads in a folder (X509_LOOKUP_hash_dir(3)).
-var hashed = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
-
-// readFolder reads the certificates of a folder as OpenSSL does: those in files that are named
-// after a hash of their subject. It closes the folder.
-func readFolder(dir *os.File) []byte {
-	defer dir.Close()
-	all := []byte{}
-	names, _ := dir.Readdirnames(-1)
-	for _, name := range names {
-		if !hashed.MatchString(name) {
-			continue
-		}
-		// By way of the descriptor: the program may have another root directory.
-		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		if data, err := readDescriptor(fd); err == nil && len(all)+len(data) <= libtls.Most {
-			all = append(append(all, data...), '\n')
-		}
-	}
-	return all
+	return readDescriptor(fd)
 }
 
 // readDescriptor reads a file from its beginning and closes it. What is no file, a pipe, is

@@ -22,6 +22,11 @@ const (
 	things = int(kindCert)
 )
 
+// IsWords reports whether it is a text that a program has written, which sentences repeat.
+func (k Kind) IsWords() bool {
+	return k == kindCiphers || k == kindCurves || k == kindALPN || k == kindSessionID
+}
+
 type flag uint32
 
 const (
