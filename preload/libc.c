@@ -1,9 +1,6 @@
 /* What the shim asks of libc, by weak references: see shim.h. */
-#include "shim.h"
+#include "symbols.h"
 
-#include <dlfcn.h>
-
-extern __typeof__(dlsym) dlsym WEAK;
 extern int *__errno_location(void) WEAK;
 extern char **environ WEAK;
 extern const char *gnu_get_libc_version(void) WEAK;
@@ -21,13 +18,21 @@ static const char *const next_names[NEXT_COUNT] = {
 void *next_function(enum next_function which)
 {
 	void *found = next_functions[which];
-	if (!found && dlsym) {
+	if (!found) {
 		int saved = get_errno();
-		found = dlsym(RTLD_NEXT, next_names[which]);
+		symbols_after(next_names, &next_names[which], &found, 1);
 		next_functions[which] = found;
 		set_errno(saved);
 	}
 	return found;
+}
+
+static void find_next_functions(void)
+{
+	void *found[NEXT_COUNT] = {NULL};
+	symbols_after(next_names, next_names, found, NEXT_COUNT);
+	for (int i = 0; i < NEXT_COUNT; i++)
+		next_functions[i] = found[i];
 }
 
 int get_errno(void)
@@ -55,8 +60,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	(void)argc;
 	(void)argv;
 	control_remember(gnu_get_libc_version ? envp : &environ ? environ : NULL);
-	for (int i = 0; i < NEXT_COUNT; i++)
-		(void)next_function((enum next_function)i);
+	find_next_functions();
+	symbols_lead_here();
 	/* fork is not hooked: this also sees daemon(3) and forkpty(3), which call
 	 * libc's own. glibc has pthread_atfork only in its static part. */
 	if (__register_atfork)

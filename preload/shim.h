@@ -42,7 +42,8 @@
 	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
 	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)       \
-	X(socket) X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)
+	X(socket) X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)  \
+	X(dlopen) X(dlsym) X(dlvsym)
 
 enum next_function {
 #define X(name) NEXT_##name,
