@@ -13,7 +13,7 @@ WARNINGS = -Wall -Wextra -Wshadow -Wconversion
 # One file for glibc and musl: nothing is linked in, nothing is needed, and what libc
 # has is a weak reference (preload/shim.h).
 SHIM_CFLAGS  = -std=gnu17 -O2 -g -fPIC -fvisibility=hidden -fno-stack-protector -U_FORTIFY_SOURCE $(WARNINGS)
-SHIM_LDFLAGS = -shared -nostdlib -Wl,-z,defs,-z,now,-z,relro,-Bsymbolic,--version-script=build/exports.map
+SHIM_LDFLAGS = -shared -nostdlib -Wl,-z,defs,-z,now,-z,relro,-Bsymbolic,--version-script=build/exports.map,-rpath,'$$ORIGIN/libtls'
 SHIM_BUILD   = $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
 
 all: build/tlswrap build/libtlswrap.so build/libtls

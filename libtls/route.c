@@ -5,12 +5,11 @@
  * us, and else to what it would have reached. It leaves every argument alone, whatever
  * the other function takes.
  */
+#include "../preload/symbols.h"
 #include "tls_int.h"
 
 #include <dlfcn.h>
 
-extern __typeof__(dlsym) dlsym WEAK;
-extern __typeof__(dlopen) dlopen WEAK;
 extern __typeof__(dlclose) dlclose WEAK;
 extern int dladdr(const void *, Dl_info *) WEAK;
 
@@ -27,7 +26,7 @@ __attribute__((used)) void *tlswrap_routes[sizeof names / sizeof *names];
 
 __attribute__((used)) void *tlswrap_route(size_t index, const void *caller);
 
-__attribute__((no_sanitize_address)) bool is_libtls(const char *path)
+bool is_libtls(const char *path)
 {
 	static const char *const known[] = {"libtls.so", "libtls-", "libretls", "libressl.so"};
 	const char *name = path;
@@ -58,12 +57,14 @@ static bool is_ours(const void *found)
 static void *found_by(const void *caller, const char *name)
 {
 	Dl_info info;
-	if (!dladdr || !dlopen || !dlclose || !dladdr(caller, &info) || !info.dli_fname)
+	__typeof__(&dlopen) open = NEXT(dlopen);
+	__typeof__(&dlsym) find = NEXT(dlsym);
+	if (!dladdr || !open || !find || !dlclose || !dladdr(caller, &info) || !info.dli_fname)
 		return NULL;
-	void *library = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+	void *library = open(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
 	if (!library) /* the program itself */
 		return NULL;
-	void *found = dlsym(library, name);
+	void *found = find(library, name);
 	dlclose(library);
 	return found;
 }
@@ -72,12 +73,13 @@ void *tlswrap_route(size_t index, const void *caller)
 {
 	int saved = get_errno();
 	void *target = ours[index];
-	void *found = dlsym ? dlsym(RTLD_NEXT, names[index]) : NULL;
+	__typeof__(&dlsym) find = NEXT(dlsym);
+	void *found = find ? find(RTLD_NEXT, names[index]) : NULL;
 	if (found) {
 		if (!is_ours(found))
 			target = found;
 		__atomic_store_n(&tlswrap_routes[index], target, __ATOMIC_RELEASE);
-	} else if (dlsym) {
+	} else if (find) {
 		found = found_by(caller, names[index]);
 		if (found && !is_ours(found))
 			target = found;

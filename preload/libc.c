@@ -1,5 +1,5 @@
 /* What the shim asks of libc, by weak references: see shim.h. */
-#include "shim.h"
+#include "symbols.h"
 
 extern int *__errno_location(void) WEAK;
 extern char **environ WEAK;
@@ -19,10 +19,20 @@ void *next_function(enum next_function which)
 {
 	void *found = next_functions[which];
 	if (!found) {
-		found = symbol_after(next_functions, next_names[which]);
+		int saved = get_errno();
+		symbols_after(next_names, &next_names[which], &found, 1);
 		next_functions[which] = found;
+		set_errno(saved);
 	}
 	return found;
+}
+
+static void find_next_functions(void)
+{
+	void *found[NEXT_COUNT] = {NULL};
+	symbols_after(next_names, next_names, found, NEXT_COUNT);
+	for (int i = 0; i < NEXT_COUNT; i++)
+		next_functions[i] = found[i];
 }
 
 int get_errno(void)
@@ -50,9 +60,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	(void)argc;
 	(void)argv;
 	control_remember(gnu_get_libc_version ? envp : &environ ? environ : NULL);
-	for (int i = 0; i < NEXT_COUNT; i++)
-		(void)next_function((enum next_function)i);
-	symbols_redirect();
+	find_next_functions();
+	symbols_lead_here();
 	/* fork is not hooked: this also sees daemon(3) and forkpty(3), which call
 	 * libc's own. glibc has pthread_atfork only in its static part. */
 	if (__register_atfork)

@@ -44,7 +44,8 @@
 	X(gethostent) X(gethostent_r) X(rcmd) X(rcmd_af) X(rexec) X(rexec_af)                     \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
 	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)       \
-	X(socket) X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)
+	X(socket) X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)  \
+	X(dlopen) X(dlsym) X(dlvsym)
 
 enum next_function {
 #define X(name) NEXT_##name,
@@ -74,24 +75,6 @@ static inline int finish(long result)
 	}
 	return (int)result;
 }
-
-/* ---- symbols.c: the symbol tables of what is loaded ---- */
-
-/*
- * The first definition of a function or a variable in what was loaded after the object that
- * has the address from, as dlsym(3) has it for RTLD_NEXT, or NULL. Of libc's functions it is
- * libc's own, also once they lead here.
- */
-void *symbol_after(const void *from, const char *name);
-
-/*
- * Has libc's table lead to the hooks, for whoever binds to libc itself: see symbols.c. Every
- * next_function has to be known before. False where the table cannot be written to.
- */
-bool symbols_redirect(void);
-
-/* Whether a file is one of the libraries that we stand in for, by its name (libtls/route.c). */
-bool is_libtls(const char *path);
 
 /* ---- control.c: the worker ---- */
 

@@ -1,440 +1,468 @@
 /*
- * The symbol tables of the libraries in this process.
- *
- * A program finds libc's functions in more ways than by its global scope, where a preloaded
- * library comes first: a library that was opened with RTLD_DEEPBIND searches its own needs
- * before that, and dlsym with a handle of libc searches libc alone. So what libc's own table
- * says of the functions that are hooked is changed to lead here: whoever binds to them later, in
- * whatever way, gets the hooks. dlopen and dlsym are not asked, and no flag is taken away.
- *
- * Only dlsym(RTLD_NEXT) is another matter: an interposer that comes after us asks for libc's
- * function by it, and would be led back here, without an end. It gets libc's own.
+ * The symbol tables of the objects that are loaded (elf(5)): what follows the shim in
+ * them, and what leads libc's own names to the shim. A reference that is bound by the
+ * program's search order finds the shim, which is preloaded. One that is bound in libc
+ * itself (RTLD_DEEPBIND, dlsym with a handle) would pass it, so libc's table is changed.
  */
-#include "shim.h"
+#include "symbols.h"
 
 #include <dlfcn.h>
-#include <elf.h>
 #include <link.h>
+#include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
-extern __typeof__(dl_iterate_phdr) dl_iterate_phdr WEAK;
+#if UINTPTR_MAX == UINT64_MAX
+#define SYMBOL_TYPE(info) ELF64_ST_TYPE(info)
+#else
+#define SYMBOL_TYPE(info) ELF32_ST_TYPE(info)
+#endif
 
-/* dlsym is called before there is a shadow for AddressSanitizer to look at: by its own start. */
-#define EARLY __attribute__((no_sanitize_address))
+#define VERSION_HIDDEN 0x8000
+
+extern __typeof__(dl_iterate_phdr) dl_iterate_phdr WEAK;
+extern const char *gnu_get_libc_version(void) WEAK;
+extern __typeof__(getauxval) getauxval WEAK;
 
 struct object {
-	ElfW(Addr) base;
+	uintptr_t base;
+	const struct dl_phdr_info *info;
 	ElfW(Sym) *symbols;
 	const char *strings;
-	const ElfW(Half) *versions; /* NULL: there are none */
-	const uint32_t *gnu_hash;   /* NULL: there is hash instead */
-	const uint32_t *hash;
+	const ElfW(Half) *versions;
+	const uint32_t *gnu_hash;
+	const uint32_t *sysv_hash;
 };
 
-/* What libc itself has under the names that lead here. */
-enum { MOST_REDIRECTED = 128 };
+/* What was changed in libc's table, and what stood there. */
+#define MOST_CHANGED 256
 static struct {
-	const char *name;
-	void *original;
-} redirected[MOST_REDIRECTED];
-static size_t redirections;
-static ElfW(Addr) redirected_base; /* libc's */
+	const ElfW(Sym) *symbol;
+	uintptr_t original;
+} changed[MOST_CHANGED];
+static int _Atomic changed_count;
 
-EARLY static bool same(const char *a, const char *b)
+static uint32_t hash_gnu(const char *name)
 {
-	for (; *a && *a == *b; a++, b++)
-		;
-	return *a == *b;
+	uint32_t hash = 5381;
+	for (; *name; name++)
+		hash = hash * 33 + (unsigned char)*name;
+	return hash;
 }
 
-/* Reads an object's dynamic section: false where it has no symbols that can be searched. */
-EARLY static bool read_object(const struct dl_phdr_info *info, struct object *o)
+static uint32_t hash_sysv(const char *name)
 {
-	const ElfW(Dyn) *d = NULL;
-	o->base = info->dlpi_addr;
-	o->symbols = NULL;
-	o->strings = NULL;
-	o->versions = NULL;
-	o->gnu_hash = o->hash = NULL;
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
-			d = (const ElfW(Dyn) *)(o->base + info->dlpi_phdr[i].p_vaddr);
+	uint32_t hash = 0;
+	for (; *name; name++) {
+		hash = (hash << 4) + (unsigned char)*name;
+		hash = (hash ^ (hash >> 24 & 0xf0)) & 0x0fffffff;
 	}
-	for (; d && d->d_tag != DT_NULL; d++) {
-		/* glibc has added the base already, musl and the vdso have not. */
-		ElfW(Addr) at = d->d_un.d_ptr < o->base ? d->d_un.d_ptr + o->base : d->d_un.d_ptr;
-		switch (d->d_tag) {
-		case DT_SYMTAB:
-			o->symbols = (ElfW(Sym) *)at;
-			break;
-		case DT_STRTAB:
-			o->strings = (const char *)at;
-			break;
-		case DT_VERSYM:
-			o->versions = (const ElfW(Half) *)at;
-			break;
-		case DT_GNU_HASH:
-			o->gnu_hash = (const uint32_t *)at;
-			break;
-		case DT_HASH:
-			o->hash = (const uint32_t *)at;
-			break;
-		default:
-			break;
-		}
-	}
-	return o->symbols && o->strings && (o->gnu_hash || o->hash);
+	return hash;
 }
 
-/* Whether an object has addr among what it has loaded. */
-EARLY static bool contains(const struct dl_phdr_info *info, const void *addr)
+static bool same_text(const char *a, const char *b)
 {
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-		if (p->p_type == PT_LOAD && (ElfW(Addr))addr - (info->dlpi_addr + p->p_vaddr) < p->p_memsz)
+	for (; *a == *b; a++, b++) {
+		if (!*a)
 			return true;
 	}
 	return false;
 }
 
-/* A function or a variable that is defined, and not chosen when it is looked up (STT_GNU_IFUNC). */
-EARLY static bool is_definition(const struct object *o, size_t i, const char *name)
+/* glibc has made the addresses of the dynamic section absolute; musl and the vDSO have not. */
+static uintptr_t absolute(uintptr_t base, uintptr_t address)
 {
-	const ElfW(Sym) *s = &o->symbols[i];
-	unsigned type = s->st_info & 15u;
-	return s->st_shndx != SHN_UNDEF && s->st_value != 0 && type <= STT_FUNC &&
-	       same(o->strings + s->st_name, name);
+	return address < base ? base + address : address;
 }
 
-EARLY static size_t search_hash(const struct object *o, const char *name, size_t after)
+static bool object_read(const struct dl_phdr_info *info, struct object *out)
 {
-	uint32_t h = 0;
-	for (const char *c = name; *c; c++) {
-		h = (h << 4) + (unsigned char)*c;
-		h = (h ^ (h >> 24 & 0xf0)) & 0x0fffffff;
+	const ElfW(Dyn) *dynamic = NULL;
+	*out = (struct object){.base = info->dlpi_addr, .info = info};
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
+			dynamic = (const void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
 	}
-	const uint32_t *bucket = o->hash + 2, *chain = bucket + o->hash[0];
-	for (size_t i = after ? chain[after] : bucket[h % o->hash[0]]; i; i = chain[i]) {
-		if (is_definition(o, i, name))
-			return i;
-	}
-	return 0;
-}
-
-/*
- * The number of the next symbol of this name, of whatever version, after the one with the
- * number after, or of the first for 0; 0 where there is none. All of one name stand in a row.
- */
-EARLY static size_t search(const struct object *o, const char *name, size_t after)
-{
-	if (!o->gnu_hash)
-		return search_hash(o, name, after);
-	uint32_t h = 5381;
-	for (const char *c = name; *c; c++)
-		h = h * 33 + (unsigned char)*c;
-	const uint32_t *table = o->gnu_hash;
-	uint32_t buckets = table[0], first = table[1], words = table[2], shift = table[3];
-	const ElfW(Addr) *bloom = (const ElfW(Addr) *)(table + 4);
-	const uint32_t *bucket = (const uint32_t *)(bloom + words), *chain = bucket + buckets;
-	const uint32_t bits = 8 * sizeof *bloom;
-	ElfW(Addr) word = bloom[h / bits % words];
-	if (!buckets || !(word >> h % bits & word >> (h >> shift) % bits & 1))
-		return 0;
-	size_t i = after ? after + 1 : bucket[h % buckets];
-	if (i < first || (after && chain[after - first] & 1))
-		return 0;
-	for (;; i++) {
-		uint32_t own = chain[i - first];
-		if ((own | 1) == (h | 1) && is_definition(o, i, name))
-			return i;
-		if (own & 1)
-			return 0;
-	}
-}
-
-/* The definition that a look-up without a version finds, or NULL. */
-EARLY static void *default_definition(const struct object *o, const char *name)
-{
-	const ElfW(Half) hidden = 0x8000;
-	for (size_t i = search(o, name, 0); i; i = search(o, name, i)) {
-		if (!o->versions || !(o->versions[i] & hidden))
-			return (void *)(o->base + o->symbols[i].st_value);
-	}
-	return NULL;
-}
-
-EARLY static void *original(const char *name)
-{
-	for (size_t i = 0; i < redirections; i++) {
-		if (same(redirected[i].name, name))
-			return redirected[i].original;
-	}
-	return NULL;
-}
-
-struct look_up {
-	const void *from;
-	const char *name;
-	bool passed; /* the object with from was seen */
-	void *found;
-};
-
-EARLY static int look_in(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	struct look_up *l = arg;
-	struct object o;
-	(void)size;
-	if (!l->passed) {
-		l->passed = contains(info, l->from);
-		return 0;
-	}
-	if (!read_object(info, &o))
-		return 0;
-	if (redirections && o.base == redirected_base)
-		l->found = original(l->name);
-	if (!l->found)
-		l->found = default_definition(&o, l->name);
-	return l->found != NULL;
-}
-
-EARLY void *symbol_after(const void *from, const char *name)
-{
-	struct look_up l;
-	l.from = from;
-	l.name = name;
-	l.passed = false;
-	l.found = NULL;
-	if (dl_iterate_phdr)
-		dl_iterate_phdr(look_in, &l);
-	return l.found;
-}
-
-struct pair_of_objects {
-	struct object own, libc;
-	const ElfW(Phdr) *libc_headers;
-	int libc_header_count;
-	const char *own_path;
-};
-
-EARLY static int find_objects(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	struct pair_of_objects *p = arg;
-	struct object o;
-	(void)size;
-	if (!read_object(info, &o))
-		return 0;
-	if (contains(info, &redirections)) {
-		p->own = o;
-		p->own_path = info->dlpi_name;
-	} else if (!p->libc.symbols && search(&o, "__errno_location", 0)) {
-		p->libc = o;
-		p->libc_headers = info->dlpi_phdr;
-		p->libc_header_count = info->dlpi_phnum;
-	}
-	return 0;
-}
-
-/* Makes the table of o's symbols writable, and as it was. */
-EARLY static long protect(const struct pair_of_objects *p, bool writable)
-{
-	for (int i = 0; i < p->libc_header_count; i++) {
-		const ElfW(Phdr) *h = &p->libc_headers[i];
-		ElfW(Addr) start = p->libc.base + h->p_vaddr;
-		if (h->p_type != PT_LOAD || (ElfW(Addr))p->libc.symbols - start >= h->p_filesz)
-			continue;
-		const ElfW(Addr) page = 4096; /* where pages are larger, segments begin with one */
-		long flags = (h->p_flags & PF_R ? PROT_READ : 0) | (h->p_flags & PF_X ? PROT_EXEC : 0) |
-		             (h->p_flags & PF_W || writable ? PROT_WRITE : 0);
-		ElfW(Addr) skipped = start % page;
-		return SYS(SYS_mprotect, start - skipped, h->p_filesz + skipped, flags);
-	}
-	return -ENOENT;
-}
-
-EARLY static void redirect_one(struct pair_of_objects *p, const char *name, void *ours)
-{
-	void *before = default_definition(&p->libc, name);
-	if (!before || redirections == MOST_REDIRECTED)
-		return;
-	redirected[redirections].name = name;
-	redirected[redirections].original = before;
-	redirections++;
-	for (size_t i = search(&p->libc, name, 0); i; i = search(&p->libc, name, i))
-		p->libc.symbols[i].st_value = (ElfW(Addr))ours - p->libc.base;
-}
-
-static const char *own_path;
-
-EARLY bool symbols_redirect(void)
-{
-	struct pair_of_objects p;
-	p.own.symbols = p.libc.symbols = NULL;
-	p.own_path = NULL;
-	if (!dl_iterate_phdr)
-		return false;
-	dl_iterate_phdr(find_objects, &p);
-	own_path = p.own_path;
-	if (!p.own.symbols || !p.own.gnu_hash || !p.libc.symbols || protect(&p, true) < 0)
-		return false;
-	redirected_base = p.libc.base;
-	/* Behind its header, a GNU hash table has all that is defined. */
-	const uint32_t *table = p.own.gnu_hash;
-	const ElfW(Addr) *bloom = (const ElfW(Addr) *)(table + 4);
-	const uint32_t *bucket = (const uint32_t *)(bloom + table[2]), *chain = bucket + table[0];
-	for (uint32_t b = 0; b < table[0]; b++) {
-		for (size_t i = bucket[b]; i >= table[1]; i++) {
-			const ElfW(Sym) *s = &p.own.symbols[i];
-			redirect_one(&p, p.own.strings + s->st_name, (void *)(p.own.base + s->st_value));
-			if (chain[i - table[1]] & 1)
-				break;
+	for (; dynamic && dynamic->d_tag != DT_NULL; dynamic++) {
+		uintptr_t at = absolute(out->base, dynamic->d_un.d_ptr);
+		switch (dynamic->d_tag) {
+		case DT_SYMTAB:
+			out->symbols = (ElfW(Sym) *)at;
+			break;
+		case DT_STRTAB:
+			out->strings = (const char *)at;
+			break;
+		case DT_VERSYM:
+			out->versions = (const ElfW(Half) *)at;
+			break;
+		case DT_GNU_HASH:
+			out->gnu_hash = (const uint32_t *)at;
+			break;
+		case DT_HASH:
+			out->sysv_hash = (const uint32_t *)at;
+			break;
 		}
 	}
-	return protect(&p, false) == 0;
+	return out->symbols && out->strings && (out->gnu_hash || out->sysv_hash);
 }
 
-/* ---- dlsym, dlvsym, dlopen ---- */
-
-__attribute__((used)) void *tlswrap_dlsym, *tlswrap_dlvsym, *tlswrap_dlopen;
-__attribute__((used)) void *tlswrap_found(void *handle, const char *name, const void *caller);
-__attribute__((used)) const char *tlswrap_file(const char *file);
-
-EARLY static void *nothing(void) { return NULL; }
-
-EARLY static void find_loader(void)
+static bool contains(const struct dl_phdr_info *info, const void *address)
 {
-	if (__atomic_load_n(&tlswrap_dlopen, __ATOMIC_ACQUIRE))
-		return;
-	void *found = symbol_after(&redirections, "dlsym");
-	tlswrap_dlsym = found ? found : (void *)nothing;
-	found = symbol_after(&redirections, "dlvsym");
-	tlswrap_dlvsym = found ? found : (void *)nothing;
-	found = symbol_after(&redirections, "dlopen");
-	__atomic_store_n(&tlswrap_dlopen, found ? found : (void *)nothing, __ATOMIC_RELEASE);
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+		if (segment->p_type == PT_LOAD &&
+		    (uintptr_t)address - info->dlpi_addr - segment->p_vaddr < segment->p_memsz)
+			return true;
+	}
+	return false;
 }
 
-/* What dlsym finds for caller that it would not find by itself, or NULL. */
-EARLY void *tlswrap_found(void *handle, const char *name, const void *caller)
+static bool defines(const struct object *object, size_t i, const char *name)
 {
-	find_loader();
-	if (handle != RTLD_NEXT || !name || !original(name))
-		return NULL;
-	return symbol_after(caller, name);
-}
-
-/* The file that dlopen opens: libtls is what the shim has (libtls/route.c). */
-EARLY const char *tlswrap_file(const char *file)
-{
-	find_loader();
-	return file && own_path && is_libtls(file) ? own_path : file;
+	const ElfW(Sym) *symbol = &object->symbols[i];
+	unsigned type = SYMBOL_TYPE(symbol->st_info);
+	return symbol->st_shndx != SHN_UNDEF && symbol->st_value && type != STT_TLS &&
+	       type != STT_GNU_IFUNC && same_text(object->strings + symbol->st_name, name);
 }
 
 /*
- * What is exported are jumps: the loader goes by the caller's return address, for RTLD_NEXT, for
- * RUNPATH and $ORIGIN, and for the namespace.
+ * The definitions of name in an object: the one after symbol number after, or the first
+ * for 0; returns its number, or 0. Where newest, old versions of it do not count.
  */
+static size_t find(const struct object *object, const char *name, uint32_t hash, size_t after,
+                   bool newest)
+{
+#define COUNTS(i)                                                                                 \
+	(!(newest && object->versions && object->versions[i] & VERSION_HIDDEN) &&                 \
+	 defines(object, (i), name))
+	if (!object->gnu_hash) {
+		const uint32_t *table = object->sysv_hash;
+		const uint32_t *chain = table + 2 + table[0];
+		bool past = !after;
+		for (size_t i = table[0] ? table[2 + hash_sysv(name) % table[0]] : 0; i;
+		     i = chain[i]) {
+			if (past && COUNTS(i))
+				return i;
+			past = past || i == after;
+		}
+		return 0;
+	}
+	const uint32_t *table = object->gnu_hash;
+	uint32_t buckets = table[0], first = table[1], words = table[2], shift = table[3];
+	const uintptr_t *bloom = (const uintptr_t *)(table + 4);
+	const uint32_t bits = 8 * sizeof *bloom;
+	if (!buckets || !words)
+		return 0;
+	uintptr_t word = bloom[hash / bits & (words - 1)];
+	if (!(word >> hash % bits & word >> (hash >> shift) % bits & 1))
+		return 0;
+	const uint32_t *bucket = (const uint32_t *)(bloom + words);
+	const uint32_t *chain = bucket + buckets;
+	size_t i = bucket[hash % buckets];
+	if (i < first)
+		return 0;
+	for (;; i++) {
+		uint32_t entry = chain[i - first];
+		if (i > after && (entry | 1) == (hash | 1) && COUNTS(i))
+			return i;
+		if (entry & 1)
+			return 0;
+	}
+#undef COUNTS
+}
+
+/* The value that an entry had when it was loaded, as an address. */
+static void *value_of(const struct object *object, const ElfW(Sym) *symbol, bool *was_changed)
+{
+	for (int i = 0; i < changed_count; i++) {
+		if (changed[i].symbol == symbol) {
+			*was_changed = true;
+			return (void *)(object->base + changed[i].original);
+		}
+	}
+	*was_changed = false;
+	return (void *)(object->base + symbol->st_value);
+}
+
+struct search {
+	const void *start;
+	const char *const *names;
+	void **found;
+	int count;
+	bool past, was_changed;
+};
+
+static int search_object(struct dl_phdr_info *info, size_t size, void *data)
+{
+	(void)size;
+	struct search *search = data;
+	struct object object;
+	if (!search->past) {
+		search->past = contains(info, search->start);
+		return 0;
+	}
+	if (!object_read(info, &object))
+		return 0;
+	int missing = 0;
+	for (int i = 0; i < search->count; i++) {
+		if (search->found[i])
+			continue;
+		const char *name = search->names[i];
+		size_t at = find(&object, name, hash_gnu(name), 0, true);
+		if (at)
+			search->found[i] =
+				value_of(&object, &object.symbols[at], &search->was_changed);
+		else
+			missing++;
+	}
+	return !missing;
+}
+
+void symbols_after(const void *start, const char *const *names, void **found, int count)
+{
+	struct search search = {.start = start, .names = names, .found = found, .count = count};
+	if (dl_iterate_phdr)
+		dl_iterate_phdr(search_object, &search);
+}
+
+/* ---- libc's table ---- */
+
+static int find_shim(struct dl_phdr_info *info, size_t size, void *data)
+{
+	struct dl_phdr_info *shim = data;
+	(void)size;
+	if (!contains(info, changed))
+		return 0;
+	*shim = *info;
+	return 1;
+}
+
+/* The protection of the segment that has an address, as for mprotect. */
+static int protection(const struct object *object, const void *address)
+{
+	for (int i = 0; i < object->info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *segment = &object->info->dlpi_phdr[i];
+		if (segment->p_type == PT_LOAD &&
+		    (uintptr_t)address - object->base - segment->p_vaddr < segment->p_memsz)
+			return (segment->p_flags & PF_R ? PROT_READ : 0) |
+			       (segment->p_flags & PF_W ? PROT_WRITE : 0) |
+			       (segment->p_flags & PF_X ? PROT_EXEC : 0);
+	}
+	return PROT_READ;
+}
+
+static size_t symbol_count(const struct object *object)
+{
+	if (object->sysv_hash)
+		return object->sysv_hash[1];
+	const uint32_t *table = object->gnu_hash;
+	const uint32_t *bucket =
+		(const uint32_t *)((const uintptr_t *)(table + 4) + table[2]);
+	const uint32_t *chain = bucket + table[0];
+	size_t last = 0;
+	for (uint32_t i = 0; i < table[0]; i++)
+		last = bucket[i] > last ? bucket[i] : last;
+	if (last < table[1])
+		return 0;
+	while (!(chain[last - table[1]] & 1))
+		last++;
+	return last + 1;
+}
+
+static int change_object(struct dl_phdr_info *info, size_t size, void *data)
+{
+	(void)size;
+	const struct object *shim = data;
+	struct object libc;
+	static const char mark[] = "__errno_location";
+	if (info->dlpi_addr == shim->base || !object_read(info, &libc) ||
+	    !find(&libc, mark, hash_gnu(mark), 0, true))
+		return 0;
+	int first = changed_count, count = first;
+	uintptr_t values[MOST_CHANGED], low = UINTPTR_MAX, high = 0;
+	size_t symbols = symbol_count(shim);
+	for (size_t i = 1; i < symbols; i++) {
+		const char *name = shim->strings + shim->symbols[i].st_name;
+		if (!defines(shim, i, name))
+			continue;
+		uint32_t hash = hash_gnu(name);
+		for (size_t at = 0; count < MOST_CHANGED &&
+		                    (at = find(&libc, name, hash, at, false)) != 0;) {
+			ElfW(Sym) *symbol = &libc.symbols[at];
+			changed[count].symbol = symbol;
+			changed[count].original = symbol->st_value;
+			values[count++] = shim->base + shim->symbols[i].st_value - libc.base;
+			low = (uintptr_t)symbol < low ? (uintptr_t)symbol : low;
+			high = (uintptr_t)(symbol + 1) > high ? (uintptr_t)(symbol + 1) : high;
+		}
+	}
+	if (count == first)
+		return 0;
+	uintptr_t page = getauxval ? getauxval(AT_PAGESZ) : 0;
+	page = page ? page : 4096;
+	low &= -page;
+	high = (high + page - 1) & -page;
+	int before = protection(&libc, changed[first].symbol);
+	if (SYS(SYS_mprotect, low, high - low, before | PROT_WRITE) < 0)
+		return 0;
+	changed_count = count;
+	for (int i = first; i < count; i++)
+		((ElfW(Sym) *)(uintptr_t)changed[i].symbol)->st_value = values[i];
+	SYS(SYS_mprotect, low, high - low, before);
+	return 0;
+}
+
+void symbols_lead_here(void)
+{
+	struct dl_phdr_info info;
+	struct object shim;
+	if (dl_iterate_phdr && dl_iterate_phdr(find_shim, &info) && object_read(&info, &shim))
+		dl_iterate_phdr(change_object, &shim);
+}
+
+/* ---- dlopen, dlsym and dlvsym ---- */
+
+enum loader_call { CALL_DLOPEN, CALL_DLSYM, CALL_DLVSYM };
+
+__attribute__((used)) void *tlswrap_loader(void **arguments, const void *caller,
+                                           enum loader_call which);
+
+static void *itself(void *result)
+{
+	return result;
+}
+
+/* glibc takes a library for one that it has where both are one file, and then also by
+ * this name. RTLD_NOLOAD keeps others' files out. The names are found by our RUNPATH. */
+static void take_names(__typeof__(&dlopen) next)
+{
+	static const char *const names[] = {"libtls.so.26", "libtls.so.28", "libressl.so"};
+	static bool _Atomic done;
+	if (done)
+		return;
+	done = true;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		(void)next(names[i], RTLD_LAZY | RTLD_NOLOAD);
+}
+
+static void *open_call(void **arguments)
+{
+	__typeof__(&dlopen) next = NEXT(dlopen);
+	const char *file = arguments[0];
+	if (!next)
+		return NULL;
+	if (file && is_libtls(file)) {
+		struct dl_phdr_info shim;
+		if (dl_iterate_phdr && dl_iterate_phdr(find_shim, &shim) && shim.dlpi_name)
+			arguments[0] = (void *)(uintptr_t)shim.dlpi_name;
+	} else if (gnu_get_libc_version && (int)(intptr_t)arguments[1] & RTLD_DEEPBIND) {
+		take_names(next);
+	}
+	return (void *)next;
+}
+
+/* What libc's table would have given to a caller that comes after the shim, or NULL. */
+static void *original_after(const void *caller, const char *name)
+{
+	void *found = NULL;
+	struct search search = {
+		.start = caller, .names = &name, .found = &found, .count = 1};
+	if (dl_iterate_phdr)
+		dl_iterate_phdr(search_object, &search);
+	return search.was_changed ? found : NULL;
+}
+
+/*
+ * Where the call of which goes on that caller has made with arguments, which may be
+ * changed for it. It goes on by a jump, for the loader looks at who calls: for RTLD_NEXT,
+ * RUNPATH, $ORIGIN, and namespaces.
+ */
+void *tlswrap_loader(void **arguments, const void *caller, enum loader_call which)
+{
+	int saved = get_errno();
+	void *target = NULL;
+	if (which == CALL_DLOPEN) {
+		target = open_call(arguments);
+	} else {
+		void *found = NULL;
+		if (arguments[0] == RTLD_NEXT && arguments[1])
+			found = original_after(caller, arguments[1]);
+		if (found)
+			arguments[0] = found;
+		else
+			target = which == CALL_DLSYM ? (void *)NEXT(dlsym) : (void *)NEXT(dlvsym);
+		if (found)
+			target = (void *)itself;
+	}
+	if (!target) {
+		arguments[0] = NULL;
+		target = (void *)itself;
+	}
+	set_errno(saved);
+	return target;
+}
+
 #if defined(__x86_64__)
-#define FIND(name)                                                                                \
-	__asm__(".globl " #name "\n"                                                              \
-	        ".type " #name ", @function\n" #name ":\n"                                        \
-	        "	endbr64\n"                                                                 \
-	        "	push %rdi\n"                                                               \
-	        "	push %rsi\n"                                                               \
-	        "	push %rdx\n"                                                               \
-	        "	mov 24(%rsp), %rdx\n"                                                      \
-	        "	call tlswrap_found\n"                                                      \
-	        "	pop %rdx\n"                                                                \
-	        "	pop %rsi\n"                                                                \
-	        "	pop %rdi\n"                                                                \
-	        "	test %rax, %rax\n"                                                         \
-	        "	jne 1f\n"                                                                  \
-	        "	jmp *tlswrap_" #name "(%rip)\n"                                            \
-	        "1:	ret\n"                                                                     \
-	        ".size " #name ", . - " #name "\n")
 __asm__(".text\n"
-        ".globl dlopen\n"
-        ".type dlopen, @function\n"
-        "dlopen:\n"
+        ".macro loader_call name, number\n"
+        "	.globl \\name\n"
+        "	.type \\name, @function\n"
+        "\\name:\n"
         "	endbr64\n"
+        "	push %rdx\n"
         "	push %rsi\n"
-        "	call tlswrap_file\n"
+        "	push %rdi\n"
+        "	mov %rsp, %rdi\n"
+        "	mov 24(%rsp), %rsi\n"
+        "	mov $\\number, %edx\n"
+        "	call tlswrap_loader\n"
+        "	pop %rdi\n"
         "	pop %rsi\n"
-        "	mov %rax, %rdi\n"
-        "	jmp *tlswrap_dlopen(%rip)\n"
-        ".size dlopen, . - dlopen\n");
+        "	pop %rdx\n"
+        "	jmp *%rax\n"
+        "	.size \\name, . - \\name\n"
+        ".endm\n");
 #elif defined(__aarch64__)
-#define FIND(name)                                                                                \
-	__asm__(".globl " #name "\n"                                                              \
-	        ".type " #name ", %function\n" #name ":\n"                                        \
-	        "	hint 34\n"                                                                 \
-	        "	stp x29, x30, [sp, #-48]!\n"                                               \
-	        "	mov x29, sp\n"                                                             \
-	        "	stp x0, x1, [sp, #16]\n"                                                   \
-	        "	str x2, [sp, #32]\n"                                                       \
-	        "	mov x2, x30\n"                                                             \
-	        "	bl tlswrap_found\n"                                                        \
-	        "	mov x16, x0\n"                                                             \
-	        "	ldp x0, x1, [sp, #16]\n"                                                   \
-	        "	ldr x2, [sp, #32]\n"                                                       \
-	        "	ldp x29, x30, [sp], #48\n"                                                 \
-	        "	cbnz x16, 1f\n"                                                            \
-	        "	adrp x16, tlswrap_" #name "\n"                                             \
-	        "	ldr x16, [x16, :lo12:tlswrap_" #name "]\n"                                 \
-	        "	br x16\n"                                                                  \
-	        "1:	mov x0, x16\n"                                                             \
-	        "	ret\n"                                                                     \
-	        ".size " #name ", . - " #name "\n")
 __asm__(".text\n"
-        ".globl dlopen\n"
-        ".type dlopen, %function\n"
-        "dlopen:\n"
-        "	hint 34\n"
-        "	stp x29, x30, [sp, #-32]!\n"
+        ".macro loader_call name, number\n"
+        "	.globl \\name\n"
+        "	.type \\name, %function\n"
+        "\\name:\n"
+        "	hint 34\n" /* bti c */
+        "	stp x29, x30, [sp, #-48]!\n"
         "	mov x29, sp\n"
-        "	str x1, [sp, #16]\n"
-        "	bl tlswrap_file\n"
-        "	ldr x1, [sp, #16]\n"
-        "	ldp x29, x30, [sp], #32\n"
-        "	adrp x16, tlswrap_dlopen\n"
-        "	ldr x16, [x16, :lo12:tlswrap_dlopen]\n"
+        "	stp x0, x1, [sp, #16]\n"
+        "	str x2, [sp, #32]\n"
+        "	add x0, sp, #16\n"
+        "	mov x1, x30\n"
+        "	mov x2, \\number\n"
+        "	bl tlswrap_loader\n"
+        "	mov x16, x0\n"
+        "	ldp x0, x1, [sp, #16]\n"
+        "	ldr x2, [sp, #32]\n"
+        "	ldp x29, x30, [sp], #48\n"
         "	br x16\n"
-        ".size dlopen, . - dlopen\n");
+        "	.size \\name, . - \\name\n"
+        ".endm\n");
 #elif defined(__i386__)
-#define FIND(name)                                                                                \
-	__asm__(".globl " #name "\n"                                                              \
-	        ".type " #name ", @function\n" #name ":\n"                                        \
-	        "	mov (%esp), %edx\n"                                                        \
-	        "	mov 4(%esp), %eax\n"                                                       \
-	        "	mov 8(%esp), %ecx\n"                                                       \
-	        "	push %edx\n"                                                               \
-	        "	push %ecx\n"                                                               \
-	        "	push %eax\n"                                                               \
-	        "	call tlswrap_found\n"                                                      \
-	        "	add $12, %esp\n"                                                           \
-	        "	test %eax, %eax\n"                                                         \
-	        "	jne 1f\n"                                                                  \
-	        "	call 2f\n"                                                                 \
-	        "2:	pop %ecx\n"                                                                \
-	        "	mov tlswrap_" #name "-2b(%ecx), %eax\n"                                    \
-	        "	jmp *%eax\n"                                                               \
-	        "1:	ret\n"                                                                     \
-	        ".size " #name ", . - " #name "\n")
 __asm__(".text\n"
-        ".globl dlopen\n"
-        ".type dlopen, @function\n"
-        "dlopen:\n"
-        "	mov 4(%esp), %eax\n"
-        "	sub $8, %esp\n"
+        ".macro loader_call name, number\n"
+        "	.globl \\name\n"
+        "	.type \\name, @function\n"
+        "\\name:\n"
+        "	lea 4(%esp), %eax\n"
+        "	mov (%esp), %ecx\n"
+        "	push $\\number\n"
+        "	push %ecx\n"
         "	push %eax\n"
-        "	call tlswrap_file\n"
+        "	call tlswrap_loader\n"
         "	add $12, %esp\n"
-        "	mov %eax, 4(%esp)\n"
-        "	call 2f\n"
-        "2:	pop %ecx\n"
-        "	mov tlswrap_dlopen-2b(%ecx), %eax\n"
         "	jmp *%eax\n"
-        ".size dlopen, . - dlopen\n");
+        "	.size \\name, . - \\name\n"
+        ".endm\n");
 #else
 #error "tlswrap: no jump for this machine"
 #endif
-FIND(dlsym);
-FIND(dlvsym);
+__asm__("loader_call dlopen 0\n"
+        "loader_call dlsym 1\n"
+        "loader_call dlvsym 2\n");

@@ -115,3 +115,16 @@ func TestOpenedByName(t *testing.T) {
 		}
 	}
 }
+
+// Without that path they do too, and so does a plugin that searches its own libraries first.
+func TestOpenedPastTheShim(t *testing.T) {
+	plugin := compile(t, "deep.c", "-DLIBRARY", "-shared", "-fPIC", "-ltls")
+	for _, argv := range [][]string{
+		{compile(t, "deep.c"), plugin},
+		{compile(t, "opener.c"), "libtls.so.26", "tls"},
+	} {
+		if out := run(t, nil, append([]string{lab.tlswrap}, argv...)...); !strings.HasPrefix(out, "0 ") || !strings.Contains(out, "tlswrap.so") {
+			t.Errorf("%s: %s", argv, out)
+		}
+	}
+}

@@ -1,0 +1,21 @@
+/* symbols.c: the symbol tables of the objects that are loaded. */
+#ifndef TLSWRAP_SYMBOLS_H
+#define TLSWRAP_SYMBOLS_H
+
+#include "shim.h"
+
+/*
+ * The first definition of each name in the objects that were loaded after the one that
+ * start lies in, as those had it when they were loaded: what RTLD_NEXT means. Leaves
+ * alone what is not NULL in found, and what has no definition.
+ */
+void symbols_after(const void *start, const char *const *names, void **found, int count);
+
+/* Leads every name that both libc and the shim define to the shim, for whoever looks it
+ * up in libc from now on. Where memory cannot be made writable nothing changes. */
+void symbols_lead_here(void);
+
+/* Whether a file is one of the libraries that the shim stands in for, by its name. */
+bool is_libtls(const char *path);
+
+#endif
