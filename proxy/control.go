@@ -250,7 +250,11 @@ func (c *caller) open(req request, fd int) (*session, error) {
 		c.send(reply{answer: answerError, errno: unix.EACCES}, -1)
 		return nil, fmt.Errorf("user %d may not use this worker", c.cred.Uid)
 	}
-	return c.worker.newSession(req.token, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0))
+	s, err := c.worker.newSession(req.token, c.cred.Uid, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0))
+	if err == errManySessions {
+		c.send(reply{answer: answerError, errno: unix.EUSERS}, -1)
+	}
+	return s, err
 }
 
 // answer does what a request asks. It owns fd.

@@ -14,6 +14,7 @@ import (
 type session struct {
 	worker *Worker
 	token  Token
+	user   *user // who began it
 	shared *sharedMap
 	names  *names
 	voice  *voice
