@@ -158,7 +158,7 @@ func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
 		v.hush()
 		return nil, err
 	}
-	s := &session{worker: w, token: t, user: w.user(uid), shared: shared, names: newNames(shared), voice: v, processes: make(map[int32]struct{})}
+	s := &session{worker: w, token: t, user: w.user(uid), shared: shared, names: newNames(shared), voice: v, processes: make(map[process]struct{})}
 	w.mu.Lock()
 	w.used = true
 	many := 0
