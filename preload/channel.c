@@ -173,6 +173,9 @@ long socket_replace(int fd, int stand_in)
 	return r;
 }
 
+/* How long a non-blocking connect waits for the worker's answer. */
+#define HURRIED_SECONDS 2
+
 long channel_ask(int fd, const struct tw_request *request, struct tw_reply *reply,
                  uint16_t taken)
 {
@@ -180,6 +183,11 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 	long control = control_open();
 	if (control < 0)
 		return control;
+	if (request->op == TW_CONNECT && !(taken & TW_CONSUME)) {
+		/* A connect that is not to wait does not wait long for a stopped worker. */
+		const long limit[2] = {HURRIED_SECONDS, 0};
+		SYS(SYS_setsockopt, control, SOL_SOCKET, SO_RCVTIMEO, limit, sizeof limit);
+	}
 	long r = control_send((int)control, request, fd);
 	if (r == 0)
 		r = control_receive((int)control, reply, &stand_in);

@@ -116,7 +116,7 @@ void request_init(struct tw_request *request, enum tw_op op);
 long control_send(int control, const struct tw_request *request, int fd);
 
 /*
- * Receives a reply, within 10 s. Where got is not NULL it is set to the descriptor
+ * Receives a reply, within 10 s, or what channel_ask has set. Where got is not NULL it is set to the descriptor
  * that came along, close-on-exec and the caller's to close, or to -1; one that
  * does not fit into the program's table is -EMFILE.
  */

@@ -120,11 +120,11 @@ struct tw_map {
 /*
  * The worker binds the program's end of a channel to the abstract address
  *
- *   \0tlswrap/CHANNEL/PEER/text
+ *   \0tlswrap/CHANNEL/PEER
  *
  * CHANNEL is 16 hexadecimal digits. PEER is the address that the program
  * connected to: '4' or '6', the port in 4 digits, the scope in 8, the address in
- * 8 or 32. The text is for people (ss -x) and cut to fit.
+ * 8 or 32. No name is in it: everybody can read /proc/net/unix.
  */
 #define TW_NAME_PREFIX "tlswrap/"
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -84,11 +85,7 @@ func (w *Worker) serve(fd int) {
 			return
 		}
 	}
-	if !s.has(c.cred.Pid) {
-		if pidfd := c.pidfd(); pidfd >= 0 {
-			s.enter(c.cred.Pid, pidfd)
-		}
-	}
+	c.join(s, req, &fds)
 	if req.isTLS() {
 		c.answerTLS(s, req, fds)
 	} else {
@@ -101,18 +98,76 @@ func (c *caller) refuse(err error) {
 	c.worker.log.Warn("refused", "pid", c.cred.Pid, "uid", c.cred.Uid, "error", err.Error())
 }
 
-// pidfd returns a descriptor for the peer's process, or -1 where it is gone already, or
-// of another pid namespace: such a process is not waited for.
-func (c *caller) pidfd() int {
+// join notes that the peer's process belongs to the session.
+func (c *caller) join(s *session, req request, fds *descriptors) {
+	p := process{pid: c.cred.Pid}
+	sent := -1 // by the shim, which has no standard error to send
+	if req.op == opHello && req.flags&flagStderr == 0 {
+		sent = fds.take()
+	}
+	if p.pid != 0 && s.has(p) {
+		closeFD(sent)
+		return
+	}
+	pidfd := c.pidfd(sent)
+	if pidfd < 0 {
+		s.heard()
+		return
+	}
+	if p.pid == 0 {
+		var numbered bool
+		if p.inode, numbered = pidfdInode(pidfd); !numbered {
+			// Linux before 6.9. Every process says hello once.
+			if req.op != opHello {
+				unix.Close(pidfd)
+				return
+			}
+			p.inode = newID()
+		}
+	}
+	s.enter(p, pidfd)
+}
+
+// pidfd returns a descriptor for the peer's process, or -1 where it is gone already. sent,
+// which it takes over, is what the process itself has sent as one, or -1.
+func (c *caller) pidfd(sent int) int {
 	// SO_PEERPIDFD cannot meet a process id that was used again, but is new (Linux 6.5).
 	fd, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-	if err != nil {
-		fd, err = unix.PidfdOpen(int(c.cred.Pid), 0)
+	if err == nil {
+		closeFD(sent)
+		return fd
 	}
-	if err != nil {
+	if isPidfd(sent) {
+		return sent
+	}
+	closeFD(sent)
+	if fd, err = unix.PidfdOpen(int(c.cred.Pid), 0); err != nil {
 		return -1
 	}
 	return fd
+}
+
+func closeFD(fd int) {
+	if fd >= 0 {
+		unix.Close(fd)
+	}
+}
+
+// isPidfd reports whether a descriptor tells of a process's end.
+func isPidfd(fd int) bool {
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	return err == nil && (name == "anon_inode:[pidfd]" || strings.HasPrefix(name, "pidfd:"))
+}
+
+// pidfdInode returns the number that the kernel gives a process's pidfds, where it does: until
+// Linux 6.9 all have the same.
+func pidfdInode(fd int) (inode uint64, ok bool) {
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if unix.Fstatfs(fd, &fs) != nil || fs.Type != unix.PID_FS_MAGIC || unix.Fstat(fd, &st) != nil {
+		return 0, false
+	}
+	return st.Ino, true
 }
 
 // descriptors came with a request.
@@ -250,7 +305,11 @@ func (c *caller) open(req request, fd int) (*session, error) {
 		c.send(reply{answer: answerError, errno: unix.EACCES}, -1)
 		return nil, fmt.Errorf("user %d may not use this worker", c.cred.Uid)
 	}
-	return c.worker.newSession(req.token, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0))
+	s, err := c.worker.newSession(req.token, c.cred.Uid, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0))
+	if err == errManySessions {
+		c.send(reply{answer: answerError, errno: unix.EUSERS}, -1)
+	}
+	return s, err
 }
 
 // answer does what a request asks. It owns fd.

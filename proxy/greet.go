@@ -44,6 +44,9 @@ func Greet(address string, token Token, stderr *os.File, verbose, quiet bool) (u
 	if err != nil {
 		return 0, err
 	}
+	if r.answer == answerError && r.errno == unix.EUSERS {
+		return 0, errManySessions
+	}
 	if r.answer != answerGood {
 		return 0, errors.New("this user may not use it (tlswrap worker --allow lets others)")
 	}

@@ -180,7 +180,7 @@ func (lab *handshakeLab) begin() (Token, func(), error) {
 		return token, nil, err
 	}
 	s := lab.worker.session(token)
-	return token, func() { s.leave(int32(os.Getpid())) }, nil
+	return token, func() { s.leave(process{pid: int32(os.Getpid())}) }, nil
 }
 
 // serveAndEnd lets a client come as far as k bytes of its handshake, and the program end.

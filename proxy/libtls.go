@@ -300,5 +300,5 @@ func (t *stream) channelName(fd int) string {
 		return ""
 	}
 	t.peer = netip.AddrPortFrom(peer.real(), peer.port)
-	return channelName(t.id, peer, t.String())
+	return channelName(t.id, peer)
 }

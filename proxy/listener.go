@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"container/list"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -34,12 +33,13 @@ type listener struct {
 	stop    chan struct{} // closed to end the service
 	done    chan struct{} // closed when the worker does not accept any more
 
-	mu         sync.Mutex
-	service    *service // as last found in the rules
-	queues     []*queue
-	coming     int // queues that are being handed over
-	closed     bool
-	handshakes list.List // of *upstream, the oldest first
+	handshakes crowd
+
+	mu      sync.Mutex
+	service *service // as last found in the rules
+	queues  []*queue
+	coming  int // queues that are being handed over
+	closed  bool
 }
 
 // Limits of the clients of one listener that no program has been told of.
@@ -120,16 +120,25 @@ func (w *Worker) newListener(s *session, fd int, local netip.AddrPort, svc *serv
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	many := 0
 	for _, known := range w.listeners {
+		if known.session.user == s.user {
+			many++
+		}
 		if known.cookie == cookie && known.session == s {
 			l = known
 		}
 	}
-	if l != nil {
+	switch {
+	case l != nil:
 		unix.Close(fd)
-	} else {
+	case many >= mostListeners:
+		unix.Close(fd)
+		return nil, nil, -1, fmt.Errorf("this user's programs listen at %d places already, which is the most", mostListeners)
+	default:
 		l = &listener{worker: w, session: s, fd: fd, cookie: cookie, local: local, pid: pid, service: svc,
-			slots: make(chan struct{}, maxWaiting), stop: make(chan struct{}), done: make(chan struct{})}
+			handshakes: crowd{most: maxHandshakes},
+			slots:      make(chan struct{}, maxWaiting), stop: make(chan struct{}), done: make(chan struct{})}
 		var id [8]byte
 		rand.Read(id[:])
 		l.id = binary.NativeEndian.Uint64(id[:])
@@ -272,16 +281,21 @@ func (l *listener) greet(fd int, peer sockAddr) *channel {
 	}
 	ch := l.worker.newServed(l.session, l.current(), up, peer, l.pid)
 	whole := false
+	here, there := l.handshakes.enter(up), l.session.user.handshakes.enter(up)
 	defer func() {
 		if !whole { // a panic
-			l.finish(up)
+			l.handshakes.leave(here)
+			l.session.user.handshakes.leave(there)
 			ch.drop()
 		}
 	}()
-	l.begin(up)
 	failure := ch.guard(ch.shakeHands)
-	if !l.finish(up) {
+	few, fewInAll := l.handshakes.leave(here), l.session.user.handshakes.leave(there)
+	switch {
+	case !few:
 		failure = failf(unix.EPROTO, "more than %d clients did not finish their handshakes, and this one had begun first", maxHandshakes)
+	case !fewInAll:
+		failure = failf(unix.EPROTO, "more than %d clients of this user's programs did not finish their handshakes, and this one had begun first", mostHandshakes)
 	}
 	if failure == nil {
 		failure = l.deliver(ch)
@@ -305,30 +319,6 @@ func (l *listener) current() *service {
 	return l.service
 }
 
-// begin notes that a handshake goes on; where there are too many the oldest ends.
-func (l *listener) begin(up *upstream) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	up.place = l.handshakes.PushBack(up)
-	if l.handshakes.Len() > maxHandshakes {
-		oldest := l.handshakes.Remove(l.handshakes.Front()).(*upstream)
-		oldest.place = nil
-		oldest.SetDeadline(past)
-	}
-}
-
-// finish notes that a handshake has ended, and reports whether it was let.
-func (l *listener) finish(up *upstream) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if up.place == nil {
-		return false
-	}
-	l.handshakes.Remove(up.place)
-	up.place = nil
-	return true
-}
-
 // next returns the queue whose turn it is, or nil, and a descriptor of its file for the
 // caller alone: the queue may be closed meanwhile, and its number be another's.
 func (l *listener) next() (q *queue, path int, err error) {
@@ -346,7 +336,7 @@ func (l *listener) next() (q *queue, path int, err error) {
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
 // pair, and can be found, before.
 func (l *listener) deliver(ch *channel) *Failure {
-	fd, err := boundSocket(channelName(ch.id, ch.target.addr, ch.target.String()))
+	fd, err := boundSocket(channelName(ch.id, ch.target.addr))
 	if err == nil {
 		ch.pair, err = newServedPair(fd, l.session.token[:])
 	}

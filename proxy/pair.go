@@ -482,13 +482,10 @@ func (pr *pair) abandon() {
 func (pr *pair) closed() bool { return pr.w.closed.Load() }
 
 // channelName is the abstract address of a channel: see preload/wire.h.
-func channelName(id uint64, peer sockAddr, text string) string {
+func channelName(id uint64, peer sockAddr) string {
 	family := '6'
 	if peer.ip.Is4() {
 		family = '4'
 	}
-	name := fmt.Sprintf("tlswrap/%016x/%c%04x%08x%s/%s", id, family, peer.port, peer.scope,
-		hex.EncodeToString(peer.ip.AsSlice()), text)
-	// sun_path has 108 bytes, one of them the leading NUL.
-	return name[:min(len(name), 107)]
+	return fmt.Sprintf("tlswrap/%016x/%c%04x%08x%s", id, family, peer.port, peer.scope, hex.EncodeToString(peer.ip.AsSlice()))
 }

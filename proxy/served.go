@@ -154,7 +154,7 @@ func (c *caller) accepted(s *session, fd int) {
 	failure := ch.guard(ch.shakeHands)
 	end := -1
 	if failure == nil {
-		if ch.pair, end, err = newPair(channelName(ch.id, peer, ch.target.String()), false); err == nil {
+		if ch.pair, end, err = newPair(channelName(ch.id, peer), false); err == nil {
 			if err = ch.pair.accept(); err != nil {
 				unix.Close(end)
 				ch.pair.close()

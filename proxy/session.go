@@ -14,6 +14,7 @@ import (
 type session struct {
 	worker *Worker
 	token  Token
+	user   *user // who began it
 	shared *sharedMap
 	names  *names
 	voice  *voice
@@ -21,7 +22,9 @@ type session struct {
 	libtls libtlsState
 
 	mu        sync.Mutex
-	processes map[int32]struct{}
+	processes map[process]struct{}
+	watched   bool      // there was a process whose end can be seen
+	asked     time.Time // when a process last asked whose end cannot
 	channels  int
 	idle      *time.Timer // running while there is neither
 	ended     bool
@@ -33,10 +36,22 @@ type session struct {
 // just before has not said hello yet.
 const linger = time.Second
 
+// unwatched is how long a session outlives the last request where the end of no process of
+// its can be seen.
+var unwatched = 10 * time.Minute
+
+// process is a process of a session's. Those of another PID namespace all have the number 0
+// here, and are told apart by what the kernel numbers their pidfds with.
+type process struct {
+	pid   int32
+	inode uint64
+}
+
 // enter notes that a process belongs to the session; pidfd, which it takes over, tells
 // when that is over.
-func (s *session) enter(pid int32, pidfd int) {
+func (s *session) enter(pid process, pidfd int) {
 	s.mu.Lock()
+	s.watched = true
 	_, known := s.processes[pid]
 	if !known && !s.ended {
 		s.processes[pid] = struct{}{}
@@ -58,7 +73,7 @@ func (s *session) enter(pid int32, pidfd int) {
 }
 
 // leave notes that a process is gone.
-func (s *session) leave(pid int32) {
+func (s *session) leave(pid process) {
 	s.mu.Lock()
 	delete(s.processes, pid)
 	last := len(s.processes) == 0
@@ -90,9 +105,9 @@ func (s *session) releaseVoice() {
 		return
 	}
 	s.mu.Lock()
-	pids := slices.Collect(maps.Keys(s.processes))
+	all := slices.Collect(maps.Keys(s.processes))
 	s.mu.Unlock()
-	if !slices.ContainsFunc(pids, s.voice.isHeldBy) {
+	if !slices.ContainsFunc(all, func(p process) bool { return s.voice.isHeldBy(p.pid) }) {
 		s.voice.hush()
 		return
 	}
@@ -103,11 +118,19 @@ func (s *session) releaseVoice() {
 }
 
 // has reports whether pid is known to belong to the session.
-func (s *session) has(pid int32) bool {
+func (s *session) has(pid process) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, ok := s.processes[pid]
 	return ok
+}
+
+// heard notes a request of a process whose end cannot be seen.
+func (s *session) heard() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = time.Now()
+	s.stir()
 }
 
 func (s *session) channelOpened() {
@@ -132,13 +155,21 @@ func (s *session) stir() {
 		s.idle.Stop()
 		s.idle = nil
 	case !busy && s.idle == nil && !s.ended:
-		s.idle = time.AfterFunc(linger, s.worker.guarded("session", s.end))
+		wait := linger
+		if !s.watched {
+			wait = max(linger, time.Until(s.asked.Add(unwatched)))
+		}
+		s.idle = time.AfterFunc(wait, s.worker.guarded("session", s.end))
 	}
 }
 
 func (s *session) end() {
 	s.mu.Lock()
 	done := s.idle != nil && len(s.processes) == 0 && s.channels == 0
+	if done && !s.watched && time.Since(s.asked) < unwatched {
+		s.idle, done = nil, false
+		s.stir()
+	}
 	if done {
 		s.ended = true
 	}

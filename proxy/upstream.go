@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"container/list"
 	"errors"
 	"io"
 	"net"
@@ -30,8 +29,6 @@ type upstream struct {
 	head  []byte // the first bytes that Read has read
 	peer  netip.AddrPort
 	ended bool // the peer's FIN was seen
-
-	place *list.Element // among a listener's handshakes
 }
 
 // newUpstream takes over a connected or connecting socket. It puts it into

@@ -53,6 +53,7 @@ type Worker struct {
 	rings    atomic.Int32 // of libtls connections
 
 	mu        sync.Mutex
+	users     map[uint32]*user
 	sessions  map[Token]*session
 	channels  map[uint64]*channel
 	collector collector
@@ -67,7 +68,7 @@ type Worker struct {
 func New(config Config) (*Worker, error) {
 	w := &Worker{
 		config: config, log: config.Log, resolver: newResolver(), maps: newSharedMaps(),
-		sessions: make(map[Token]*session), channels: make(map[uint64]*channel), listeners: make(map[uint64]*listener),
+		users: make(map[uint32]*user), sessions: make(map[Token]*session), channels: make(map[uint64]*channel), listeners: make(map[uint64]*listener),
 		ended: make(chan struct{}),
 	}
 	if w.log == nil {
@@ -151,18 +152,31 @@ func (w *Worker) session(t Token) *session {
 	return w.sessions[t]
 }
 
-// newSession begins a session that speaks with v.
-func (w *Worker) newSession(t Token, v *voice) (*session, error) {
+// newSession begins a session of a user's that speaks with v.
+func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
 	shared, err := w.maps.add(v.verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
 	if err != nil {
 		v.hush()
 		return nil, err
 	}
-	s := &session{worker: w, token: t, shared: shared, names: newNames(shared), voice: v, processes: make(map[int32]struct{})}
+	s := &session{worker: w, token: t, user: w.user(uid), shared: shared, names: newNames(shared), voice: v, processes: make(map[process]struct{})}
 	w.mu.Lock()
-	w.sessions[t] = s
 	w.used = true
+	many := 0
+	for _, other := range w.sessions {
+		if other.user == s.user {
+			many++
+		}
+	}
+	if many < mostSessions {
+		w.sessions[t] = s
+	}
 	w.mu.Unlock()
+	if many >= mostSessions {
+		v.hush()
+		shared.close()
+		return nil, errManySessions
+	}
 	if warning := w.policy.Load().warning; warning != "" && !v.quiet {
 		v.say("warning: " + warning)
 	}
@@ -235,7 +249,7 @@ func (w *Worker) newChannel(s *session, trust *trust, t target, peer sockAddr, p
 	ch = &channel{worker: w, session: s, target: t, trust: trust, peer: peer, pid: pid,
 		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	ch.id = newID()
-	if ch.pair, end, err = newPair(channelName(ch.id, peer, t.String()), false); err != nil {
+	if ch.pair, end, err = newPair(channelName(ch.id, peer), false); err != nil {
 		return nil, -1, err
 	}
 	w.enter(ch)
@@ -282,6 +296,21 @@ func (ch *channel) abandon() {
 	ch.pair.close()
 	ch.worker.forget(ch.id)
 	ch.leave()
+}
+
+// Tell tells the people of all sessions something, and not the log.
+func (w *Worker) Tell(line string) {
+	w.mu.Lock()
+	var voices []*voice
+	for _, s := range w.sessions {
+		voices = append(voices, s.voice)
+	}
+	w.mu.Unlock()
+	for _, v := range voices {
+		if !v.quiet {
+			v.say(line)
+		}
+	}
 }
 
 // say tells the session's person something, and the log.

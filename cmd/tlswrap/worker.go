@@ -83,7 +83,7 @@ func runOwnWorker(args []string, _ stdio) int {
 	if err != nil {
 		return fail(err)
 	}
-	log, err := openLog(o.log, nil)
+	log, file, err := openLog(o.log, nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -91,12 +91,15 @@ func runOwnWorker(args []string, _ stdio) int {
 	if err != nil {
 		return fail(err)
 	}
+	if file != nil {
+		file.speakTo(w.Tell)
+	}
 	// The terminal's signals are the program's.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
 	status.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, w, l.(*net.UnixListener), log); err != nil {
+	if err := serve(ctx, w, l.(*net.UnixListener), file); err != nil {
 		return exitOurs
 	}
 	return 0
@@ -113,24 +116,25 @@ func newWorker(o *options, log *slog.Logger, allow []uint32, single bool) (*prox
 	})
 }
 
-// openLog opens file for JSON lines; without one events go to otherwise, which may be
-// nil.
-func openLog(file string, otherwise slog.Handler) (*slog.Logger, error) {
+// openLog opens file for JSON lines; without one, which is a nil *logFile, events go to
+// otherwise, which may be nil.
+func openLog(file string, otherwise slog.Handler) (*slog.Logger, *logFile, error) {
 	if file == "" {
 		if otherwise == nil {
-			return slog.New(slog.DiscardHandler), nil
+			otherwise = slog.DiscardHandler
 		}
-		return slog.New(otherwise), nil
+		return slog.New(otherwise), nil, nil
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_CLOEXEC, 0o600)
+	f, err := openLogFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("opening the log: %w", err)
+		return nil, nil, err
 	}
-	return slog.New(slog.NewJSONHandler(f, nil)), nil
+	return slog.New(slog.NewJSONHandler(f, nil)), f, nil
 }
 
-// serve runs a worker that reloads its rules on SIGHUP and when a file changes.
-func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *slog.Logger) error {
+// serve runs a worker that reloads its rules on SIGHUP and when a file changes. Its log, which
+// may be nil, is then opened anew where it was renamed.
+func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *logFile) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	// The programs need processors too. And on two, one at work alone is faster: bytes do
@@ -141,6 +145,15 @@ func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *slog.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	go w.Watch(ctx, hup)
+	if log != nil {
+		turned := make(chan os.Signal, 1)
+		signal.Notify(turned, syscall.SIGHUP)
+		go func() {
+			for range turned {
+				log.reopen()
+			}
+		}()
+	}
 	err := w.Serve(ctx, l)
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -171,9 +184,12 @@ func runWorker(args []string, io stdio) int {
 	if err := o.resolve(); err != nil {
 		return complain(io, exitOurs, "%v", err)
 	}
-	log, err := openLog(o.log, slog.NewTextHandler(io.err, nil))
+	log, file, err := openLog(o.log, slog.NewTextHandler(io.err, nil))
 	if err != nil {
 		return complain(io, exitOurs, "%v", err)
+	}
+	if file != nil {
+		file.speakTo(sayOn(io.err))
 	}
 	if err := proxy.Harden(); err != nil {
 		return complain(io, exitOurs, "%v", err)
@@ -190,7 +206,7 @@ func runWorker(args []string, io stdio) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	fmt.Fprintf(io.err, "tlswrap: worker %d serves %s\n", os.Getpid(), socket)
-	if err := serve(ctx, w, l, log); err != nil {
+	if err := serve(ctx, w, l, file); err != nil {
 		return complain(io, exitOurs, "%v", err)
 	}
 	return 0

@@ -166,3 +166,26 @@ echo $!; until [ -e "$1" ]; do sleep 0.01; done`
 		t.Error("the program has ended, and the worker keeps its standard error open")
 	}
 }
+
+func TestNonBlockingConnectDoesNotWaitLongForAStoppedWorker(t *testing.T) {
+	s := serveTLS(t, "db.example.test", echo)
+	r := s.wrapped().start(t, python, "-u", "-c", `import errno, socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
+s.sendall(b"x\n")
+print(s.recv(10))
+sys.stdin.readline()
+c = socket.socket()
+c.setblocking(False)
+begin = time.monotonic()
+e = c.connect_ex(s.getpeername())
+print(errno.errorcode.get(e, e), time.monotonic() - begin < 6)`, s.host, s.portString())
+	eventually(t, "the program is connected", 20*time.Second, func() bool { return r.stdout.String() == "b'x\\n'\n" })
+	worker := workerOf(t, s.hostport())
+	syscall.Kill(worker, syscall.SIGSTOP)
+	defer syscall.Kill(worker, syscall.SIGCONT)
+	fmt.Fprintln(r.stdin)
+	<-r.done
+	if got := r.stdout.String(); got != "b'x\\n'\nENETDOWN True\n" {
+		t.Errorf("the program saw %q: %s", got, r.stderr)
+	}
+}
