@@ -149,6 +149,15 @@ static void write_environment(const struct plan *plan, char *const *env, char **
 	char new_preload[(plan).preload_size];                                                    \
 	write_environment(&(plan), (env), new_env, new_preload)
 
+/* Whether path, of length bytes and with room for two more, is a folder; it stays as it was. */
+static bool is_folder(char *path, size_t length)
+{
+	memcpy(path + length, "/.", 3);
+	long r = SYS(SYS_faccessat, AT_FDCWD, path, F_OK);
+	path[length] = '\0';
+	return r == 0;
+}
+
 /* The file that execvp would start, in found: 0, -ENOENT or -EACCES. */
 static long search_path(const char *file, char *const *env, char *found, size_t size)
 {
@@ -173,12 +182,15 @@ static long search_path(const char *file, char *const *env, char *found, size_t 
 		size_t n = 0;
 		while (path[n] && path[n] != ':')
 			n++;
-		if (n + 1 + length < size) {
+		if (n + 3 + length < size) {
 			memcpy(found, path, n);
 			if (n)
 				found[n] = '/';
 			memcpy(found + n + (n != 0), file, length + 1);
 			long access = SYS(SYS_faccessat, AT_FDCWD, found, X_OK);
+			/* A folder cannot be executed: what PATH names next is tried. */
+			if (access == 0 && is_folder(found, n + (n != 0) + length))
+				access = -EACCES;
 			if (access == 0)
 				return 0;
 			if (access == -EACCES)
