@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 #include <wordexp.h>
 
@@ -30,12 +31,42 @@ static void copy_path(char *to, const char *path)
 	memcpy(to, path + skip, n - skip + 1);
 }
 
+/* On 32-bit machines the calls of the first names know 16-bit ids and small disks. */
+#ifdef SYS_getuid32
+#define IDS_DIFFER                                                                                \
+	(SYS(SYS_getuid32) != SYS(SYS_geteuid32) || SYS(SYS_getgid32) != SYS(SYS_getegid32))
+#else
+#define IDS_DIFFER (SYS(SYS_getuid) != SYS(SYS_geteuid) || SYS(SYS_getgid) != SYS(SYS_getegid))
+#endif
+#ifdef SYS_statfs64
+#define STATFS(path, st) SYS(SYS_statfs64, path, sizeof *(st), st)
+#else
+#define STATFS(path, st) SYS(SYS_statfs, path, st)
+#endif
+#define MOUNTED_NOEXEC 8 /* ST_NOEXEC, statfs(2) */
+
+/*
+ * What the worker must know about who starts the program. The loader ignores
+ * LD_PRELOAD where the kernel sees real and effective ids differ at exec
+ * (security/commoncap.c); resets is set if they will not by then.
+ */
+static uint16_t executor_flags(bool resets)
+{
+	uint16_t flags = 0;
+	if (SYS(SYS_prctl, PR_GET_NO_NEW_PRIVS) == 1)
+		flags |= TW_NO_NEW_PRIVS;
+	if (IDS_DIFFER)
+		flags |= resets ? TW_IDS_RESET : TW_IDS_DIFFER;
+	return flags;
+}
+
 /*
  * Asks whether the file at path, relative to dir, can be preloaded into: 0, with
  * the library in library (TW_NAME_SIZE bytes), or -errno.
  */
-static long inspect(int dir, const char *path, int flags, char *library)
+static long inspect_as(bool resets, int dir, const char *path, int flags, char *library)
 {
+	struct statfs64 st;
 	char interpreter[TW_NAME_SIZE];
 	struct tw_request request;
 	struct tw_reply reply;
@@ -49,8 +80,7 @@ static long inspect(int dir, const char *path, int flags, char *library)
 		if (fd < 0 && (fd != -EACCES || SYS(SYS_faccessat, dir, path, X_OK) < 0))
 			return fd;
 		request_init(&request, TW_EXEC);
-		if (SYS(SYS_prctl, PR_GET_NO_NEW_PRIVS) == 1)
-			request.flags = TW_NO_NEW_PRIVS;
+		request.flags = executor_flags(resets);
 		copy_path(request.name, path);
 		long r = control_ask(&request, fd < 0 ? -1 : (int)fd, &reply, NULL);
 		if (fd >= 0)
@@ -71,9 +101,31 @@ static long inspect(int dir, const char *path, int flags, char *library)
 		if (SYS(SYS_faccessat, AT_FDCWD, reply.name, R_OK) < 0)
 			return -ENETDOWN;
 		memcpy(library, reply.name, TW_NAME_SIZE);
+		if (STATFS(library, &st) < 0)
+			return -ENETDOWN;
+		if (st.f_flags & MOUNTED_NOEXEC) {
+			/* The loader could not map it. The worker has the voice to say so. */
+			request.flags |= TW_LIBRARY_NOEXEC;
+			control_ask(&request, -1, &reply, NULL);
+			return -EACCES;
+		}
 		return 0;
 	}
 	return -ELOOP;
+}
+
+static long inspect(int dir, const char *path, int flags, char *library)
+{
+	return inspect_as(false, dir, path, flags, library);
+}
+
+/* Whether a program started with these attributes has its real ids as effective ones. */
+static bool resets_ids(const posix_spawnattr_t *attributes)
+{
+	short flags = 0; /* stand first in glibc, and as the low half of an int in musl */
+	if (attributes)
+		memcpy(&flags, attributes, sizeof flags);
+	return flags & POSIX_SPAWN_RESETIDS;
 }
 
 static const char preload_name[] = "LD_PRELOAD=";
@@ -297,7 +349,7 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 	__typeof__(&posix_spawn) real = NEXT(posix_spawn);
 	if (!real)
 		return ENOSYS;
-	long r = inspect(AT_FDCWD, path, 0, plan.library);
+	long r = inspect_as(resets_ids(attributes), AT_FDCWD, path, 0, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
@@ -316,7 +368,7 @@ EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 		return ENOSYS;
 	long r = search_path(file, environ, found, sizeof found);
 	if (r == 0)
-		r = inspect(AT_FDCWD, found, 0, plan.library);
+		r = inspect_as(resets_ids(attributes), AT_FDCWD, found, 0, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);

@@ -82,6 +82,9 @@ const (
 	flagQuiet
 	flagDatagram
 	flagUntold
+	flagIDsDiffer
+	flagIDsReset
+	flagLibraryNoExec
 )
 
 type answer uint16
