@@ -201,17 +201,17 @@ static void write_environment(const struct plan *plan, char *const *env, char **
 	char new_preload[(plan).preload_size];                                                    \
 	write_environment(&(plan), (env), new_env, new_preload)
 
-/* Whether path, of length bytes and with room for two more, is a folder; it stays as it was. */
-static bool is_folder(char *path, size_t length)
+/* Whether path in dir, of length bytes and with room for two more, is a folder; it stays as it was. */
+static bool is_folder(int dir, char *path, size_t length)
 {
 	memcpy(path + length, "/.", 3);
-	long r = SYS(SYS_faccessat, AT_FDCWD, path, F_OK);
+	long r = SYS(SYS_faccessat, dir, path, F_OK);
 	path[length] = '\0';
 	return r == 0;
 }
 
-/* The file that execvp would start, in found: 0, -ENOENT or -EACCES. */
-static long search_path(const char *file, char *const *env, char *found, size_t size)
+/* The file that execvp would start from dir, in found: 0, -ENOENT or -EACCES. */
+static long search_path(int dir, const char *file, char *const *env, char *found, size_t size)
 {
 	size_t length = strlen(file);
 	long r = -ENOENT;
@@ -239,9 +239,9 @@ static long search_path(const char *file, char *const *env, char *found, size_t 
 			if (n)
 				found[n] = '/';
 			memcpy(found + n + (n != 0), file, length + 1);
-			long access = SYS(SYS_faccessat, AT_FDCWD, found, X_OK);
+			long access = SYS(SYS_faccessat, dir, found, X_OK);
 			/* A folder cannot be executed: what PATH names next is tried. */
-			if (access == 0 && is_folder(found, n + (n != 0) + length))
+			if (access == 0 && is_folder(dir, found, n + (n != 0) + length))
 				access = -EACCES;
 			if (access == 0)
 				return 0;
@@ -290,7 +290,7 @@ EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 	struct plan plan;
 	__typeof__(&execvpe) real = NEXT(execvpe);
 	/* execvp searches the caller's own PATH, not the new environment's. */
-	long r = real ? search_path(file, environ, found, sizeof found) : -ENOSYS;
+	long r = real ? search_path(AT_FDCWD, file, environ, found, sizeof found) : -ENOSYS;
 	if (r == 0)
 		r = inspect(AT_FDCWD, found, 0, plan.library);
 	if (r < 0)
@@ -340,6 +340,119 @@ EXPORT int execle(const char *path, const char *arg, ...)
 	return execve(path, argv, env);
 }
 
+/* glibc's file actions (sysdeps/.../spawn_int.h), the same since 2.29. */
+enum { GLIBC_CLOSE, GLIBC_DUP2, GLIBC_OPEN, GLIBC_CHDIR, GLIBC_FCHDIR, GLIBC_CLOSEFROM, GLIBC_TCSETPGRP };
+
+struct glibc_action {
+	int tag;
+	union {
+		int fd;
+		const char *path;
+		struct {
+			int fd;
+			char *path;
+			int flags;
+			mode_t mode;
+		} open;
+	} action;
+};
+
+struct glibc_actions {
+	int allocated, used;
+	const struct glibc_action *actions;
+};
+
+/* musl's (src/process/fdop.h): a list, the newest first. */
+enum { MUSL_CHDIR = 4, MUSL_FCHDIR };
+
+struct musl_action {
+	const struct musl_action *next, *previous;
+	int command;
+};
+
+struct musl_actions {
+	int unused[2];
+	const struct musl_action *newest;
+};
+
+extern const char *gnu_get_libc_version(void) WEAK;
+
+/*
+ * The folder that file actions lead to: AT_FDCWD, or a descriptor to close, or -1
+ * where it cannot be told.
+ */
+static int folder_after(const posix_spawn_file_actions_t *actions)
+{
+	int dir = AT_FDCWD;
+	bool touched = false; /* an earlier action changed descriptors */
+	if (!actions)
+		return dir;
+	if (!gnu_get_libc_version) {
+		const struct musl_action *a = ((const struct musl_actions *)(const void *)actions)->newest;
+		for (; a; a = a->next) {
+			if (a->command == MUSL_CHDIR || a->command == MUSL_FCHDIR)
+				return -1;
+		}
+		return dir;
+	}
+	const struct glibc_actions *all = (const void *)actions;
+	for (int i = 0; i < all->used; i++) {
+		const struct glibc_action *a = &all->actions[i];
+		long fd;
+		switch (a->tag) {
+		case GLIBC_CLOSE:
+		case GLIBC_DUP2:
+		case GLIBC_OPEN:
+		case GLIBC_CLOSEFROM:
+			touched = true;
+			continue;
+		case GLIBC_TCSETPGRP:
+			continue;
+		case GLIBC_CHDIR:
+			fd = SYS(SYS_openat, dir, a->action.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+			break;
+		case GLIBC_FCHDIR:
+			fd = touched ? -EBADF : SYS(SYS_fcntl, a->action.fd, F_DUPFD_CLOEXEC, 3);
+			break;
+		default:
+			fd = -EINVAL;
+		}
+		if (dir >= 0)
+			SYS(SYS_close, dir);
+		if (fd < 0)
+			return -1;
+		dir = (int)fd;
+	}
+	return dir;
+}
+
+/* Inspects what posix_spawn (with search: posix_spawnp) will start; as inspect. */
+static long inspect_spawned(const char *file, bool search,
+                            const posix_spawn_file_actions_t *actions,
+                            const posix_spawnattr_t *attributes, char *library)
+{
+	char found[4096];
+	struct tw_request request;
+	struct tw_reply reply;
+	long r = 0;
+	/* An absolute path is the same from everywhere. */
+	int dir = file[0] == '/' ? AT_FDCWD : folder_after(actions);
+	if (dir == -1) {
+		request_init(&request, TW_EXEC);
+		request.flags = TW_UNFOLLOWED;
+		copy_path(request.name, file);
+		r = control_ask(&request, -1, &reply, NULL);
+		return r < 0 ? r : -EACCES;
+	}
+	if (search)
+		r = search_path(dir, file, environ, found, sizeof found);
+	if (r == 0)
+		r = inspect_as(resets_ids(attributes), dir, search ? found : file, 0, library);
+	if (dir >= 0)
+		SYS(SYS_close, dir);
+	return r;
+}
+
 EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
                        const posix_spawn_file_actions_t *restrict actions,
                        const posix_spawnattr_t *restrict attributes,
@@ -349,7 +462,7 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 	__typeof__(&posix_spawn) real = NEXT(posix_spawn);
 	if (!real)
 		return ENOSYS;
-	long r = inspect_as(resets_ids(attributes), AT_FDCWD, path, 0, plan.library);
+	long r = inspect_spawned(path, false, actions, attributes, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
@@ -361,14 +474,11 @@ EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
                         const posix_spawnattr_t *restrict attributes,
                         char *const argv[restrict], char *const env[restrict])
 {
-	char found[4096];
 	struct plan plan;
 	__typeof__(&posix_spawnp) real = NEXT(posix_spawnp);
 	if (!real)
 		return ENOSYS;
-	long r = search_path(file, environ, found, sizeof found);
-	if (r == 0)
-		r = inspect_as(resets_ids(attributes), AT_FDCWD, found, 0, plan.library);
+	long r = inspect_spawned(file, true, actions, attributes, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);

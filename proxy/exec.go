@@ -203,6 +203,9 @@ func (c *caller) inspect(s *session, req request, fd int) reply {
 	if req.flags&flagLibraryNoExec != 0 {
 		return refuse(errNoExec.Error())
 	}
+	if req.flags&flagUnfollowed != 0 {
+		return refuse("it cannot be told to which folder the file actions of posix_spawn lead")
+	}
 	if fd < 0 {
 		return refuse("it may be executed but not read")
 	}

@@ -85,6 +85,7 @@ const (
 	flagIDsDiffer
 	flagIDsReset
 	flagLibraryNoExec
+	flagUnfollowed
 )
 
 type answer uint16

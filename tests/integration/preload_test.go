@@ -164,3 +164,24 @@ func TestLibraryOnAFileSystemMountedNoexecIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestSpawnedProgramIsLookedAtWhereTheFileActionsLead(t *testing.T) {
+	spawn := compile(t, "spawncwd.c")
+	here, there := t.TempDir(), t.TempDir()
+	for file, program := range map[string]string{
+		filepath.Join(here, "program"):  compile(t, "args.c"),
+		filepath.Join(there, "program"): compile(t, "args.c", "-static"),
+	} {
+		if out, err := exec.Command("cp", program, file).CombinedOutput(); err != nil {
+			t.Fatal(err, string(out))
+		}
+	}
+	e := anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, here, there)
+	if want := "Permission denied 0\nPermission denied 0\n"; e.stdout != want || strings.Count(e.stderr, "it is statically linked") != 2 {
+		t.Errorf("a static one: stdout: %q, want %q, stderr: %q", e.stdout, want, e.stderr)
+	}
+	e = anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, there, here)
+	if strings.Count(e.stdout, "started 0\n") != 2 || e.stderr != "" {
+		t.Errorf("a dynamic one: stdout: %q, stderr: %q", e.stdout, e.stderr)
+	}
+}
