@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 #include <wordexp.h>
 
@@ -30,12 +31,42 @@ static void copy_path(char *to, const char *path)
 	memcpy(to, path + skip, n - skip + 1);
 }
 
+/* On 32-bit machines the calls of the first names know 16-bit ids and small disks. */
+#ifdef SYS_getuid32
+#define IDS_DIFFER                                                                                \
+	(SYS(SYS_getuid32) != SYS(SYS_geteuid32) || SYS(SYS_getgid32) != SYS(SYS_getegid32))
+#else
+#define IDS_DIFFER (SYS(SYS_getuid) != SYS(SYS_geteuid) || SYS(SYS_getgid) != SYS(SYS_getegid))
+#endif
+#ifdef SYS_statfs64
+#define STATFS(path, st) SYS(SYS_statfs64, path, sizeof *(st), st)
+#else
+#define STATFS(path, st) SYS(SYS_statfs, path, st)
+#endif
+#define MOUNTED_NOEXEC 8 /* ST_NOEXEC, statfs(2) */
+
+/*
+ * What the worker must know about who starts the program. The loader ignores
+ * LD_PRELOAD where the kernel sees real and effective ids differ at exec
+ * (security/commoncap.c); resets is set if they will not by then.
+ */
+static uint16_t executor_flags(bool resets)
+{
+	uint16_t flags = 0;
+	if (SYS(SYS_prctl, PR_GET_NO_NEW_PRIVS) == 1)
+		flags |= TW_NO_NEW_PRIVS;
+	if (IDS_DIFFER)
+		flags |= resets ? TW_IDS_RESET : TW_IDS_DIFFER;
+	return flags;
+}
+
 /*
  * Asks whether the file at path, relative to dir, can be preloaded into: 0, with
  * the library in library (TW_NAME_SIZE bytes), or -errno.
  */
-static long inspect(int dir, const char *path, int flags, char *library)
+static long inspect_as(bool resets, int dir, const char *path, int flags, char *library)
 {
+	struct statfs64 st;
 	char interpreter[TW_NAME_SIZE];
 	struct tw_request request;
 	struct tw_reply reply;
@@ -49,8 +80,7 @@ static long inspect(int dir, const char *path, int flags, char *library)
 		if (fd < 0 && (fd != -EACCES || SYS(SYS_faccessat, dir, path, X_OK) < 0))
 			return fd;
 		request_init(&request, TW_EXEC);
-		if (SYS(SYS_prctl, PR_GET_NO_NEW_PRIVS) == 1)
-			request.flags = TW_NO_NEW_PRIVS;
+		request.flags = executor_flags(resets);
 		copy_path(request.name, path);
 		long r = control_ask(&request, fd < 0 ? -1 : (int)fd, &reply, NULL);
 		if (fd >= 0)
@@ -71,9 +101,31 @@ static long inspect(int dir, const char *path, int flags, char *library)
 		if (SYS(SYS_faccessat, AT_FDCWD, reply.name, R_OK) < 0)
 			return -ENETDOWN;
 		memcpy(library, reply.name, TW_NAME_SIZE);
+		if (STATFS(library, &st) < 0)
+			return -ENETDOWN;
+		if (st.f_flags & MOUNTED_NOEXEC) {
+			/* The loader could not map it. The worker has the voice to say so. */
+			request.flags |= TW_LIBRARY_NOEXEC;
+			control_ask(&request, -1, &reply, NULL);
+			return -EACCES;
+		}
 		return 0;
 	}
 	return -ELOOP;
+}
+
+static long inspect(int dir, const char *path, int flags, char *library)
+{
+	return inspect_as(false, dir, path, flags, library);
+}
+
+/* Whether a program started with these attributes has its real ids as effective ones. */
+static bool resets_ids(const posix_spawnattr_t *attributes)
+{
+	short flags = 0; /* stand first in glibc, and as the low half of an int in musl */
+	if (attributes)
+		memcpy(&flags, attributes, sizeof flags);
+	return flags & POSIX_SPAWN_RESETIDS;
 }
 
 static const char preload_name[] = "LD_PRELOAD=";
@@ -149,8 +201,17 @@ static void write_environment(const struct plan *plan, char *const *env, char **
 	char new_preload[(plan).preload_size];                                                    \
 	write_environment(&(plan), (env), new_env, new_preload)
 
-/* The file that execvp would start, in found: 0, -ENOENT or -EACCES. */
-static long search_path(const char *file, char *const *env, char *found, size_t size)
+/* Whether path in dir, of length bytes and with room for two more, is a folder; it stays as it was. */
+static bool is_folder(int dir, char *path, size_t length)
+{
+	memcpy(path + length, "/.", 3);
+	long r = SYS(SYS_faccessat, dir, path, F_OK);
+	path[length] = '\0';
+	return r == 0;
+}
+
+/* The file that execvp would start from dir, in found: 0, -ENOENT or -EACCES. */
+static long search_path(int dir, const char *file, char *const *env, char *found, size_t size)
 {
 	size_t length = strlen(file);
 	long r = -ENOENT;
@@ -173,12 +234,15 @@ static long search_path(const char *file, char *const *env, char *found, size_t 
 		size_t n = 0;
 		while (path[n] && path[n] != ':')
 			n++;
-		if (n + 1 + length < size) {
+		if (n + 3 + length < size) {
 			memcpy(found, path, n);
 			if (n)
 				found[n] = '/';
 			memcpy(found + n + (n != 0), file, length + 1);
-			long access = SYS(SYS_faccessat, AT_FDCWD, found, X_OK);
+			long access = SYS(SYS_faccessat, dir, found, X_OK);
+			/* A folder cannot be executed: what PATH names next is tried. */
+			if (access == 0 && is_folder(dir, found, n + (n != 0) + length))
+				access = -EACCES;
 			if (access == 0)
 				return 0;
 			if (access == -EACCES)
@@ -226,7 +290,7 @@ EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 	struct plan plan;
 	__typeof__(&execvpe) real = NEXT(execvpe);
 	/* execvp searches the caller's own PATH, not the new environment's. */
-	long r = real ? search_path(file, environ, found, sizeof found) : -ENOSYS;
+	long r = real ? search_path(AT_FDCWD, file, environ, found, sizeof found) : -ENOSYS;
 	if (r == 0)
 		r = inspect(AT_FDCWD, found, 0, plan.library);
 	if (r < 0)
@@ -276,6 +340,119 @@ EXPORT int execle(const char *path, const char *arg, ...)
 	return execve(path, argv, env);
 }
 
+/* glibc's file actions (sysdeps/.../spawn_int.h), the same since 2.29. */
+enum { GLIBC_CLOSE, GLIBC_DUP2, GLIBC_OPEN, GLIBC_CHDIR, GLIBC_FCHDIR, GLIBC_CLOSEFROM, GLIBC_TCSETPGRP };
+
+struct glibc_action {
+	int tag;
+	union {
+		int fd;
+		const char *path;
+		struct {
+			int fd;
+			char *path;
+			int flags;
+			mode_t mode;
+		} open;
+	} action;
+};
+
+struct glibc_actions {
+	int allocated, used;
+	const struct glibc_action *actions;
+};
+
+/* musl's (src/process/fdop.h): a list, the newest first. */
+enum { MUSL_CHDIR = 4, MUSL_FCHDIR };
+
+struct musl_action {
+	const struct musl_action *next, *previous;
+	int command;
+};
+
+struct musl_actions {
+	int unused[2];
+	const struct musl_action *newest;
+};
+
+extern const char *gnu_get_libc_version(void) WEAK;
+
+/*
+ * The folder that file actions lead to: AT_FDCWD, or a descriptor to close, or -1
+ * where it cannot be told.
+ */
+static int folder_after(const posix_spawn_file_actions_t *actions)
+{
+	int dir = AT_FDCWD;
+	bool touched = false; /* an earlier action changed descriptors */
+	if (!actions)
+		return dir;
+	if (!gnu_get_libc_version) {
+		const struct musl_action *a = ((const struct musl_actions *)(const void *)actions)->newest;
+		for (; a; a = a->next) {
+			if (a->command == MUSL_CHDIR || a->command == MUSL_FCHDIR)
+				return -1;
+		}
+		return dir;
+	}
+	const struct glibc_actions *all = (const void *)actions;
+	for (int i = 0; i < all->used; i++) {
+		const struct glibc_action *a = &all->actions[i];
+		long fd;
+		switch (a->tag) {
+		case GLIBC_CLOSE:
+		case GLIBC_DUP2:
+		case GLIBC_OPEN:
+		case GLIBC_CLOSEFROM:
+			touched = true;
+			continue;
+		case GLIBC_TCSETPGRP:
+			continue;
+		case GLIBC_CHDIR:
+			fd = SYS(SYS_openat, dir, a->action.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+			break;
+		case GLIBC_FCHDIR:
+			fd = touched ? -EBADF : SYS(SYS_fcntl, a->action.fd, F_DUPFD_CLOEXEC, 3);
+			break;
+		default:
+			fd = -EINVAL;
+		}
+		if (dir >= 0)
+			SYS(SYS_close, dir);
+		if (fd < 0)
+			return -1;
+		dir = (int)fd;
+	}
+	return dir;
+}
+
+/* Inspects what posix_spawn (with search: posix_spawnp) will start; as inspect. */
+static long inspect_spawned(const char *file, bool search,
+                            const posix_spawn_file_actions_t *actions,
+                            const posix_spawnattr_t *attributes, char *library)
+{
+	char found[4096];
+	struct tw_request request;
+	struct tw_reply reply;
+	long r = 0;
+	/* An absolute path is the same from everywhere. */
+	int dir = file[0] == '/' ? AT_FDCWD : folder_after(actions);
+	if (dir == -1) {
+		request_init(&request, TW_EXEC);
+		request.flags = TW_UNFOLLOWED;
+		copy_path(request.name, file);
+		r = control_ask(&request, -1, &reply, NULL);
+		return r < 0 ? r : -EACCES;
+	}
+	if (search)
+		r = search_path(dir, file, environ, found, sizeof found);
+	if (r == 0)
+		r = inspect_as(resets_ids(attributes), dir, search ? found : file, 0, library);
+	if (dir >= 0)
+		SYS(SYS_close, dir);
+	return r;
+}
+
 EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
                        const posix_spawn_file_actions_t *restrict actions,
                        const posix_spawnattr_t *restrict attributes,
@@ -285,7 +462,7 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 	__typeof__(&posix_spawn) real = NEXT(posix_spawn);
 	if (!real)
 		return ENOSYS;
-	long r = inspect(AT_FDCWD, path, 0, plan.library);
+	long r = inspect_spawned(path, false, actions, attributes, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
@@ -297,14 +474,11 @@ EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
                         const posix_spawnattr_t *restrict attributes,
                         char *const argv[restrict], char *const env[restrict])
 {
-	char found[4096];
 	struct plan plan;
 	__typeof__(&posix_spawnp) real = NEXT(posix_spawnp);
 	if (!real)
 		return ENOSYS;
-	long r = search_path(file, environ, found, sizeof found);
-	if (r == 0)
-		r = inspect(AT_FDCWD, found, 0, plan.library);
+	long r = inspect_spawned(file, true, actions, attributes, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);

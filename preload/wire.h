@@ -47,6 +47,10 @@ enum tw_flag {
 	TW_QUIET = 1 << 4,        /* HELLO: no sentences */
 	TW_DATAGRAM = 1 << 5,     /* NAMES: looked up for UDP; remember, change nothing */
 	TW_UNTOLD = 1 << 6,       /* VERDICT: it did not report it yet */
+	TW_IDS_DIFFER = 1 << 7,   /* EXEC: real and effective user or group differ */
+	TW_IDS_RESET = 1 << 8,    /* EXEC: they do, and will not when the program starts */
+	TW_LIBRARY_NOEXEC = 1 << 9, /* EXEC, again: the library is mounted noexec */
+	TW_UNFOLLOWED = 1 << 10,  /* EXEC: it cannot be told which folder name is in */
 };
 
 enum tw_answer {

@@ -19,6 +19,26 @@ import (
 type Executor struct {
 	UID, GID   uint32
 	NoNewPrivs bool // set-user-ID bits and capabilities will be ignored
+	IDsDiffer  bool // real and effective ids differ, of the user or of the group
+}
+
+// NobodysID is in an Executor whose ids are not known: what a file gives is then more
+// than it has.
+const NobodysID = ^uint32(0)
+
+// errNoExec is why a library cannot be preloaded that the loader may not map.
+var errNoExec = errors.New("the library to preload is on a file system mounted noexec")
+
+// CheckLibrary tells whether the loader could map library, as this process sees it.
+func CheckLibrary(library string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(library, &fs); err != nil {
+		return fmt.Errorf("the library to preload cannot be looked at: %w", err)
+	}
+	if fs.Flags&unix.ST_NOEXEC != 0 {
+		return errNoExec
+	}
+	return nil
 }
 
 // Inspection is what became of looking at a program's file.
@@ -75,6 +95,9 @@ func Inspect(file *os.File, library string, by Executor) (Inspection, error) {
 // checkPrivileges finds programs that start in secure-execution mode (ld.so(8)), in
 // which the loader ignores LD_PRELOAD.
 func checkPrivileges(file *os.File, st *unix.Stat_t, by Executor) error {
+	if by.IDsDiffer {
+		return errors.New("its real and effective user or group differ, and the loader ignores LD_PRELOAD then")
+	}
 	var fs unix.Statfs_t
 	const stNoSUID = 2 // ST_NOSUID, statfs(2)
 	if by.NoNewPrivs || (unix.Fstatfs(int(file.Fd()), &fs) == nil && fs.Flags&stNoSUID != 0) {
@@ -177,6 +200,12 @@ func (c *caller) inspect(s *session, req request, fd int) reply {
 		w.say(s, fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.name)), why))
 		return reply{answer: answerError, errno: unix.EACCES}
 	}
+	if req.flags&flagLibraryNoExec != 0 {
+		return refuse(errNoExec.Error())
+	}
+	if req.flags&flagUnfollowed != 0 {
+		return refuse("it cannot be told to which folder the file actions of posix_spawn lead")
+	}
 	if fd < 0 {
 		return refuse("it may be executed but not read")
 	}
@@ -189,7 +218,14 @@ func (c *caller) inspect(s *session, req request, fd int) reply {
 	if fi, err := file.Stat(); err == nil && !fi.Mode().IsRegular() {
 		return reply{answer: answerError, errno: unix.EACCES} // as execve(2) has it
 	}
-	got, err := Inspect(file, w.config.Library, Executor{c.cred.Uid, c.cred.Gid, req.flags&flagNoNewPrivs != 0})
+	by := Executor{
+		UID: c.cred.Uid, GID: c.cred.Gid,
+		NoNewPrivs: req.flags&flagNoNewPrivs != 0, IDsDiffer: req.flags&flagIDsDiffer != 0,
+	}
+	if req.flags&flagIDsReset != 0 {
+		by.UID, by.GID = NobodysID, NobodysID
+	}
+	got, err := Inspect(file, w.config.Library, by)
 	switch {
 	case err != nil:
 		return refuse(err.Error())

@@ -82,6 +82,10 @@ const (
 	flagQuiet
 	flagDatagram
 	flagUntold
+	flagIDsDiffer
+	flagIDsReset
+	flagLibraryNoExec
+	flagUnfollowed
 )
 
 type answer uint16

@@ -30,7 +30,7 @@ int main(void)
 	printf("%zu %zu %zu %zu %zu\n", sizeof(struct tw_map), offsetof(struct tw_map, real4), offsetof(struct tw_map, real6),
 	       offsetof(struct tw_real6, scope), offsetof(struct tw_real6, known));
 	printf("%d %d %d\n", TW_HELLO, TW_SWEEP, TW_CONNECT);
-	printf("%d %d %d %d\n", TW_CONSUME, TW_NO_NEW_PRIVS, TW_STDERR, TW_UNTOLD);
+	printf("%d %d %d %d %d\n", TW_CONSUME, TW_NO_NEW_PRIVS, TW_STDERR, TW_UNTOLD, TW_UNFOLLOWED);
 	printf("%d %d %d %d\n", TW_ANSWER_PASS, TW_ANSWER_CHANNEL, TW_ANSWER_ADDRS, TW_ANSWER_GONE);
 	printf("%d %u %d %zu %zu\n", TW_TLS_RING, TW_TLS_IN_RING, TW_TLS_SLOT_SHIFT, offsetof(struct tw_tls_ring, slots), sizeof(struct tw_tls_ring));
 	struct tw_request r;
@@ -69,9 +69,9 @@ func TestWireMatchesTheShims(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d %d\n%d %d %d %d\n%d %d %d %d %d\n",
+			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d %d %d\n%d %d %d %d\n%d %d %d %d %d\n",
 				wireMagic, wireTokenLen, wireNameLen, wireMaxAddrs, requestHeader, replyHeader, addrLen,
-				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold,
+				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold, flagUnfollowed,
 				answerPass, answerChannel, answerAddrs, answerGone,
 				opTLSRing, frameInRing, ringSlotShift, ringHeader, ringSize)
 			message, ok := bytes.CutPrefix(out, []byte(want))

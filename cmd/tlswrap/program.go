@@ -128,7 +128,10 @@ func findProgram(name string) (path string, status int, err error) {
 // library to preload into it.
 func inspectProgram(path, library string) (string, error) {
 	noNewPrivs, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
-	by := proxy.Executor{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), NoNewPrivs: noNewPrivs == 1}
+	by := proxy.Executor{
+		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), NoNewPrivs: noNewPrivs == 1,
+		IDsDiffer: os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid(),
+	}
 	const mostInterpreters = 5
 	for range mostInterpreters {
 		file, err := os.Open(path)
@@ -141,7 +144,7 @@ func inspectProgram(path, library string) (string, error) {
 			return "", err
 		}
 		if got.Interpreter == "" {
-			return got.Library, nil
+			return got.Library, proxy.CheckLibrary(got.Library)
 		}
 		path = got.Interpreter
 	}

@@ -160,3 +160,22 @@ func TestStatusesOfOurOwn(t *testing.T) {
 		})
 	}
 }
+
+func TestFolderEarlierInPathIsPassedOver(t *testing.T) {
+	folders, programs := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(filepath.Join(folders, "greet"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(programs, "greet"), []byte("#!/bin/sh\necho hello\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// env(1) uses execvp.
+	e := anyRule().run(t, "env", "PATH="+folders+":"+programs+":/usr/bin:/bin", "greet").must(t)
+	if e.stdout != "hello\n" {
+		t.Errorf("stdout: %q", e.stdout)
+	}
+	e = anyRule().run(t, "env", "PATH="+folders, "greet")
+	if e.status != 126 || !strings.Contains(e.stderr, "Permission denied") {
+		t.Errorf("a folder alone: status %d, stderr: %q", e.status, e.stderr)
+	}
+}

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -113,5 +114,74 @@ func TestTlswrapInTlswrap(t *testing.T) {
 	argv := append(append([]string{lab.tlswrap}, s.flags()...), quietCurl(s.url("/fixed"))...)
 	if got := anyRule().run(t, argv...).must(t).stdout; got != s.marker+"\n" {
 		t.Errorf("curl got %q", got)
+	}
+}
+
+func TestProgramWhoseIDsDifferIsRefused(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	const why = "its real and effective user or group differ"
+	for _, flag := range []string{"--ruid=65534", "--euid=65534", "--rgid=65534", "--egid=65534"} {
+		e := anyRule().run(t, "setpriv", flag, "--clear-groups", "true")
+		if e.status == 0 || !strings.Contains(e.stderr, why) {
+			t.Errorf("%s: status %d, stderr: %q", flag, e.status, e.stderr)
+		}
+	}
+	argv := append([]string{"setpriv", "--rgid=65534", "--clear-groups", lab.tlswrap}, anyRule().flags...)
+	e := wrapped{bare: true}.run(t, append(argv, "true")...)
+	if e.status != 126 || !strings.Contains(e.stderr, why) {
+		t.Errorf("tlswrap itself: status %d, stderr: %q", e.status, e.stderr)
+	}
+	for how, want := range map[string]string{
+		"subprocess.run(['/bin/true'])":                            "13",
+		"os.posix_spawn('/bin/true', ['true'], {})":                "13",
+		"os.posix_spawn('/bin/true', ['true'], {}, resetids=True)": "started",
+		"subprocess.run(['/bin/true'], user=65534)":                "started",
+	} {
+		script := "import os, subprocess\nos.setresuid(65534, 0, 0)\ntry: " + how + "; print('started')\nexcept OSError as e: print(e.errno)"
+		if e := anyRule().run(t, python, "-c", script); e.stdout != want+"\n" || (want == "13") != strings.Contains(e.stderr, why) {
+			t.Errorf("%s: stdout: %q, stderr: %q", how, e.stdout, e.stderr)
+		}
+	}
+}
+
+func TestLibraryOnAFileSystemMountedNoexecIsRefused(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	const why = "the library to preload is on a file system mounted noexec"
+	// The library is mounted over itself, in a namespace of the test's own.
+	const mount = `mount --bind "$0" "$0" && mount -o remount,bind,noexec "$0" && "$@"`
+	library := filepath.Join(filepath.Dir(lab.tlswrap), "libtlswrap.so")
+	own := append([]string{lab.tlswrap}, anyRule().flags...)
+	for _, w := range []ended{
+		anyRule().run(t, "unshare", "-m", "sh", "-c", mount, library, "/bin/true"),
+		wrapped{bare: true}.run(t, append(append([]string{"unshare", "-m", "sh", "-c", mount, library}, own...), "/bin/true")...),
+	} {
+		if w.status != 126 || !strings.Contains(w.stderr, "/bin/true: not started") || !strings.Contains(w.stderr, why) {
+			t.Errorf("status %d, stderr: %q", w.status, w.stderr)
+		}
+	}
+}
+
+func TestSpawnedProgramIsLookedAtWhereTheFileActionsLead(t *testing.T) {
+	spawn := compile(t, "spawncwd.c")
+	here, there := t.TempDir(), t.TempDir()
+	for file, program := range map[string]string{
+		filepath.Join(here, "program"):  compile(t, "args.c"),
+		filepath.Join(there, "program"): compile(t, "args.c", "-static"),
+	} {
+		if out, err := exec.Command("cp", program, file).CombinedOutput(); err != nil {
+			t.Fatal(err, string(out))
+		}
+	}
+	e := anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, here, there)
+	if want := "Permission denied 0\nPermission denied 0\n"; e.stdout != want || strings.Count(e.stderr, "it is statically linked") != 2 {
+		t.Errorf("a static one: stdout: %q, want %q, stderr: %q", e.stdout, want, e.stderr)
+	}
+	e = anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, there, here)
+	if strings.Count(e.stdout, "started 0\n") != 2 || e.stderr != "" {
+		t.Errorf("a dynamic one: stdout: %q, stderr: %q", e.stdout, e.stderr)
 	}
 }
