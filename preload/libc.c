@@ -15,7 +15,7 @@ static const char *const next_names[NEXT_COUNT] = {
 #undef X
 };
 
-void *next_function(enum next_function which)
+EARLY void *next_function(enum next_function which)
 {
 	void *found = next_functions[which];
 	if (!found) {
@@ -35,12 +35,12 @@ static void find_next_functions(void)
 		next_functions[i] = found[i];
 }
 
-int get_errno(void)
+EARLY int get_errno(void)
 {
 	return __errno_location ? *__errno_location() : 0;
 }
 
-void set_errno(int value)
+EARLY void set_errno(int value)
 {
 	if (__errno_location)
 		*__errno_location() = value;

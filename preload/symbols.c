@@ -42,7 +42,7 @@ static struct {
 } changed[MOST_CHANGED];
 static int _Atomic changed_count;
 
-static uint32_t hash_gnu(const char *name)
+EARLY static uint32_t hash_gnu(const char *name)
 {
 	uint32_t hash = 5381;
 	for (; *name; name++)
@@ -50,7 +50,7 @@ static uint32_t hash_gnu(const char *name)
 	return hash;
 }
 
-static uint32_t hash_sysv(const char *name)
+EARLY static uint32_t hash_sysv(const char *name)
 {
 	uint32_t hash = 0;
 	for (; *name; name++) {
@@ -60,7 +60,7 @@ static uint32_t hash_sysv(const char *name)
 	return hash;
 }
 
-static bool same_text(const char *a, const char *b)
+EARLY static bool same_text(const char *a, const char *b)
 {
 	for (; *a == *b; a++, b++) {
 		if (!*a)
@@ -70,12 +70,12 @@ static bool same_text(const char *a, const char *b)
 }
 
 /* glibc has made the addresses of the dynamic section absolute; musl and the vDSO have not. */
-static uintptr_t absolute(uintptr_t base, uintptr_t address)
+EARLY static uintptr_t absolute(uintptr_t base, uintptr_t address)
 {
 	return address < base ? base + address : address;
 }
 
-static bool object_read(const struct dl_phdr_info *info, struct object *out)
+EARLY static bool object_read(const struct dl_phdr_info *info, struct object *out)
 {
 	const ElfW(Dyn) *dynamic = NULL;
 	*out = (struct object){.base = info->dlpi_addr, .info = info};
@@ -106,7 +106,7 @@ static bool object_read(const struct dl_phdr_info *info, struct object *out)
 	return out->symbols && out->strings && (out->gnu_hash || out->sysv_hash);
 }
 
-static bool contains(const struct dl_phdr_info *info, const void *address)
+EARLY static bool contains(const struct dl_phdr_info *info, const void *address)
 {
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
@@ -117,7 +117,7 @@ static bool contains(const struct dl_phdr_info *info, const void *address)
 	return false;
 }
 
-static bool defines(const struct object *object, size_t i, const char *name)
+EARLY static bool defines(const struct object *object, size_t i, const char *name)
 {
 	const ElfW(Sym) *symbol = &object->symbols[i];
 	unsigned type = SYMBOL_TYPE(symbol->st_info);
@@ -129,7 +129,7 @@ static bool defines(const struct object *object, size_t i, const char *name)
  * The definitions of name in an object: the one after symbol number after, or the first
  * for 0; returns its number, or 0. Where newest, old versions of it do not count.
  */
-static size_t find(const struct object *object, const char *name, uint32_t hash, size_t after,
+EARLY static size_t find(const struct object *object, const char *name, uint32_t hash, size_t after,
                    bool newest)
 {
 #define COUNTS(i)                                                                                 \
@@ -172,7 +172,7 @@ static size_t find(const struct object *object, const char *name, uint32_t hash,
 }
 
 /* The value that an entry had when it was loaded, as an address. */
-static void *value_of(const struct object *object, const ElfW(Sym) *symbol, bool *was_changed)
+EARLY static void *value_of(const struct object *object, const ElfW(Sym) *symbol, bool *was_changed)
 {
 	for (int i = 0; i < changed_count; i++) {
 		if (changed[i].symbol == symbol) {
@@ -192,7 +192,7 @@ struct search {
 	bool past, was_changed;
 };
 
-static int search_object(struct dl_phdr_info *info, size_t size, void *data)
+EARLY static int search_object(struct dl_phdr_info *info, size_t size, void *data)
 {
 	(void)size;
 	struct search *search = data;
@@ -218,7 +218,7 @@ static int search_object(struct dl_phdr_info *info, size_t size, void *data)
 	return !missing;
 }
 
-void symbols_after(const void *start, const char *const *names, void **found, int count)
+EARLY void symbols_after(const void *start, const char *const *names, void **found, int count)
 {
 	struct search search = {.start = start, .names = names, .found = found, .count = count};
 	if (dl_iterate_phdr)
@@ -227,7 +227,7 @@ void symbols_after(const void *start, const char *const *names, void **found, in
 
 /* ---- libc's table ---- */
 
-static int find_shim(struct dl_phdr_info *info, size_t size, void *data)
+EARLY static int find_shim(struct dl_phdr_info *info, size_t size, void *data)
 {
 	struct dl_phdr_info *shim = data;
 	(void)size;
@@ -327,14 +327,14 @@ enum loader_call { CALL_DLOPEN, CALL_DLSYM, CALL_DLVSYM };
 __attribute__((used)) void *tlswrap_loader(void **arguments, const void *caller,
                                            enum loader_call which);
 
-static void *itself(void *result)
+EARLY static void *itself(void *result)
 {
 	return result;
 }
 
 /* glibc takes a library for one that it has where both are one file, and then also by
  * this name. RTLD_NOLOAD keeps others' files out. The names are found by our RUNPATH. */
-static void take_names(__typeof__(&dlopen) next)
+EARLY static void take_names(__typeof__(&dlopen) next)
 {
 	static const char *const names[] = {"libtls.so.26", "libtls.so.28", "libressl.so"};
 	static bool _Atomic done;
@@ -345,7 +345,7 @@ static void take_names(__typeof__(&dlopen) next)
 		(void)next(names[i], RTLD_LAZY | RTLD_NOLOAD);
 }
 
-static void *open_call(void **arguments)
+EARLY static void *open_call(void **arguments)
 {
 	__typeof__(&dlopen) next = NEXT(dlopen);
 	const char *file = arguments[0];
@@ -362,7 +362,7 @@ static void *open_call(void **arguments)
 }
 
 /* What libc's table would have given to a caller that comes after the shim, or NULL. */
-static void *original_after(const void *caller, const char *name)
+EARLY static void *original_after(const void *caller, const char *name)
 {
 	void *found = NULL;
 	struct search search = {
@@ -377,7 +377,7 @@ static void *original_after(const void *caller, const char *name)
  * changed for it. It goes on by a jump, for the loader looks at who calls: for RTLD_NEXT,
  * RUNPATH, $ORIGIN, and namespaces.
  */
-void *tlswrap_loader(void **arguments, const void *caller, enum loader_call which)
+EARLY void *tlswrap_loader(void **arguments, const void *caller, enum loader_call which)
 {
 	int saved = get_errno();
 	void *target = NULL;

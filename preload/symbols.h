@@ -4,6 +4,9 @@
 
 #include "shim.h"
 
+/* What the runtime of AddressSanitizer reaches before it is ready, by calling dlsym. */
+#define EARLY __attribute__((no_sanitize("address")))
+
 /*
  * The first definition of each name in the objects that were loaded after the one that
  * start lies in, as those had it when they were loaded: what RTLD_NEXT means. Leaves
