@@ -485,45 +485,77 @@ EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 	return real(pid, file, actions, attributes, argv, new_env);
 }
 
+/* Whether environ has what a child needs: the library first, and the worker's address. */
+static bool environment_is_kept(const char *library, const char *setting)
+{
+	bool has_control = false, has_preload = false;
+	size_t n = strlen(library);
+	for (char **env = environ; env && *env; env++) {
+		if (has_name(*env, control_name, sizeof control_name - 1)) {
+			if (!has_name(*env, setting, strlen(setting) + 1))
+				return false;
+			has_control = true;
+		} else if (has_name(*env, preload_name, sizeof preload_name - 1)) {
+			const char *theirs = *env + sizeof preload_name - 1;
+			if (!has_name(theirs, library, n) || (theirs[n] != ':' && theirs[n]))
+				return false;
+			has_preload = true;
+		}
+	}
+	return has_control && has_preload;
+}
+
 /*
  * system, popen and wordexp start /bin/sh inside libc, with the program's environment
- * as it is now: where the program has wiped that, it gets back what the child needs.
+ * as it is now: where the program has changed that, it gets back what the child needs.
+ * -errno says that nothing may be started.
  */
-static void keep_environment(void)
+static long keep_environment(void)
 {
 	struct plan plan;
 	const char *setting = control_setting();
-	bool has_control = false, has_preload = false;
-	for (char **env = environ; env && *env; env++) {
-		has_control |= has_name(*env, control_name, sizeof control_name - 1);
-		has_preload |= has_name(*env, preload_name, sizeof preload_name - 1);
-	}
 	__typeof__(&setenv) real = NEXT(setenv);
-	if ((has_control && has_preload) || !setting || !real ||
-	    inspect(AT_FDCWD, "/bin/sh", 0, plan.library) < 0)
-		return;
+	long r = inspect(AT_FDCWD, "/bin/sh", 0, plan.library);
+	if (r < 0)
+		return r;
+	if (!setting || !real)
+		return -ENETDOWN;
+	if (environment_is_kept(plan.library, setting))
+		return 0;
+	NEW_ENVIRONMENT(plan, environ);
 	real(TW_ENV, setting + sizeof control_name - 1, 1);
-	if (!has_preload)
-		real("LD_PRELOAD", plan.library, 1);
+	real("LD_PRELOAD", new_preload + sizeof preload_name - 1, 1);
+	return environment_is_kept(plan.library, setting) ? 0 : -EACCES;
 }
 
 EXPORT int system(const char *command)
 {
 	__typeof__(&system) real = NEXT(system);
-	keep_environment();
-	return real ? real(command) : finish(-ENOSYS);
+	long r = real ? keep_environment() : -ENOSYS;
+	if (r < 0 && !command)
+		return 0; /* no shell */
+	return r < 0 ? finish(r) : real(command);
 }
 
 EXPORT FILE *popen(const char *command, const char *mode)
 {
 	__typeof__(&popen) real = NEXT(popen);
-	keep_environment();
-	return real ? real(command, mode) : NULL;
+	long r = real ? keep_environment() : -ENOSYS;
+	if (r < 0) {
+		finish(r);
+		return NULL;
+	}
+	return real(command, mode);
 }
 
 EXPORT int wordexp(const char *restrict words, wordexp_t *restrict result, int flags)
 {
 	__typeof__(&wordexp) real = NEXT(wordexp);
-	keep_environment();
-	return real ? real(words, result, flags) : WRDE_NOSPACE;
+	long r = 0;
+	if (!real)
+		return WRDE_NOSPACE;
+	if (!(flags & WRDE_NOCMD))
+		r = keep_environment();
+	/* Without a shell, what needs none still works: a command is WRDE_CMDSUB. */
+	return real(words, result, r < 0 ? flags | WRDE_NOCMD : flags);
 }

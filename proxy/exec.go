@@ -86,6 +86,10 @@ func Inspect(file *os.File, library string, by Executor) (Inspection, error) {
 	if own, err := sameFile(file, "/proc/self/exe"); err == nil && own {
 		return Inspection{Library: library}, nil // tlswrap in tlswrap
 	}
+	// Linked with -buildid= it has no note.
+	if f.Section(".go.buildinfo") != nil || f.Section(".gopclntab") != nil {
+		return Inspection{}, errGo
+	}
 	if err := checkLoader(f); err != nil {
 		return Inspection{}, err
 	}
@@ -128,6 +132,8 @@ func interpreter(line []byte) string {
 	return ""
 }
 
+var errGo = errors.New("it is a Go program, which makes its system calls without libc")
+
 // checkLoader finds programs that no loader preloads into, or that connect without
 // libc.
 func checkLoader(f *elf.File) error {
@@ -138,7 +144,7 @@ func checkLoader(f *elf.File) error {
 			dynamic = true
 		case elf.PT_NOTE:
 			if isGoNote(p) {
-				return errors.New("it is a Go program, which makes its system calls without libc")
+				return errGo
 			}
 		}
 	}

@@ -57,7 +57,14 @@ func unpreloadable(t *testing.T) map[string]string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
+	withoutNote := filepath.Join(t.TempDir(), "withoutnote")
+	build = exec.CommandContext(t.Context(), "go", "build", "-ldflags=-buildid= -B none", "-o", withoutNote, source)
+	build.Env = append(build.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
 	return map[string]string{
+		withoutNote:                                  "it is a Go program",
 		compile(t, "args.c", "-static"):              "it is statically linked",
 		compile(t, "args.c", "-static-pie", "-fPIE"): "it is statically linked",
 		goProgram: "it is a Go program",
@@ -183,5 +190,15 @@ func TestSpawnedProgramIsLookedAtWhereTheFileActionsLead(t *testing.T) {
 	e = anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, there, here)
 	if strings.Count(e.stdout, "started 0\n") != 2 || e.stderr != "" {
 		t.Errorf("a dynamic one: stdout: %q, stderr: %q", e.stdout, e.stderr)
+	}
+}
+
+func TestPreloadThatTheProgramChangedIsPutRightForItsShells(t *testing.T) {
+	for _, change := range []string{"os.environ['LD_PRELOAD'] = ''", "os.environ['LD_PRELOAD'] = 'libm.so.6'",
+		"os.environ['TLSWRAP_CONTROL'] = ''", "os.environ.clear()"} {
+		script := "import os\n" + change + "\nos.system('/bin/grep -q libtlswrap.so /proc/self/maps && echo preloaded')"
+		if e := anyRule().run(t, python, "-c", script).must(t); e.stdout != "preloaded\n" {
+			t.Errorf("%s: stdout: %q, stderr: %q", change, e.stdout, e.stderr)
+		}
 	}
 }
