@@ -307,7 +307,7 @@ func (c *caller) open(req request, fd int) (*session, error) {
 	}
 	s, err := c.worker.newSession(req.token, c.cred.Uid, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0))
 	if err == errManySessions {
-		c.send(reply{answer: answerError, errno: unix.EUSERS}, -1)
+		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
 	}
 	return s, err
 }

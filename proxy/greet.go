@@ -44,7 +44,7 @@ func Greet(address string, token Token, stderr *os.File, verbose, quiet bool) (u
 	if err != nil {
 		return 0, err
 	}
-	if r.answer == answerError && r.errno == unix.EUSERS {
+	if r.answer == answerError && r.errno == unix.ENETDOWN {
 		return 0, errManySessions
 	}
 	if r.answer != answerGood {
