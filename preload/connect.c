@@ -93,6 +93,15 @@ static long await_channel(int fd, bool interrupted)
 	return r == -EAGAIN ? -EINPROGRESS : r;
 }
 
+/* Whether SO_SNDTIMEO limits how long a connect of fd's waits. */
+static bool has_send_timeout(int fd)
+{
+	long limit[2] = {0, 0};
+	socklen_t len = sizeof limit;
+	return SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, limit, &len) == 0 &&
+	       (limit[0] || limit[1]);
+}
+
 /*
  * The exchange for a socket that is not yet a channel. Signals are blocked until
  * only the verdict is missing, so that a handler which jumps away finds nothing
@@ -123,7 +132,7 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 		}
 	}
 	wait = wait && r == -EINPROGRESS;
-	bool interrupted = wait && signals_interrupt(&mask);
+	bool interrupted = wait && signals_interrupt(&mask, has_send_timeout(fd));
 	signals_restore(&mask);
 	return wait ? await_channel(fd, interrupted) : r;
 }
@@ -175,15 +184,15 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 		return kind;
 	if (len > sizeof(struct sockaddr_storage)) /* as move_addr_to_kernel has it */
 		return -EINVAL;
-	/* Is the address readable? This copies its argument before it looks at how. */
-	if (len >= 8 && SYS(SYS_rt_sigprocmask, -1, addr, NULL, 8) == -EFAULT)
+	union address given;
+	if (copy_in(&given, addr, len) < 0)
 		return -EFAULT;
-	bool readable = address_read(addr, len, &to);
+	bool readable = address_read(&given.any, len, &to);
 
 	if (kind == SOCKET_CHANNEL && channel.listens)
 		return -EISCONN;
 	if (kind == SOCKET_CHANNEL) {
-		bool dissolve = to.family == AF_UNSPEC && addr;
+		bool dissolve = to.family == AF_UNSPEC && len >= sizeof given.any.sa_family;
 		long r = dissolve ? CALL_NATIVE : connect_again(fd, &channel);
 		if (r != CALL_NATIVE)
 			return r;
@@ -204,8 +213,7 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 	/* Not ours. */
 	socket_connects(fd);
 	*native_len = len;
-	if (addr && len >= 8)
-		__builtin_memcpy(native, addr, len);
+	__builtin_memcpy(native, &given, len);
 	return CALL_NATIVE;
 }
 
@@ -216,7 +224,7 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	long r = connect_ruled(fd, addr, len, &native, &native_len);
 	if (r != CALL_NATIVE)
 		return finish(r);
-	if (addr && native_len >= 8)
+	if (addr)
 		addr = &native.any;
 	__typeof__(&connect) real = NEXT(connect);
 	return real ? real(fd, addr, native_len)

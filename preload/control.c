@@ -99,7 +99,7 @@ void signals_restore(const uint64_t *old)
 	SYS(SYS_rt_sigprocmask, SIG_SETMASK, old, NULL, sizeof *old);
 }
 
-bool signals_interrupt(const uint64_t *old)
+bool signals_interrupt(const uint64_t *old, bool timed)
 {
 	uint64_t pending = 0;
 	SYS(SYS_rt_sigpending, &pending, sizeof pending);
@@ -113,7 +113,7 @@ bool signals_interrupt(const uint64_t *old)
 		    SYS(SYS_rt_sigaction, signal, NULL, &action, sizeof *old) < 0)
 			continue;
 		if (action.handler != (unsigned long)SIG_DFL &&
-		    action.handler != (unsigned long)SIG_IGN && !(action.flags & SA_RESTART))
+		    action.handler != (unsigned long)SIG_IGN && (timed || !(action.flags & SA_RESTART)))
 			return true;
 	}
 	return false;

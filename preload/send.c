@@ -17,12 +17,20 @@ static long send_ruled(int fd, const struct sockaddr *addr, socklen_t len, int f
 	struct tw_addr to;
 	if (flags & MSG_FASTOPEN)
 		return connect_ruled(fd, addr, len, native, native_len);
-	if (socket_kind(fd, &channel) == SOCKET_CHANNEL)
+	long kind = socket_kind(fd, &channel);
+	if (kind == SOCKET_CHANNEL)
 		return 0; /* TCP ignores it, AF_UNIX would say EISCONN */
-	if (!address_read(addr, len, &to) || !address_synthetic(&to)) {
-		*native_len = (socklen_t)sizeof *native + 1; /* as it was */
+	if (kind < 0 && kind != SOCKET_CHANNEL)
+		return kind;
+	if (len > sizeof *native) {
+		*native_len = (socklen_t)sizeof *native + 1; /* as it was: the kernel refuses it */
 		return CALL_NATIVE;
 	}
+	if (copy_in(native, addr, len) < 0)
+		return -EFAULT;
+	*native_len = len;
+	if (!address_read(&native->any, len, &to) || !address_synthetic(&to))
+		return CALL_NATIVE;
 	long r = address_resolve(&to, NULL);
 	*native_len = r < 0 ? 0 : address_write(&to, native);
 	return r < 0 ? r : CALL_NATIVE;
@@ -86,9 +94,9 @@ static ssize_t native_sendmsg(int fd, const struct msghdr *message, int flags)
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	union address native;
-	if (!message || !message->msg_name)
-		return native_sendmsg(fd, message, flags);
-	struct msghdr copy = *message;
+	struct msghdr copy;
+	if (copy_in(&copy, message, sizeof copy) < 0 || !copy.msg_name)
+		return native_sendmsg(fd, message, flags); /* the kernel says EFAULT */
 	long r = message_ruled(fd, &copy, &flags, &native);
 	return r < 0 ? finish(r) : native_sendmsg(fd, &copy, flags);
 }
@@ -102,9 +110,13 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 	bool whole = !(flags & MSG_FASTOPEN);
 	for (unsigned i = 0; i < count && whole; i++) {
 		struct tw_addr to;
-		const struct msghdr *m = &messages[i].msg_hdr;
-		whole = !m->msg_name || !address_read(m->msg_name, m->msg_namelen, &to) ||
-		        !address_synthetic(&to);
+		struct msghdr m;
+		union address name;
+		if (copy_in(&m, &messages[i].msg_hdr, sizeof m) < 0)
+			break; /* the kernel sends as many as come before */
+		whole = !m.msg_name || m.msg_namelen > sizeof name ||
+		        copy_in(&name, m.msg_name, m.msg_namelen) < 0 ||
+		        !address_read(&name.any, m.msg_namelen, &to) || !address_synthetic(&to);
 	}
 	if (whole) {
 		__typeof__(&sendmmsg) real = NEXT(sendmmsg);

@@ -91,8 +91,9 @@ const char *control_setting(void);
 void signals_block(uint64_t *old);
 void signals_restore(const uint64_t *old);
 
-/* Whether a signal has come meanwhile that will interrupt the hooked call (signal(7)). */
-bool signals_interrupt(const uint64_t *old);
+/* Whether a signal has come meanwhile that will interrupt the hooked call: with a timeout of the
+ * socket's (timed) also one whose handler wants it restarted (signal(7)). */
+bool signals_interrupt(const uint64_t *old, bool timed);
 
 /*
  * A connection to the worker. control_open returns it, or -EMFILE, -ENFILE, or
@@ -127,6 +128,11 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 
 /* Tells the worker that this process lives. */
 void control_hello(void);
+
+/* ---- user.c: what the program points to ---- */
+
+/* Copies size bytes of the program's: 0, or -EFAULT where they cannot be read. */
+long copy_in(void *to, const void *from, size_t size);
 
 /* ---- address.c: socket addresses ---- */
 

@@ -27,13 +27,15 @@ func runCheck(args []string, io stdio) int {
 	if f.NArg() == 1 {
 		o.rules = f.Arg(0)
 	}
-	file := o.findRules()
+	file, err := o.findRules()
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
 	if file == "" {
 		fmt.Fprintln(io.out, "no rules file: the built-in profile counts (tlswrap check --builtin prints it)")
 		return 0
 	}
-	file, err := filepath.Abs(file)
-	if err != nil {
+	if file, err = filepath.Abs(file); err != nil {
 		return complain(io, exitOurs, "%v", err)
 	}
 	policy, err := rules.Load(file)

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"tlswrap/rules"
 )
 
@@ -122,33 +124,38 @@ func runVersion(_ []string, io stdio) int {
 	return 0
 }
 
-// findRules returns the rules file that counts, or "" for the built-in profile.
-func (o *options) findRules() string {
+// findRules returns the rules file that counts, or "" for the built-in profile. Where it cannot
+// be told whether there is a file, in a folder that may not be entered, that is an error: the
+// built-in profile is not what somebody meant who has put a file there.
+func (o *options) findRules() (string, error) {
 	if o.rules != "" {
-		return o.rules
+		return o.rules, nil
 	}
 	if env := os.Getenv("TLSWRAP_RULES"); env != "" {
-		return env
+		return env, nil
 	}
+	candidates := []string{"/etc/tlswrap/rules.toml"}
 	if dir, err := os.UserConfigDir(); err == nil {
-		if file := filepath.Join(dir, "tlswrap", "rules.toml"); exists(file) {
-			return file
+		candidates = append([]string{filepath.Join(dir, "tlswrap", "rules.toml")}, candidates...)
+	}
+	for _, file := range candidates {
+		_, err := os.Lstat(file)
+		switch {
+		case err == nil:
+			return file, nil
+		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR):
+			return "", fmt.Errorf("cannot tell whether there are rules in %s: %w (--rules FILE names others)", file, errors.Unwrap(err))
 		}
 	}
-	if file := "/etc/tlswrap/rules.toml"; exists(file) {
-		return file
-	}
-	return ""
-}
-
-func exists(file string) bool {
-	_, err := os.Lstat(file)
-	return err == nil
+	return "", nil
 }
 
 // resolve makes the paths absolute: the worker has another working folder.
 func (o *options) resolve() error {
-	o.rules = o.findRules()
+	var err error
+	if o.rules, err = o.findRules(); err != nil {
+		return err
+	}
 	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if err := absoluteVariable(name); err != nil {
 			return err

@@ -90,7 +90,7 @@ func findLibrary() (string, error) {
 		filepath.Join(dir, "libtlswrap.so"),
 		filepath.Join(dir, "..", "lib", "tlswrap", "libtlswrap.so"),
 	} {
-		if !exists(path) {
+		if _, err := os.Lstat(path); err != nil {
 			continue
 		}
 		if strings.ContainsAny(path, " \t\n:$") {

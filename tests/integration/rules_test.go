@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -241,5 +243,30 @@ except OSError as e:
 	e := s.wrapped().run(t, python, "-c", script, s.host, s.portString(), s.marker).must(t)
 	if want := "True\n198.1 2001:2:\nNo route to host\n"; e.stdout != want {
 		t.Errorf("stdout: %q, want %q", e.stdout, want)
+	}
+}
+
+// A folder that may not be entered is not one without rules: the built-in profile would count
+// instead of what the administrator has written there.
+func TestRulesThatCannotBeReachedAreNoneOfTheirAbsence(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	hidden := filepath.Join(home, "tlswrap")
+	if err := os.Mkdir(hidden, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(home), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, argv := range [][]string{{lab.tlswrap, "true"}, {lab.tlswrap, "check"}, {lab.tlswrap, "explain", "127.0.0.1:80"}} {
+		w := wrapped{bare: true, env: []string{"XDG_CONFIG_HOME=" + home}, dir: "/"}
+		e := w.run(t, append([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, argv...)...)
+		want := "tlswrap: cannot tell whether there are rules in " + hidden + "/rules.toml: permission denied (--rules FILE names others)\n"
+		if e.status != 125 || e.stderr != want {
+			t.Errorf("%v: status %d, stderr %q, want %q", argv[1:], e.status, e.stderr, want)
+		}
 	}
 }

@@ -283,7 +283,8 @@ static struct gaicb request_for(const char *name)
 static void is_covered_list(struct gaicb *request)
 {
 	EQUAL(gai_error(request), 0);
-	EQUAL(gai_cancel(request), EAI_ALLDONE);
+	int cancelled = gai_cancel(request); /* libc's own thread may not have put it aside yet */
+	CHECK(cancelled == EAI_ALLDONE || cancelled == EAI_NOTCANCELED);
 	struct in_addr ip = ip_of(request->ar_result);
 	EQUAL(synthetic4(&ip), is_wrapped());
 	connects(ip);
