@@ -18,8 +18,11 @@ static long listen_ruled(int fd)
 	struct tw_reply reply;
 	uint64_t mask;
 	socklen_t len = sizeof own;
-	if (SYS(SYS_getsockname, fd, &own, &len) < 0 || !address_read(&own.any, len, &local) ||
-	    listen_passes(local.port) || !is_tcp(fd))
+	long named = SYS(SYS_getsockname, fd, &own, &len);
+	if (named < 0)
+		return named;
+	if (!address_read(&own.any, len, &local) ||
+	    listen_passes(local.port) || !may_be_tcp(fd))
 		return 0;
 	request_init(&request, TW_LISTEN);
 	signals_block(&mask);

@@ -201,8 +201,9 @@ bool socket_nonblocking(int fd);
 /* poll(2) for one descriptor, without waiting: the events, or -errno. */
 long socket_poll(int fd, short events);
 
-/* Whether fd is a TCP socket. */
-bool is_tcp(int fd);
+/* Whether fd, an Internet socket, is one of TCP, also where that cannot be told: a seccomp filter
+ * may refuse the question. */
+bool may_be_tcp(int fd);
 
 /*
  * Shows the worker the socket fd with request. TW_ANSWER_PASS: it stays as it is;

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,9 @@ func (w *Worker) accept(listener *socket) error {
 			w.log.Error("accept", "error", err.Error())
 			time.Sleep(retryAccept)
 		default:
+			if slices.Contains(oneClients, err) {
+				continue
+			}
 			return os.NewSyscallError("accept4", err)
 		}
 	}
