@@ -7,22 +7,39 @@
 
 #include <string.h>
 
-/* Whether all of size bytes at from can be read. A page can be read as a whole or not at all, and
- * rt_sigprocmask(2) copies its argument before it looks at how. */
+enum { PAGE = 4096, WINDOW = 8 }; /* PAGE may be a part of one */
+
+/* rt_sigprocmask(2) copies its argument before it looks at how. */
+static bool window_readable(uintptr_t at)
+{
+	return SYS(SYS_rt_sigprocmask, -1, at, NULL, WINDOW) != -EFAULT;
+}
+
+/*
+ * Whether all of size bytes at from can be read. A page can be as a whole or not at all, so one
+ * window in each is looked at; inside of what is asked about, since a memory checker minds.
+ */
 static bool can_read(const void *from, size_t size)
 {
-	const uintptr_t page = 4096; /* or a part of one */
 	uintptr_t start = (uintptr_t)from, end;
 	if (size == 0)
 		return true;
-	if (__builtin_add_overflow(start, size - 1, &end))
+	if (start < PAGE || __builtin_add_overflow(start, size, &end))
 		return false;
-	for (uintptr_t at = start & ~(page - 1);; at += page) {
-		if (SYS(SYS_rt_sigprocmask, -1, at + 8, NULL, 8) == -EFAULT) /* NULL would be no argument */
-			return false;
-		if (end - at < page)
-			return true;
+	if (size < WINDOW) {
+		for (uintptr_t at = start;; at = end - 1) {
+			uintptr_t last = (at | (PAGE - 1)) - (WINDOW - 1); /* window of this page */
+			if (!window_readable(at < last ? at : last))
+				return false;
+			if ((at ^ (end - 1)) < PAGE)
+				return true;
+		}
 	}
+	for (uintptr_t at = start; at + WINDOW <= end; at = (at | (PAGE - 1)) + 1) {
+		if (!window_readable(at))
+			return false;
+	}
+	return window_readable(end - WINDOW);
 }
 
 long copy_in(void *to, const void *from, size_t size)
