@@ -95,8 +95,12 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	union address native;
 	struct msghdr copy;
-	if (copy_in(&copy, message, sizeof copy) < 0 || !copy.msg_name)
-		return native_sendmsg(fd, message, flags); /* the kernel says EFAULT */
+	if (copy_in(&copy, message, sizeof copy) < 0) {
+		/* It is not shown to the kernel: it may be readable by then, and name anybody. */
+		struct channel channel;
+		long kind = socket_kind(fd, &channel);
+		return finish(kind < 0 && kind != SOCKET_CHANNEL ? kind : -EFAULT);
+	}
 	long r = message_ruled(fd, &copy, &flags, &native);
 	return r < 0 ? finish(r) : native_sendmsg(fd, &copy, flags);
 }
