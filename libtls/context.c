@@ -240,7 +240,7 @@ static int connect_addresses(struct tls *ctx, const struct addrinfo *list)
 {
 	int fd = -1;
 	for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
-		fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
+		fd = finish(SYS(SYS_socket, a->ai_family, a->ai_socktype, a->ai_protocol));
 		if (fd < 0) {
 			set_error_errno(ctx, get_errno(), "socket");
 			continue;

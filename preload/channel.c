@@ -173,6 +173,22 @@ long socket_replace(int fd, int stand_in)
 	return r;
 }
 
+/*
+ * A new socket of fd's kind, for the worker to connect: other processes may have copies of
+ * fd. The worker gives it fd's options and address (proxy/likeness.go).
+ */
+static long socket_alike(int fd)
+{
+	int domain, protocol;
+	socklen_t len = sizeof domain;
+	long r = SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+	if (r == 0) {
+		len = sizeof protocol;
+		r = SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len);
+	}
+	return r < 0 ? r : SYS(SYS_socket, domain, SOCK_STREAM | SOCK_CLOEXEC, protocol);
+}
+
 /* How long a non-blocking connect waits for the worker's answer. */
 #define HURRIED_SECONDS 2
 
@@ -180,6 +196,7 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
                  uint16_t taken)
 {
 	int stand_in = -1;
+	long fresh = -1;
 	long control = control_open();
 	if (control < 0)
 		return control;
@@ -200,13 +217,18 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 			r = TW_ANSWER_PASS;
 			break;
 		case TW_ANSWER_CHANNEL:
+			if (request->op == TW_CONNECT) {
+				r = fresh = socket_alike(fd);
+				if (r < 0)
+					break;
+			}
 			r = socket_replace(fd, stand_in);
 			stand_in = -1;
 			if (r == 0) {
 				struct tw_request done;
 				request_init(&done, TW_TAKEN);
 				done.flags = taken;
-				r = control_send((int)control, &done, -1);
+				r = control_send((int)control, &done, (int)fresh);
 			}
 			if (r == 0)
 				r = TW_ANSWER_CHANNEL;
@@ -220,6 +242,8 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 	}
 	if (stand_in >= 0)
 		SYS(SYS_close, stand_in);
+	if (fresh >= 0)
+		SYS(SYS_close, fresh);
 	SYS(SYS_close, control);
 	return r;
 }

@@ -120,8 +120,6 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 	request.addrs[0] = *to;
 	signals_block(&mask);
 	long r = channel_ask(fd, &request, &reply, wait ? TW_CONSUME : 0);
-	if (r >= 0)
-		socket_connects(fd);
 	if (r == TW_ANSWER_CHANNEL) {
 		r = -EINPROGRESS;
 	} else if (r == TW_ANSWER_PASS) {
@@ -211,7 +209,6 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 		}
 	}
 	/* Not ours. */
-	socket_connects(fd);
 	*native_len = len;
 	__builtin_memcpy(native, &given, len);
 	return CALL_NATIVE;

@@ -1,7 +1,7 @@
 /*
- * A descriptor that was duplicated before connect leaves a second way to the socket:
- * what is written there would go out past the worker. So the duplicates are replaced
- * together with it.
+ * A descriptor that was duplicated before connect is a second way to the same connection,
+ * so the duplicates are replaced together with it. One that is not stays a socket that is
+ * not connected: the worker connects another.
  *
  * The dup family marks what it sees, and a connect that swaps a marked descriptor looks
  * for others of the same socket. The marks are hints: one that is stale costs a look.
@@ -12,13 +12,13 @@
 #include <stdarg.h>
 #include <unistd.h>
 
-static fd_marks duplicated;
+static struct fd_marks duplicated;
 
 static int duplicate_made(int from, int to)
 {
 	if (to >= 0) {
-		mark(duplicated, from);
-		mark(duplicated, to);
+		mark(&duplicated, from);
+		mark(&duplicated, to);
 		epoll_duplicated(from, to);
 	}
 	return to;
@@ -70,7 +70,7 @@ EXPORT int __fcntl(int fd, int command, ...) ALIAS(fcntl);
 /* 32-bit programs with a 64-bit time_t. */
 EXPORT int __fcntl_time64(int fd, int command, ...) ALIAS(fcntl);
 
-/* The number of the socket behind fd (SO_COOKIE, socket(7)), or 0. */
+/* The number of the socket behind fd (SO_COOKIE, socket(7)), or 0 where it cannot be told. */
 static uint64_t cookie(int fd)
 {
 	uint64_t value = 0;
@@ -80,12 +80,9 @@ static uint64_t cookie(int fd)
 
 int next_duplicate(int fd, int after)
 {
-	uint64_t own = marked(duplicated, fd) ? cookie(fd) : 0;
-	for (int other = after + 1; own && other < MARKED_FDS; other++) {
-		if (duplicated[(size_t)other / MARK_BITS] == 0)
-			other |= (int)MARK_BITS - 1; /* none of this word */
-		else if (other != fd && marked(duplicated, other) && cookie(other) == own)
-			return other;
-	}
-	return -1;
+	uint64_t own = marked(&duplicated, fd) ? cookie(fd) : 0;
+	int other = own ? next_marked(&duplicated, after) : -1;
+	while (other >= 0 && (other == fd || cookie(other) != own))
+		other = next_marked(&duplicated, other);
+	return other;
 }

@@ -13,19 +13,19 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-static fd_marks registered, epolls;
+static struct fd_marks registered, epolls;
 
 void epoll_duplicated(int from, int to)
 {
-	if (marked(epolls, from))
-		mark(epolls, to);
+	if (marked(&epolls, from))
+		mark(&epolls, to);
 }
 
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	if (op == EPOLL_CTL_ADD) {
-		mark(registered, fd);
-		mark(epolls, epfd);
+		mark(&registered, fd);
+		mark(&epolls, epfd);
 	}
 	__typeof__(&epoll_ctl) real = NEXT(epoll_ctl);
 	return real ? real(epfd, op, fd, event) : finish(SYS(SYS_epoll_ctl, epfd, op, fd, event));
@@ -148,16 +148,13 @@ static long leave_one(int epfd, int fd, struct epoll_places *places)
 long epoll_leave(int fd, struct epoll_places *places)
 {
 	places->count = 0;
-	if (!marked(registered, fd))
+	if (!marked(&registered, fd))
 		return 0;
-	for (size_t w = 0; w < MARKED_FDS / MARK_BITS; w++) {
-		unsigned long word = __atomic_load_n(&epolls[w], __ATOMIC_RELAXED);
-		for (size_t b = 0; word; b++, word >>= 1) {
-			long r = word & 1 ? leave_one((int)(w * MARK_BITS + b), fd, places) : 0;
-			if (r < 0) {
-				epoll_enter(fd, places);
-				return r;
-			}
+	for (int epfd = next_marked(&epolls, -1); epfd >= 0; epfd = next_marked(&epolls, epfd)) {
+		long r = leave_one(epfd, fd, places);
+		if (r < 0) {
+			epoll_enter(fd, places);
+			return r;
 		}
 	}
 	return 0;

@@ -46,13 +46,6 @@ EARLY void set_errno(int value)
 		*__errno_location() = value;
 }
 
-/* fork(2), in the child. */
-static void forked(void)
-{
-	sockets_separate();
-	control_hello();
-}
-
 /* glibc gives constructors argc, argv and envp, and may not have set environ yet;
  * musl gives them nothing, and has. */
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
@@ -65,8 +58,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	/* fork is not hooked: this also sees daemon(3) and forkpty(3), which call
 	 * libc's own. glibc has pthread_atfork only in its static part. */
 	if (__register_atfork)
-		__register_atfork(sockets_check, NULL, forked, NULL);
+		__register_atfork(fork_begins, NULL, control_hello, NULL);
 	else if (pthread_atfork)
-		pthread_atfork(sockets_check, NULL, forked);
+		pthread_atfork(fork_begins, NULL, control_hello);
 	control_hello();
 }

@@ -44,7 +44,7 @@
 	X(gethostent) X(gethostent_r) X(rcmd) X(rcmd_af) X(rexec) X(rexec_af)                     \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
 	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)       \
-	X(socket) X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)  \
+	X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)  \
 	X(dlopen) X(dlsym) X(dlvsym)
 
 enum next_function {
@@ -218,42 +218,51 @@ long channel_borrow(const struct channel *channel, enum tw_op op);
 
 /* ---- marks on descriptors: hints that hooks leave ---- */
 
-#define MARKED_FDS 65536 /* descriptors from here on count as marked */
+/* The most that a process can have where fs.nr_open is not raised; from here on all count as
+ * marked. */
+#define MARKED_FDS (1 << 20)
 #define MARK_BITS (8 * sizeof(unsigned long))
-typedef unsigned long fd_marks[MARKED_FDS / MARK_BITS];
+struct fd_marks {
+	size_t words; /* that have had marks */
+	unsigned long word[MARKED_FDS / MARK_BITS];
+};
 
-static inline void mark(unsigned long *marks, int fd)
+static inline void mark(struct fd_marks *marks, int fd)
 {
-	if (fd >= 0 && fd < MARKED_FDS)
-		__atomic_or_fetch(&marks[(size_t)fd / MARK_BITS], 1ul << (size_t)fd % MARK_BITS,
-		                  __ATOMIC_RELAXED);
+	if (fd < 0 || fd >= MARKED_FDS)
+		return;
+	size_t at = (size_t)fd / MARK_BITS, words = __atomic_load_n(&marks->words, __ATOMIC_RELAXED);
+	__atomic_or_fetch(&marks->word[at], 1ul << (size_t)fd % MARK_BITS, __ATOMIC_RELAXED);
+	while (words <= at && !__atomic_compare_exchange_n(&marks->words, &words, at + 1, false,
+	                                                   __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
 }
 
-static inline void unmark(unsigned long *marks, int fd)
+static inline bool marked(const struct fd_marks *marks, int fd)
 {
-	if (fd >= 0 && fd < MARKED_FDS)
-		__atomic_and_fetch(&marks[(size_t)fd / MARK_BITS],
-		                   ~(1ul << (size_t)fd % MARK_BITS), __ATOMIC_RELAXED);
+	return fd >= MARKED_FDS || (marks->word[(size_t)fd / MARK_BITS] >> (size_t)fd % MARK_BITS & 1);
 }
 
-static inline bool marked(const unsigned long *marks, int fd)
+/* The next that is marked with a number above after, or -1. */
+static inline int next_marked(const struct fd_marks *marks, int after)
 {
-	return fd >= MARKED_FDS || (marks[(size_t)fd / MARK_BITS] >> (size_t)fd % MARK_BITS & 1);
+	size_t words = __atomic_load_n(&marks->words, __ATOMIC_ACQUIRE);
+	size_t at = (size_t)(after + 1) / MARK_BITS, bit = (size_t)(after + 1) % MARK_BITS;
+	for (; at < words; at++, bit = 0) {
+		unsigned long rest = marks->word[at] >> bit;
+		if (rest)
+			return (int)(at * MARK_BITS + bit) + __builtin_ctzl(rest);
+	}
+	return -1;
 }
 
 /* ---- fork.c ---- */
 
-/* Notes that fd is, or is about to be, connected. */
-void socket_connects(int fd);
+/* Notes that this process begins to fork. */
+void fork_begins(void);
 
-/* Before a fork: finds out which sockets may yet be connected. */
-void sockets_check(void);
-
-/* How often this process has begun to fork. */
+/* How often it has. */
 unsigned forks_so_far(void);
-
-/* In the forked child: gives it sockets of its own for those. */
-void sockets_separate(void);
 
 /* ---- dup.c ---- */
 

@@ -25,7 +25,8 @@ enum tw_op {
 	TW_HELLO = 1,    /* a process has begun; no reply */
 	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket. name is that of a
 	                    function which can connect to what passes alone, or "" */
-	TW_TAKEN = 3,    /* the channel is in place: go; no reply */
+	TW_TAKEN = 3,    /* it is in place: go; no reply. After CONNECT with a new socket of the
+	                    same kind, which the worker connects */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
 	TW_UPSTREAM = 6, /* lend the upstream for one call */

@@ -70,10 +70,13 @@ const (
 // that asks, or connects again.
 const keepFailed = 30 * time.Second
 
-// run sets the connection up and has its bytes carried.
-func (ch *channel) run() {
+// run sets the connection up and has its bytes carried, unless it has failed already.
+func (ch *channel) run(err *Failure) {
 	defer ch.worker.guard("setup", ch.drop)
-	if err := ch.guard(ch.setup); err != nil {
+	if err == nil {
+		err = ch.guard(ch.setup)
+	}
+	if err != nil {
 		if ch.opened {
 			ch.refuse(err)
 		} else {

@@ -406,35 +406,46 @@ func (c *caller) connect(s *session, req request, fd int) {
 	c.begin(ch, end, fd)
 }
 
-// begin hands the program's end over, and starts the connection once it is in place.
+// begin hands the program's end over, and starts the connection once it is in place, with the
+// socket that the program has made for it like fd, its own.
 func (c *caller) begin(ch *channel, end, fd int) {
-	taken, ok := c.handOver(reply{answer: answerChannel}, end)
-	if !ok {
-		unix.Close(fd)
+	defer unix.Close(fd)
+	taken, fresh, ok := c.exchange(reply{answer: answerChannel}, end)
+	if !ok || fresh < 0 {
+		closeFD(fresh)
 		ch.abandon()
 		return
 	}
+	failure := makeAlike(fresh, fd)
 	var err error
-	if ch.up, err = newUpstream(fd); err != nil {
+	if ch.up, err = newUpstream(fresh); err != nil {
 		ch.abandon()
 		return
 	}
 	ch.setTold(taken.flags&flagConsume != 0)
 	close(ch.taken)
-	go ch.run()
+	go ch.run(failure)
 }
 
-// handOver sends what is to stand in the place of the program's socket, and closes it
-// here. Where the program could not put it in place, its socket was not touched.
-func (c *caller) handOver(r interface{ marshal() []byte }, end int) (taken request, ok bool) {
+// handOver gives the program what is to stand in the place of its socket, and closes it here. Where
+// the program could not put it in place, its socket was not touched.
+func (c *caller) handOver(r interface{ marshal() []byte }, end int) bool {
+	_, stray, ok := c.exchange(r, end)
+	closeFD(stray)
+	return ok
+}
+
+// exchange is handOver where the program sends a descriptor in return: sent, or -1.
+func (c *caller) exchange(r interface{ marshal() []byte }, end int) (taken request, sent int, ok bool) {
 	err := c.send(r, end)
 	unix.Close(end)
 	if err != nil {
-		return taken, false
+		return taken, -1, false
 	}
-	taken, strays, err := c.receive()
-	strays.close()
-	return taken, err == nil && taken.op == opTaken
+	taken, fds, err := c.receive()
+	sent = fds.take()
+	fds.close()
+	return taken, sent, err == nil && taken.op == opTaken
 }
 
 func (c *caller) verdict(s *session, req request) {

@@ -245,7 +245,7 @@ func (c *caller) start(s *session, req request, fds *descriptors) {
 	}
 	pr.most = framesSize
 	t.pair = pr
-	_, ok := c.handOver(tlsReply{answer: answerChannel, number: t.id}, end)
+	ok := c.handOver(tlsReply{answer: answerChannel, number: t.id}, end)
 	// Up to here nothing has happened to the transport. What comes now shows: it does not block
 	// any more.
 	if !ok || t.adopt(req.flags, fds) != nil {

@@ -68,7 +68,7 @@ func (c *caller) listen(s *session, fd int) {
 		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
 		return
 	}
-	_, ok := c.handOver(reply{answer: answerChannel}, end)
+	ok := c.handOver(reply{answer: answerChannel}, end)
 	if err := l.add(q, ok); err != nil {
 		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
 	}

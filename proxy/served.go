@@ -171,7 +171,7 @@ func (c *caller) accepted(s *session, fd int) {
 		return
 	}
 	w.enter(ch)
-	if _, ok := c.handOver(reply{answer: answerChannel}, end); !ok {
+	if !c.handOver(reply{answer: answerChannel}, end) {
 		ch.pair.close()
 		ch.reject(errLeft)
 		return

@@ -1,6 +1,7 @@
 /* Descriptors after the swap: their flags, their copies, other processes. */
 #include "check.h"
 
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -173,69 +174,178 @@ static void copies_made_after_connect_work(void)
 	ECHOES(third);
 }
 
+static const char words[] = "words that must not be seen\n";
+
 /*
- * TCP connects every copy. A channel takes one descriptor's place, so what is written to
- * the other must not go out as it is.
+ * TCP connects every copy of a socket. A channel takes the place of those that this process
+ * is known to have: what is written to another must not go out as it is.
  */
-static void nothing_leaves_by_a_copy_made_before_connect(void)
+static void write_to_copy(int copy)
 {
-	static const char words[] = "words that must not be seen\n";
-	int fd = tcp(), copy = (int)OK(dup(fd));
-	OK(dial(fd, "ECHO"));
-	ECHOES(fd);
 	ssize_t n = send(copy, words, sizeof words - 1, MSG_NOSIGNAL);
 	if (n >= 0)
 		EQUAL(n, sizeof words - 1);
 	else
 		CHECK(is_wrapped());
+}
+
+/* The server has been sent nothing but TLS, or the test ends in its complaint. */
+static void nothing_has_left(int fd)
+{
 	shutdown(fd, SHUT_WR);
 	ask("ended ECHO");
 }
 
-/* The same, where the copy is another process's. */
-static void nothing_leaves_by_a_forked_copy_made_before_connect(void)
+static void nothing_leaves_by(int fd, int copy)
 {
-	static const char words[] = "words that must not be seen\n";
-	int fd = tcp(), go[2];
-	char byte = 0;
-	OK(pipe(go));
-	pid_t child = fork();
-	if (child == 0) {
-		EQUAL(read(go[0], &byte, 1), 1);
-		ssize_t n = send(fd, words, sizeof words - 1, MSG_NOSIGNAL);
-		_exit(n < 0 && !is_wrapped());
-	}
 	OK(dial(fd, "ECHO"));
 	ECHOES(fd);
-	EQUAL(write(go[1], &byte, 1), 1);
-	reap(child);
-	shutdown(fd, SHUT_WR);
-	ask("ended ECHO");
+	write_to_copy(copy);
+	nothing_has_left(fd);
 }
 
-/* And where the copy was made by number, which no hook of dup sees. */
+static void nothing_leaves_by_a_copy_made_before_connect(void)
+{
+	int fd = tcp();
+	nothing_leaves_by(fd, (int)OK(dup(fd)));
+}
+
+/* No hook sees how this one is made. */
 static void nothing_leaves_by_a_copy_made_by_number(void)
 {
-	static const char words[] = "words that must not be seen\n";
-	int fd = tcp(), copy = (int)OK(syscall(SYS_dup, fd));
-	OK(dial(fd, "ECHO"));
-	ECHOES(fd);
-	if (send(copy, words, sizeof words - 1, MSG_NOSIGNAL) < 0)
-		CHECK(is_wrapped());
-	shutdown(fd, SHUT_WR);
-	ask("ended ECHO");
+	int fd = tcp();
+	nothing_leaves_by(fd, (int)OK(syscall(SYS_dup, fd)));
 }
 
 static void nothing_leaves_by_a_copy_made_with_fcntl(void)
 {
-	static const char words[] = "words that must not be seen\n";
-	int fd = tcp(), copy = (int)OK(fcntl(fd, F_DUPFD_CLOEXEC, 30));
+	int fd = tcp();
+	nothing_leaves_by(fd, (int)OK(fcntl(fd, F_DUPFD_CLOEXEC, 30)));
+}
+
+/* The same, where the copy is another process's, which child makes. */
+static void nothing_leaves_by_a_child_of(int fd, pid_t (*child)(void), int (*take)(int fd))
+{
+	int go[2];
+	char byte = 0;
+	OK(pipe(go));
+	pid_t pid = child();
+	if (pid == 0) {
+		EQUAL(read(go[0], &byte, 1), 1);
+		ssize_t n = send(take(fd), words, sizeof words - 1, MSG_NOSIGNAL);
+		_exit(n < 0 && !is_wrapped());
+	}
+	OK(pid);
 	OK(dial(fd, "ECHO"));
 	ECHOES(fd);
-	if (send(copy, words, sizeof words - 1, MSG_NOSIGNAL) < 0)
-		CHECK(is_wrapped());
-	shutdown(fd, SHUT_WR);
-	ask("ended ECHO");
+	EQUAL(write(go[1], &byte, 1), 1);
+	reap(pid);
+	nothing_has_left(fd);
+}
+
+static int inherited(int fd)
+{
+	return fd;
+}
+
+static void nothing_leaves_by_a_forked_copy(void)
+{
+	nothing_leaves_by_a_child_of(tcp(), fork, inherited);
+}
+
+static void nothing_leaves_by_a_forked_copy_that_is_bound(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	int fd = tcp();
+	OK(bind(fd, (struct sockaddr *)&a, sizeof a));
+	nothing_leaves_by_a_child_of(fd, fork, inherited);
+}
+
+static void nothing_leaves_by_a_forked_copy_that_was_refused(void)
+{
+	int fd = tcp();
+	FAILS(dial(fd, "CLOSED"), ECONNREFUSED);
+	nothing_leaves_by_a_child_of(fd, fork, inherited);
+}
+
+/* No handler of pthread_atfork(3) runs. */
+static pid_t cloned(void)
+{
+	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static void nothing_leaves_by_a_cloned_copy(void)
+{
+	nothing_leaves_by_a_child_of(tcp(), cloned, inherited);
+}
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+static int received;
+
+static int was_received(int fd)
+{
+	(void)fd;
+	return received;
+}
+
+/* pidfd_getfd(2) and SCM_RIGHTS, before connect. */
+static void nothing_leaves_by_what_was_taken(void)
+{
+	int fd = tcp();
+	int self = (int)OK(syscall(SYS_pidfd_open, getpid(), 0));
+	received = (int)OK(syscall(SYS_pidfd_getfd, self, fd, 0));
+	nothing_leaves_by_a_child_of(fd, fork, was_received);
+}
+
+static void send_descriptor(int over, int fd);
+static int receive_descriptor(int over);
+
+static void nothing_leaves_by_what_was_sent_to_itself(void)
+{
+	int fd = tcp(), over[2];
+	OK(socketpair(AF_UNIX, SOCK_STREAM, 0, over));
+	send_descriptor(over[0], fd);
+	nothing_leaves_by(fd, receive_descriptor(over[1]));
+}
+
+/* Started by the next: argv[2] and argv[3] are one socket. */
+static void executed_with_two(void)
+{
+	nothing_leaves_by(atoi(arguments[2]), atoi(arguments[3]));
+}
+
+static void nothing_leaves_by_a_copy_kept_over_exec(void)
+{
+	char one[16], two[16];
+	int fd = tcp();
+	snprintf(one, sizeof one, "%d", fd);
+	snprintf(two, sizeof two, "%d", (int)OK(dup(fd)));
+	char *argv[] = {arguments[0], "executed_with_two", one, two, NULL};
+	OK(execve(argv[0], argv, environ));
+}
+
+/* As high as the machine lets us: 65,536 and more as root. */
+static void a_copy_with_a_high_number_works(void)
+{
+	struct rlimit limit = {70000, 70000};
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
+		OK(getrlimit(RLIMIT_NOFILE, &limit));
+		limit.rlim_cur = limit.rlim_max;
+		OK(setrlimit(RLIMIT_NOFILE, &limit));
+	}
+	int fd = tcp(), high = (int)limit.rlim_cur - 1;
+	OK(dup2(fd, high));
+	OK(dial(high, "ECHO"));
+	has_peer(fd, port("ECHO"));
+	ECHOES(high);
+	ECHOES(fd);
+	close(high);
+	ECHOES(fd);
 }
 
 static void a_copy_made_before_connect_works(void)
@@ -331,13 +441,25 @@ const struct test tests[] = {
 	{"survives_exec", BOTH, survives_exec},
 	{"survives_exec_with_an_empty_environment", BOTH, survives_exec_with_an_empty_environment},
 	{"copies_made_after_connect_work", BOTH, copies_made_after_connect_work},
+	{"executed_with_two", HELPER, executed_with_two},
 	{"nothing_leaves_by_a_copy_made_before_connect", BOTH,
 	 nothing_leaves_by_a_copy_made_before_connect},
-	{"nothing_leaves_by_a_forked_copy_made_before_connect", BOTH,
-	 nothing_leaves_by_a_forked_copy_made_before_connect},
-	{"nothing_leaves_by_a_copy_made_by_number", BOTH, nothing_leaves_by_a_copy_made_by_number},
+	{"nothing_leaves_by_a_copy_made_by_number", BOTH,
+	 nothing_leaves_by_a_copy_made_by_number},
 	{"nothing_leaves_by_a_copy_made_with_fcntl", BOTH,
 	 nothing_leaves_by_a_copy_made_with_fcntl},
+	{"nothing_leaves_by_a_forked_copy", BOTH, nothing_leaves_by_a_forked_copy},
+	{"nothing_leaves_by_a_forked_copy_that_is_bound", BOTH,
+	 nothing_leaves_by_a_forked_copy_that_is_bound},
+	{"nothing_leaves_by_a_forked_copy_that_was_refused", BOTH,
+	 nothing_leaves_by_a_forked_copy_that_was_refused},
+	{"nothing_leaves_by_a_cloned_copy", BOTH, nothing_leaves_by_a_cloned_copy},
+	{"nothing_leaves_by_what_was_taken", BOTH, nothing_leaves_by_what_was_taken},
+	{"nothing_leaves_by_what_was_sent_to_itself", BOTH,
+	 nothing_leaves_by_what_was_sent_to_itself},
+	{"nothing_leaves_by_a_copy_kept_over_exec", BOTH,
+	 nothing_leaves_by_a_copy_kept_over_exec},
+	{"a_copy_with_a_high_number_works", BOTH, a_copy_with_a_high_number_works},
 	{"a_copy_made_before_connect_works", BOTH, a_copy_made_before_connect_works},
 	{"a_copy_made_before_connect_can_be_closed", BOTH,
 	 a_copy_made_before_connect_can_be_closed},

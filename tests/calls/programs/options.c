@@ -174,6 +174,30 @@ static void source_port_is_kept(void)
 	EQUAL(ntohs(a.sin_port), atoi(strchr(want, ':') + 1));
 }
 
+/* With rights that the program has given up since: as rcp and VPN clients do. */
+static void what_only_root_may_set_is_kept(void)
+{
+	if (geteuid() != 0) {
+		printf("this test needs root\n");
+		return;
+	}
+	int fd = tcp(), low = 1023;
+	set_option(fd, SOL_SOCKET, SO_MARK, 5);
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	for (; low > 512; low--) {
+		a.sin_port = htons((uint16_t)low);
+		if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0)
+			break;
+		EQUAL(errno, EADDRINUSE);
+	}
+	OK(setresuid(65534, 65534, 65534));
+	OK(dial(fd, "ECHO"));
+	ECHOES(fd);
+	EQUAL(option(fd, SOL_SOCKET, SO_MARK), 5);
+	EQUAL(option(fd, SOL_SOCKET, SO_REUSEADDR), 0);
+	EQUAL(atoi(strchr(ask("peer ECHO"), ':') + 1), low);
+}
+
 static void source_address_is_kept(void)
 {
 	int fd = tcp();
@@ -234,6 +258,7 @@ const struct test tests[] = {
 	{"small_send_buffer_before", BOTH, small_send_buffer_before},
 	{"small_send_buffer_after", BOTH, small_send_buffer_after},
 	{"source_port_is_kept", BOTH, source_port_is_kept},
+	{"what_only_root_may_set_is_kept", BOTH, what_only_root_may_set_is_kept},
 	{"source_address_is_kept", BOTH, source_address_is_kept},
 	{"bad_arguments", BOTH, bad_arguments},
 	{"ioctls", BOTH, ioctls},

@@ -1,0 +1,229 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The program's own TCP socket is not what the worker connects: another process may have a copy
+// of it, by fork, SCM_RIGHTS, exec or pidfd_getfd(2), and what that one writes would go out
+// between the TLS records. Nobody can tell whether there is a copy. So the shim makes a new
+// socket in the program's process, which gives it the program's network namespace, user and
+// control group. The worker makes it like the old one: it may still have the rights that the
+// program had when it set SO_MARK or bound a low port, and has given up since.
+
+// sockOpt is an option of a socket, for getsockopt(2) and setsockopt(2).
+type sockOpt struct {
+	name        string
+	level, what int
+	set         int  // how it is set, where that is another number
+	half        bool // the kernel tells twice of what it is given, socket(7)
+	found       bool // until it is set it is what the kernel has found for an earlier connection
+}
+
+// likenessOptions are the options that matter to a connection and can be read: tcp(7), ip(7),
+// ipv6(7), socket(7). Those that say what may be bound come first, as bind follows.
+var likenessOptions = []sockOpt{
+	{name: "SO_REUSEADDR", level: unix.SOL_SOCKET, what: unix.SO_REUSEADDR},
+	{name: "SO_REUSEPORT", level: unix.SOL_SOCKET, what: unix.SO_REUSEPORT},
+	{name: "SO_BINDTODEVICE", level: unix.SOL_SOCKET, what: unix.SO_BINDTODEVICE},
+	{name: "SO_MARK", level: unix.SOL_SOCKET, what: unix.SO_MARK},
+	{name: "SO_DONTROUTE", level: unix.SOL_SOCKET, what: unix.SO_DONTROUTE},
+	{name: "SO_KEEPALIVE", level: unix.SOL_SOCKET, what: unix.SO_KEEPALIVE},
+	{name: "SO_OOBINLINE", level: unix.SOL_SOCKET, what: unix.SO_OOBINLINE},
+	{name: "SO_LINGER", level: unix.SOL_SOCKET, what: unix.SO_LINGER},
+	{name: "SO_RCVLOWAT", level: unix.SOL_SOCKET, what: unix.SO_RCVLOWAT},
+	{name: "SO_RCVTIMEO", level: unix.SOL_SOCKET, what: unix.SO_RCVTIMEO},
+	{name: "SO_SNDTIMEO", level: unix.SOL_SOCKET, what: unix.SO_SNDTIMEO},
+	{name: "SO_BUSY_POLL", level: unix.SOL_SOCKET, what: unix.SO_BUSY_POLL},
+	{name: "SO_MAX_PACING_RATE", level: unix.SOL_SOCKET, what: unix.SO_MAX_PACING_RATE},
+	// The FORCE options exceed the system's limits, as the program may have been allowed to.
+	{name: "SO_RCVBUF", level: unix.SOL_SOCKET, what: unix.SO_RCVBUF, set: unix.SO_RCVBUFFORCE, half: true},
+	{name: "SO_SNDBUF", level: unix.SOL_SOCKET, what: unix.SO_SNDBUF, set: unix.SO_SNDBUFFORCE, half: true},
+	{name: "IPV6_V6ONLY", level: unix.IPPROTO_IPV6, what: unix.IPV6_V6ONLY},
+	{name: "IPV6_FREEBIND", level: unix.IPPROTO_IPV6, what: unix.IPV6_FREEBIND},
+	{name: "IPV6_TRANSPARENT", level: unix.IPPROTO_IPV6, what: unix.IPV6_TRANSPARENT},
+	{name: "IPV6_TCLASS", level: unix.IPPROTO_IPV6, what: unix.IPV6_TCLASS},
+	{name: "IPV6_UNICAST_HOPS", level: unix.IPPROTO_IPV6, what: unix.IPV6_UNICAST_HOPS},
+	{name: "IPV6_UNICAST_IF", level: unix.IPPROTO_IPV6, what: unix.IPV6_UNICAST_IF},
+	{name: "IPV6_MTU_DISCOVER", level: unix.IPPROTO_IPV6, what: unix.IPV6_MTU_DISCOVER},
+	{name: "IPV6_DONTFRAG", level: unix.IPPROTO_IPV6, what: unix.IPV6_DONTFRAG},
+	{name: "IPV6_AUTOFLOWLABEL", level: unix.IPPROTO_IPV6, what: unix.IPV6_AUTOFLOWLABEL},
+	{name: "IPV6_MINHOPCOUNT", level: unix.IPPROTO_IPV6, what: unix.IPV6_MINHOPCOUNT},
+	{name: "IPV6_ADDR_PREFERENCES", level: unix.IPPROTO_IPV6, what: unix.IPV6_ADDR_PREFERENCES},
+	{name: "IPV6_HOPOPTS", level: unix.IPPROTO_IPV6, what: unix.IPV6_HOPOPTS},
+	{name: "IPV6_RTHDR", level: unix.IPPROTO_IPV6, what: unix.IPV6_RTHDR},
+	{name: "IPV6_DSTOPTS", level: unix.IPPROTO_IPV6, what: unix.IPV6_DSTOPTS},
+	{name: "IP_FREEBIND", level: unix.IPPROTO_IP, what: unix.IP_FREEBIND},
+	{name: "IP_TRANSPARENT", level: unix.IPPROTO_IP, what: unix.IP_TRANSPARENT},
+	{name: "IP_BIND_ADDRESS_NO_PORT", level: unix.IPPROTO_IP, what: unix.IP_BIND_ADDRESS_NO_PORT},
+	{name: "IP_LOCAL_PORT_RANGE", level: unix.IPPROTO_IP, what: unix.IP_LOCAL_PORT_RANGE},
+	{name: "IP_TOS", level: unix.IPPROTO_IP, what: unix.IP_TOS},
+	{name: "IP_TTL", level: unix.IPPROTO_IP, what: unix.IP_TTL},
+	{name: "IP_MINTTL", level: unix.IPPROTO_IP, what: unix.IP_MINTTL},
+	{name: "IP_OPTIONS", level: unix.IPPROTO_IP, what: unix.IP_OPTIONS},
+	{name: "IP_UNICAST_IF", level: unix.IPPROTO_IP, what: unix.IP_UNICAST_IF},
+	{name: "IP_MTU_DISCOVER", level: unix.IPPROTO_IP, what: unix.IP_MTU_DISCOVER},
+	{name: "TCP_NODELAY", level: unix.IPPROTO_TCP, what: unix.TCP_NODELAY},
+	{name: "TCP_CONGESTION", level: unix.IPPROTO_TCP, what: unix.TCP_CONGESTION},
+	{name: "TCP_KEEPIDLE", level: unix.IPPROTO_TCP, what: unix.TCP_KEEPIDLE},
+	{name: "TCP_KEEPINTVL", level: unix.IPPROTO_TCP, what: unix.TCP_KEEPINTVL},
+	{name: "TCP_KEEPCNT", level: unix.IPPROTO_TCP, what: unix.TCP_KEEPCNT},
+	{name: "TCP_USER_TIMEOUT", level: unix.IPPROTO_TCP, what: unix.TCP_USER_TIMEOUT},
+	{name: "TCP_SYNCNT", level: unix.IPPROTO_TCP, what: unix.TCP_SYNCNT},
+	{name: "TCP_LINGER2", level: unix.IPPROTO_TCP, what: unix.TCP_LINGER2},
+	{name: "TCP_MAXSEG", level: unix.IPPROTO_TCP, what: unix.TCP_MAXSEG, found: true},
+	{name: "TCP_THIN_LINEAR_TIMEOUTS", level: unix.IPPROTO_TCP, what: unix.TCP_THIN_LINEAR_TIMEOUTS},
+	{name: "TCP_NOTSENT_LOWAT", level: unix.IPPROTO_TCP, what: unix.TCP_NOTSENT_LOWAT},
+	{name: "TCP_TX_DELAY", level: unix.IPPROTO_TCP, what: unix.TCP_TX_DELAY},
+	// IP_TOS changes it, so that it comes later.
+	{name: "SO_PRIORITY", level: unix.SOL_SOCKET, what: unix.SO_PRIORITY},
+}
+
+// get reads the option's value into buf; nil where fd has no such option.
+func (o sockOpt) get(fd int, buf *[64]byte) []byte {
+	size := uint32(len(buf))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(o.level), uintptr(o.what),
+		uintptr(unsafe.Pointer(buf)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return nil
+	}
+	return buf[:size]
+}
+
+// put sets the option to a value that get has read.
+func (o sockOpt) put(fd int, value []byte) error {
+	what := o.what
+	if o.half && len(value) == 4 {
+		half := *(*int32)(unsafe.Pointer(&value[0])) / 2
+		if unix.SetsockoptInt(fd, o.level, o.set, int(half)) == nil {
+			return nil
+		}
+		return unix.SetsockoptInt(fd, o.level, what, int(half))
+	}
+	return unix.SetsockoptString(fd, o.level, what, string(value))
+}
+
+// kinds are what two sockets have in common where one can stand for the other.
+var kinds = []struct {
+	sockOpt
+	differ *Failure
+}{
+	{sockOpt{level: unix.SOL_SOCKET, what: unix.SO_DOMAIN}, failf(unix.ENOTSOCK, "the program's new socket is of another family")},
+	{sockOpt{level: unix.SOL_SOCKET, what: unix.SO_PROTOCOL}, failf(unix.ENOTSOCK, "the program's new socket is of another protocol")},
+	{sockOpt{level: unix.SOL_SOCKET, what: soNetnsCookie}, failf(unix.ENETUNREACH, "the program has changed its network namespace since it made the socket")},
+}
+
+// soNetnsCookie is SO_NETNS_COOKIE (asm-generic/socket.h), which numbers network namespaces
+// since Linux 5.14.
+const soNetnsCookie = 71
+
+// makeAlike gives fresh, a new socket of the program's, the options and the bound address of
+// original, which is not connected. original stays as it is.
+func makeAlike(fresh, original int) *Failure {
+	var now, then [64]byte
+	for _, k := range kinds {
+		if !bytes.Equal(k.get(original, &then), k.get(fresh, &now)) {
+			return k.differ
+		}
+	}
+	if !unconnected(fresh) {
+		return failf(unix.EISCONN, "the program's new socket is connected")
+	}
+	for _, o := range likenessOptions {
+		want := o.get(original, &then)
+		if want == nil || bytes.Equal(want, o.get(fresh, &now)) {
+			continue
+		}
+		if err := o.put(fresh, want); err != nil && !o.found {
+			return errnoFailure(err, "the socket's %s cannot be given to the new one that is to be connected", o.name)
+		}
+	}
+	return bindAlike(fresh, original)
+}
+
+// errnoFailure is a system call's failure.
+func errnoFailure(err error, format string, args ...any) *Failure {
+	errno := unix.ENETDOWN
+	errors.As(err, &errno)
+	return failf(errno, format+": %v", append(args, err)...)
+}
+
+// bindAlike binds fresh to where original is bound, if it is. While neither listens both can be,
+// where both have SO_REUSEADDR (socket(7)): for as long as it takes.
+func bindAlike(fresh, original int) *Failure {
+	sa, err := boundTo(original)
+	if err != nil {
+		return errnoFailure(err, "the socket does not tell its address")
+	}
+	if sa == nil {
+		return nil
+	}
+	for _, fd := range []int{original, fresh} {
+		restore, err := switchOn(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+		if err != nil {
+			return errnoFailure(err, "SO_REUSEADDR")
+		}
+		defer restore()
+	}
+	if err := unix.Bind(fresh, sa); err != nil {
+		return errnoFailure(err, "the new socket that is to be connected cannot be bound to the old one's address")
+	}
+	return nil
+}
+
+// boundTo returns where a TCP socket that is not connected is bound, or nil. What a connect that
+// has failed had chosen does not count: the port that getsockname(2) shows then is free already.
+func boundTo(fd int) (unix.Sockaddr, error) {
+	disconnect(fd) // gives up such an address
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, err
+	}
+	port, unspecified := addressParts(sa)
+	if port == nil || (*port == 0 && unspecified) {
+		return nil, nil
+	}
+	if *port == 0 {
+		return sa, nil
+	}
+	restore, err := switchOn(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT)
+	if err != nil {
+		return sa, nil
+	}
+	defer restore()
+	number := *port
+	*port = 0
+	if unix.Bind(fd, sa) == nil { // EINVAL: it has a port (__inet_bind)
+		if unspecified {
+			return nil, nil
+		}
+		return sa, nil
+	}
+	*port = number
+	return sa, nil
+}
+
+// addressParts returns an Internet address's port, to be changed, and whether the rest of it
+// says nothing.
+func addressParts(sa unix.Sockaddr) (port *int, unspecified bool) {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return &sa.Port, sa.Addr == [4]byte{}
+	case *unix.SockaddrInet6:
+		return &sa.Port, sa.Addr == [16]byte{}
+	}
+	return nil, true
+}
+
+// switchOn sets an option to 1, until restore is called.
+func switchOn(fd, level, option int) (restore func(), err error) {
+	old, err := unix.GetsockoptInt(fd, level, option)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, level, option, 1)
+	}
+	return func() { unix.SetsockoptInt(fd, level, option, old) }, err
+}
