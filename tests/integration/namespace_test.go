@@ -1,12 +1,15 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"tlswrap/tests/testkit"
 )
 
 // hosts is the whole of name resolution. Names on one line are one host's.
@@ -31,9 +34,12 @@ fd00:77::1 lan6.example.test
 
 // arrange makes the new namespaces usable: interfaces, and files of our own in /etc.
 func arrange(dir string) error {
-	// Mounts made here stay here.
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("making mounts private: %w", err)
+	here, err := os.Getwd()
+	if err == nil {
+		err = errors.Join(testkit.PrivateMounts(), os.Chdir(here))
+	}
+	if err != nil {
+		return err
 	}
 	for _, command := range []string{
 		"ip link set lo up",
