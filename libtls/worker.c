@@ -108,7 +108,7 @@ long tls_request_send(int control, const struct tw_tls_request *request, const i
 long tls_reply_receive(int control, struct tw_tls_reply *reply, int *got)
 {
 	int fd = -1;
-	long n = message_receive(control, reply, sizeof *reply, &fd);
+	long n = message_receive(control, reply, sizeof *reply, &fd, NULL);
 	long failure = 0;
 	if (n <= (long)offsetof(struct tw_tls_reply, text) || reply->magic != TW_MAGIC ||
 	    ((char *)reply)[n - 1] != '\0')

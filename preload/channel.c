@@ -195,7 +195,7 @@ static long socket_alike(int fd)
 long channel_ask(int fd, const struct tw_request *request, struct tw_reply *reply,
                  uint16_t taken)
 {
-	int stand_in = -1;
+	int stand_in = -1, life = -1;
 	long fresh = -1;
 	long control = control_open();
 	if (control < 0)
@@ -207,12 +207,11 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 	}
 	long r = control_send((int)control, request, fd);
 	if (r == 0)
-		r = control_receive((int)control, reply, &stand_in);
+		r = control_receive((int)control, reply, &stand_in, &life);
 	if (r == 0) {
 		switch (reply->answer) {
 		case TW_ANSWER_PASS:
-			if (stand_in >= 0)
-				map_keep(stand_in);
+			map_keep(stand_in, life);
 			stand_in = -1;
 			r = TW_ANSWER_PASS;
 			break;

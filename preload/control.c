@@ -192,7 +192,7 @@ long message_send(int control, const void *data, size_t size, const int *fds, in
 	return n;
 }
 
-long message_receive(int control, void *data, size_t size, int *got)
+long message_receive(int control, void *data, size_t size, int *got, int *second)
 {
 	struct iovec iov = {data, size};
 	union descriptor_message with;
@@ -202,13 +202,18 @@ long message_receive(int control, void *data, size_t size, int *got)
 	long n;
 	int ends = 0;
 	do {
-		msg.msg_controllen = CMSG_SPACE(sizeof(int));
+		msg.msg_controllen = CMSG_LEN((second ? 2 : 1) * sizeof(int));
 		n = SYS(SYS_recvmsg, control, &msg, MSG_CMSG_CLOEXEC);
 	} while (n == -EINTR || (n == 0 && ends++ == 0));
 	*got = -1;
+	if (second)
+		*second = -1;
 	if (n >= 0 && msg.msg_controllen >= CMSG_LEN(sizeof(int)) &&
-	    with.header.cmsg_type == SCM_RIGHTS)
+	    with.header.cmsg_type == SCM_RIGHTS) {
 		memcpy(got, CMSG_DATA(&with.header), sizeof *got);
+		if (second && with.header.cmsg_len >= CMSG_LEN(2 * sizeof(int)))
+			memcpy(second, CMSG_DATA(&with.header) + sizeof *got, sizeof *second);
+	}
 	return n;
 }
 
@@ -218,10 +223,10 @@ long control_send(int control, const struct tw_request *request, int fd)
 	return message_send(control, request, length, &fd, fd >= 0) == (long)length ? 0 : -ENETDOWN;
 }
 
-long control_receive(int control, struct tw_reply *reply, int *got)
+long control_receive(int control, struct tw_reply *reply, int *got, int *life)
 {
 	int fd;
-	long n = message_receive(control, reply, sizeof *reply, &fd);
+	long n = message_receive(control, reply, sizeof *reply, &fd, life);
 	long failure = 0;
 	if (n < (long)offsetof(struct tw_reply, addrs) || reply->magic != TW_MAGIC ||
 	    reply->count > TW_MAX_ADDRS ||
@@ -233,6 +238,10 @@ long control_receive(int control, struct tw_reply *reply, int *got)
 	if (fd >= 0 && (failure || !got)) {
 		SYS(SYS_close, fd);
 		fd = -1;
+	}
+	if (life && *life >= 0 && (failure || reply->answer != TW_ANSWER_PASS)) {
+		SYS(SYS_close, *life);
+		*life = -1;
 	}
 	if (got)
 		*got = fd;
@@ -248,7 +257,7 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 	if (control >= 0) {
 		r = control_send((int)control, request, fd);
 		if (r == 0)
-			r = control_receive((int)control, reply, got);
+			r = control_receive((int)control, reply, got, NULL);
 		SYS(SYS_close, control);
 	}
 	signals_restore(&mask);

@@ -46,6 +46,13 @@ EARLY void set_errno(int value)
 		*__errno_location() = value;
 }
 
+/* fork(2), in the child. */
+static void forked(void)
+{
+	map_forked();
+	control_hello();
+}
+
 /* glibc gives constructors argc, argv and envp, and may not have set environ yet;
  * musl gives them nothing, and has. */
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
@@ -58,8 +65,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	/* fork is not hooked: this also sees daemon(3) and forkpty(3), which call
 	 * libc's own. glibc has pthread_atfork only in its static part. */
 	if (__register_atfork)
-		__register_atfork(fork_begins, NULL, control_hello, NULL);
+		__register_atfork(fork_begins, NULL, forked, NULL);
 	else if (pthread_atfork)
-		pthread_atfork(fork_begins, NULL, control_hello);
+		pthread_atfork(fork_begins, NULL, forked);
 	control_hello();
 }

@@ -4,15 +4,29 @@
  */
 #include "shim.h"
 
+#include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
 
-/* Mapped once and for all, and read only. */
+/*
+ * The map and, behind it, the worker's life: read only, and always at the same place, where
+ * other threads may read while a new worker's take the place of a dead one's. A page is 64 KiB at most.
+ */
+#define LIFE_AT ((sizeof(struct tw_map) + 0xffff) & ~(size_t)0xffff)
 static const struct tw_map *map;
 
+/* Whether a thread is at work on that. */
+static bool keeping;
+
+/* The map of a worker that lives, or NULL. */
 static const struct tw_map *get_map(void)
 {
-	return __atomic_load_n(&map, __ATOMIC_ACQUIRE);
+	const struct tw_map *m = __atomic_load_n(&map, __ATOMIC_ACQUIRE);
+	if (!m)
+		return NULL;
+	const struct tw_life *life = (const void *)((const char *)m + LIFE_AT);
+	uint32_t owner = __atomic_load_n(&life->owner, __ATOMIC_ACQUIRE);
+	return owner & FUTEX_TID_MASK && !(owner & FUTEX_OWNER_DIED) ? m : NULL;
 }
 
 static bool is_clear(const uint8_t *bits, uint16_t port)
@@ -64,21 +78,53 @@ bool map_resolve(struct tw_addr *addr)
 	return address_mapped(addr) ? resolve4(m, addr->ip + 12) : resolve6(m, addr);
 }
 
-void map_keep(int fd)
+static long map_at(long at, size_t size, long flags, int fd)
 {
 #ifdef SYS_mmap2 /* 32-bit machines: the same, with its offset in pages */
 	const long number = SYS_mmap2;
 #else
 	const long number = SYS_mmap;
 #endif
-	const struct tw_map *none = NULL;
-	long at = -EEXIST;
-	if (!get_map())
-		at = SYS(number, NULL, sizeof *map, PROT_READ, MAP_SHARED, fd, 0);
-	SYS(SYS_close, fd);
-	if (at < 0 && at > -4096)
+	return SYS(number, at, size, fd < 0 ? PROT_NONE : PROT_READ, flags, fd, 0);
+}
+
+static bool failed(long at)
+{
+	return at < 0 && at > -4096;
+}
+
+/* The life comes last: until then there is none, or one that is over. */
+static void put_in_place(int fd, int life)
+{
+	long at = (long)map;
+	if (!at)
+		at = map_at(0, LIFE_AT + sizeof(struct tw_life), MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	if (failed(at))
 		return;
-	if (!__atomic_compare_exchange_n(&map, &none, (const struct tw_map *)at, false,
-	                                 __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		SYS(SYS_munmap, at, sizeof *map); /* another thread was faster */
+	if (!failed(map_at(at, sizeof *map, MAP_SHARED | MAP_FIXED, fd)) &&
+	    !failed(map_at(at + (long)LIFE_AT, sizeof(struct tw_life), MAP_SHARED | MAP_FIXED, life)))
+		__atomic_store_n(&map, (const struct tw_map *)at, __ATOMIC_RELEASE);
+	else if (!map)
+		SYS(SYS_munmap, at, LIFE_AT + sizeof(struct tw_life));
+}
+
+void map_keep(int fd, int life)
+{
+	/* What one thread begins no other may mix with a worker's that has died since. The one that
+	 * finds another at work asks again some time. */
+	if (fd >= 0 && life >= 0 && !get_map() &&
+	    !__atomic_exchange_n(&keeping, true, __ATOMIC_ACQUIRE)) {
+		if (!get_map())
+			put_in_place(fd, life);
+		__atomic_store_n(&keeping, false, __ATOMIC_RELEASE);
+	}
+	if (fd >= 0)
+		SYS(SYS_close, fd);
+	if (life >= 0)
+		SYS(SYS_close, life);
+}
+
+void map_forked(void)
+{
+	__atomic_store_n(&keeping, false, __ATOMIC_RELAXED);
 }

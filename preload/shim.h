@@ -104,11 +104,12 @@ long control_open(void);
 
 /*
  * One message with count descriptors, at most MOST_DESCRIPTORS, and one that may bring a
- * descriptor, *got, or else -1. They return what the kernel does.
+ * descriptor, *got, or else -1, and where second is not NULL one more. They return what the
+ * kernel does.
  */
 #define MOST_DESCRIPTORS 3
 long message_send(int control, const void *data, size_t size, const int *fds, int count);
-long message_receive(int control, void *data, size_t size, int *got);
+long message_receive(int control, void *data, size_t size, int *got, int *second);
 
 /* Fills in what every request has. */
 void request_init(struct tw_request *request, enum tw_op op);
@@ -119,9 +120,9 @@ long control_send(int control, const struct tw_request *request, int fd);
 /*
  * Receives a reply, within 10 s, or what channel_ask has set. Where got is not NULL it is set to the descriptor
  * that came along, close-on-exec and the caller's to close, or to -1; one that
- * does not fit into the program's table is -EMFILE.
+ * does not fit into the program's table is -EMFILE. With TW_ANSWER_PASS *life may be another.
  */
-long control_receive(int control, struct tw_reply *reply, int *got);
+long control_receive(int control, struct tw_reply *reply, int *got, int *life);
 
 /* One request and its reply on a connection of its own. */
 long control_ask(const struct tw_request *request, int fd, struct tw_reply *reply, int *got);
@@ -300,8 +301,12 @@ bool listen_passes(uint16_t port);
 /* Replaces a synthetic address by what it stands for, where the map tells. */
 bool map_resolve(struct tw_addr *addr);
 
-/* Keeps the map in the memory file fd, and closes that. */
-void map_keep(int fd);
+/* Keeps the map in the memory file fd for as long as the worker lives that the memory file life
+ * tells of, and closes both. Either may be negative: there is none. */
+void map_keep(int fd, int life);
+
+/* In a forked child: threads that kept a map are not there. */
+void map_forked(void);
 
 /* ---- connect.c ---- */
 

@@ -55,7 +55,7 @@ enum tw_flag {
 };
 
 enum tw_answer {
-	TW_ANSWER_PASS = 1,    /* make the native call, with addrs[0]; maybe the map */
+	TW_ANSWER_PASS = 1,    /* make the native call, with addrs[0]; maybe the map, and the life */
 	TW_ANSWER_CHANNEL = 2, /* put the descriptor sent in the socket's place */
 	TW_ANSWER_ERROR = 3,   /* fail with error */
 	TW_ANSWER_PENDING = 4, /* setup goes on */
@@ -103,7 +103,7 @@ struct tw_reply {
 };
 
 /*
- * With TW_ANSWER_PASS the worker sends a memory file of the session's: a bit for every
+ * With TW_ANSWER_PASS the worker sends two memory files. The first is the session's map: a bit for every
  * port, set where some rule does more than pass (bit port % 8 of byte port / 8), and what
  * the first of the synthetic addresses stand for. A connect to a port whose bit is clear
  * needs no question. The worker changes the file when its rules change, and adds an
@@ -120,6 +120,16 @@ struct tw_map {
 	uint8_t listens[8192];  /* ports that programs listen on */
 	uint32_t real4[1 << 17]; /* what 198.18.0.0/15 stands for, in network order; 0: ask */
 	struct tw_real6 real6[1 << 16]; /* what 2001:2::/112 stands for */
+};
+
+/*
+ * The second tells whether the worker lives: the map of one that died is not to be believed,
+ * as its successor may have other rules. owner is a robust futex (set_robust_list(2)) that a
+ * thread of the worker's holds. However that ends, the kernel sets FUTEX_OWNER_DIED, before it
+ * closes the worker's descriptors: so before another worker can listen in its place.
+ */
+struct tw_life {
+	uint32_t owner;
 };
 
 /*

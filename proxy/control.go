@@ -83,7 +83,7 @@ func (w *Worker) serve(fd int) {
 	}
 	s := w.session(req.token)
 	if s == nil {
-		if s, err = c.open(req, fds.take()); err != nil {
+		if s, err = c.open(req, &fds); err != nil {
 			fds.close()
 			c.refuse(err)
 			return
@@ -282,35 +282,55 @@ func parseDescriptors(oob []byte) (descriptors, error) {
 // send answers, with a descriptor where fd is not negative. The peer's queue is empty,
 // so it is not waited for; one that is gone is no error of ours.
 func (c *caller) send(r interface{ marshal() []byte }, fd int) error {
+	if fd < 0 {
+		return c.sendWith(r)
+	}
+	return c.sendWith(r, fd)
+}
+
+func (c *caller) sendWith(r interface{ marshal() []byte }, fds ...int) error {
 	var oob []byte
-	if fd >= 0 {
-		oob = unix.UnixRights(fd)
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
 	}
 	return unix.Sendmsg(c.fd, r.marshal(), oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
-// open begins a session: tlswrap says hello with its standard error before it becomes
-// the program.
-func (c *caller) open(req request, fd int) (*session, error) {
-	var stderr *os.File
-	if fd >= 0 {
-		stderr = os.NewFile(uintptr(fd), "stderr")
+// pass lets the program make its native call, and others like it without asking, as long as
+// it can tell that this worker lives.
+func (c *caller) pass(s *session, addrs []sockAddr) {
+	r := reply{answer: answerPass, addrs: addrs}
+	if life, err := lifeFile(); err == nil && s.shared.fd >= 0 {
+		c.sendWith(r, s.shared.fd, life)
+	} else {
+		c.sendWith(r)
 	}
-	if req.op != opHello || req.flags&flagStderr == 0 {
-		if stderr != nil {
-			stderr.Close()
-		}
+}
+
+// open begins a session. tlswrap says hello with its standard error before it becomes the
+// program. Whoever asks a long-lived worker without that is a program of one that died: its
+// session goes on here.
+func (c *caller) open(req request, fds *descriptors) (*session, error) {
+	hello := req.op == opHello && req.flags&flagStderr != 0
+	if !hello && c.worker.config.EndWithSessions {
 		return nil, fmt.Errorf("control request for no session of this worker")
 	}
 	if !c.worker.allowed(c.cred.Uid) {
-		if stderr != nil {
-			stderr.Close()
+		if hello {
+			c.send(reply{answer: answerError, errno: unix.EACCES}, -1)
 		}
-		c.send(reply{answer: answerError, errno: unix.EACCES}, -1)
 		return nil, fmt.Errorf("user %d may not use this worker", c.cred.Uid)
 	}
-	s, err := c.worker.newSession(req.token, c.cred.Uid, newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0))
-	if err == errManySessions {
+	var v *voice
+	if hello {
+		var stderr *os.File
+		if fd := fds.take(); fd >= 0 {
+			stderr = os.NewFile(uintptr(fd), "stderr")
+		}
+		v = newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0)
+	}
+	s, err := c.worker.newSession(req.token, c.cred.Uid, v)
+	if err == errManySessions && hello {
 		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
 	}
 	return s, err
@@ -392,7 +412,7 @@ func (c *caller) connect(s *session, req request, fd int) {
 			why = "a rule passes it"
 		}
 		w.reportPass(s, t, c.cred.Pid, why)
-		c.send(reply{answer: answerPass, addrs: []sockAddr{t.addr}}, s.shared.fd)
+		c.pass(s, []sockAddr{t.addr})
 		return
 	}
 	ch, end, err := w.newChannel(s, p.trustFor(t), t, req.addrs[0], c.cred.Pid)
@@ -549,6 +569,9 @@ func (w *Worker) resolveNames(s *session, req request, fd int) reply {
 		}
 		covered := p.MayCover(name, ip)
 		if !covered && !w.resolver.collides(ip, p.AllExactNames()) {
+			if s.adopted {
+				s.names.show(ip, name) // where there is no room for it, connecting to it is refused
+			}
 			continue
 		}
 		if req.flags&flagDatagram != 0 || (covered && p.WantsRealAddresses(name, ip)) {

@@ -118,10 +118,8 @@ func (c callConn) ask(req request, fd int) (r reply, got int, err error) {
 		return r, -1, err
 	}
 	fds, err := parseDescriptors(oob[:oobn])
-	got = -1
-	if len(fds) > 0 {
-		got = fds[0]
-	}
+	got = fds.take()
+	fds.close()
 	if err == nil && (n < replyHeader || binary.NativeEndian.Uint32(b[:]) != wireMagic) {
 		err = errors.New("it does not speak this version of the control protocol")
 	}

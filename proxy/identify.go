@@ -77,6 +77,9 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 		}
 	}
 	candidates := slices.Clone(s.names.shownAs(ip))
+	if s.adopted && len(candidates) == 0 && p.rules.MayNeedName(addr.port) {
+		return t, failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
+	}
 	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.port), func(line string) { w.say(s, line) })
 	if failure != nil {
 		return t, failure
@@ -86,6 +89,16 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 	candidates = slices.Compact(candidates)
 
 	t.decision = p.rules.Decide(rules.Target{Addr: ip, Port: addr.port})
+	if t.decision.Action == rules.Pass && s.forgotAnnounced() {
+		names, covers := p.rules.DataServers(ip)
+		at, failure := w.resolver.namesAt(ip, names, func(line string) { w.say(s, line) })
+		if failure != nil {
+			return t, failure
+		}
+		if covers || len(at) > 0 {
+			return t, failf(unix.EHOSTUNREACH, "cannot tell for a minute whether the worker before this one expected a data connection there")
+		}
+	}
 	var covered []string
 	for _, name := range candidates {
 		d := p.rules.Decide(rules.Target{Name: name, Addr: ip, Port: addr.port})

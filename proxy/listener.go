@@ -59,7 +59,7 @@ func (c *caller) listen(s *session, fd int) {
 	svc := w.policy.Load().serviceFor(local)
 	if err != nil || svc == nil {
 		unix.Close(fd)
-		c.send(reply{answer: answerPass}, s.shared.fd)
+		c.pass(s, nil)
 		return
 	}
 	l, q, end, err := w.newListener(s, fd, local, svc, c.cred.Pid)

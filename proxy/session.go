@@ -12,14 +12,16 @@ import (
 // session is one run of tlswrap: the processes that it started, and what belongs to
 // them. It ends when the last process is gone and the last channel is closed.
 type session struct {
-	worker *Worker
-	token  Token
-	user   *user // who began it
-	shared *sharedMap
-	names  *names
-	voice  *voice
-	data   dataAddrs
-	libtls libtlsState
+	worker  *Worker
+	token   Token
+	user    *user // who began it
+	adopted bool  // another worker has begun it, and what that showed its programs is not known
+	begun   time.Time
+	shared  *sharedMap
+	names   *names
+	voice   *voice
+	data    dataAddrs
+	libtls  libtlsState
 
 	mu        sync.Mutex
 	processes map[process]struct{}
@@ -71,6 +73,10 @@ func (s *session) enter(pid process, pidfd int) {
 		}
 	}()
 }
+
+// forgotAnnounced reports whether another worker may have known of data connections that are
+// still to come.
+func (s *session) forgotAnnounced() bool { return s.adopted && time.Since(s.begun) < keepData }
 
 // leave notes that a process is gone.
 func (s *session) leave(pid process) {

@@ -51,7 +51,7 @@ func newSharedMaps() *sharedMaps {
 func (m *sharedMaps) add(seen bool) (*sharedMap, error) {
 	f := &sharedMap{maps: m, seen: seen, held: make(map[uint16]int)}
 	var err error
-	if f.fd, f.memory, err = newMapFile(); err != nil {
+	if f.fd, f.memory, err = newMemoryFile("tlswrap-map", mapSize); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -61,15 +61,15 @@ func (m *sharedMaps) add(seen bool) (*sharedMap, error) {
 	return f, nil
 }
 
-// newMapFile makes the memory file. Most of it is never written to, and takes no memory.
-func newMapFile() (fd int, memory []byte, err error) {
-	fd, err = unix.MemfdCreate("tlswrap-map", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+// newMemoryFile makes a file that programs map. What is never written to takes no memory.
+func newMemoryFile(name string, size int) (fd int, memory []byte, err error) {
+	fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return -1, nil, os.NewSyscallError("memfd_create", err)
 	}
-	err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, int64(mapSize)))
+	err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, int64(size)))
 	if err == nil {
-		memory, err = unix.Mmap(fd, 0, mapSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		memory, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		err = os.NewSyscallError("mmap", err)
 	}
 	if err == nil {
@@ -87,14 +87,35 @@ func newMapFile() (fd int, memory []byte, err error) {
 	return fd, memory, nil
 }
 
-// close ends the map. What programs have mapped stays as it is.
+// close ends the map. Programs that still have it ask from now on.
 func (f *sharedMap) close() {
 	f.maps.mu.Lock()
 	defer f.maps.mu.Unlock()
-	delete(f.maps.all, f)
+	if f.memory == nil {
+		return
+	}
+	f.shut()
 	unix.Munmap(f.memory)
 	unix.Close(f.fd)
 	f.memory, f.fd = nil, -1
+}
+
+// shut sets all ports, for good. The caller holds mu.
+func (f *sharedMap) shut() {
+	delete(f.maps.all, f)
+	f.seen = true
+	for i := range mapReal4 {
+		f.memory[i] = 0xff
+	}
+}
+
+// shut makes all programs ask, and learn that the worker ends.
+func (m *sharedMaps) shut() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for f := range m.all {
+		f.shut()
+	}
 }
 
 // change runs swap, which puts new rules in force, so that at no time a port is clear
@@ -130,6 +151,16 @@ func (f *sharedMap) setPorts(connects, listens *rules.PortMap) {
 	}
 	copy(f.memory, ports[:])
 	copy(f.memory[mapPorts:], listens[:])
+}
+
+// unsee undoes seen: from now on not every connection is to be seen.
+func (f *sharedMap) unsee() {
+	f.maps.mu.Lock()
+	defer f.maps.mu.Unlock()
+	if _, open := f.maps.all[f]; open {
+		f.seen = false
+		f.setPorts(&f.maps.connects, &f.maps.listens)
+	}
 }
 
 // hold sets a port that programs connect to, until as many calls of release.

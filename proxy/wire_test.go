@@ -21,6 +21,7 @@ const layout = `
 #include <stdio.h>
 #include <stddef.h>
 #include <string.h>
+#include <linux/futex.h>
 #include "../libtls/wire.h"
 int main(void)
 {
@@ -29,6 +30,7 @@ int main(void)
 	printf("%d\n", TW_SEND_BUFFER);
 	printf("%zu %zu %zu %zu %zu\n", sizeof(struct tw_map), offsetof(struct tw_map, real4), offsetof(struct tw_map, real6),
 	       offsetof(struct tw_real6, scope), offsetof(struct tw_real6, known));
+	printf("%zu %u %u\n", sizeof(struct tw_life), FUTEX_OWNER_DIED, FUTEX_TID_MASK);
 	printf("%d %d %d\n", TW_HELLO, TW_SWEEP, TW_CONNECT);
 	printf("%d %d %d %d %d\n", TW_CONSUME, TW_NO_NEW_PRIVS, TW_STDERR, TW_UNTOLD, TW_UNFOLLOWED);
 	printf("%d %d %d %d\n", TW_ANSWER_PASS, TW_ANSWER_CHANNEL, TW_ANSWER_ADDRS, TW_ANSWER_GONE);
@@ -69,9 +71,9 @@ func TestWireMatchesTheShims(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d %d %d\n%d %d %d %d\n%d %d %d %d %d\n",
+			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d\n%d %d %d %d %d\n%d %d %d %d\n%d %d %d %d %d\n",
 				wireMagic, wireTokenLen, wireNameLen, wireMaxAddrs, requestHeader, replyHeader, addrLen,
-				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold, flagUnfollowed,
+				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, lifeSize, 0x40000000, 0x3fffffff, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold, flagUnfollowed,
 				answerPass, answerChannel, answerAddrs, answerGone,
 				opTLSRing, frameInRing, ringSlotShift, ringHeader, ringSize)
 			message, ok := bytes.CutPrefix(out, []byte(want))

@@ -122,6 +122,7 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 		return err
 	}
 	defer listener.Close()
+	defer w.maps.shut() // another worker may have other rules
 	stopped := make(chan error, 1)
 	go func() {
 		defer w.guard("control socket", func() { stopped <- errors.New("internal error") })
@@ -152,14 +153,20 @@ func (w *Worker) session(t Token) *session {
 	return w.sessions[t]
 }
 
-// newSession begins a session of a user's that speaks with v.
+// newSession begins a session of a user's that speaks with v, or that another worker has begun
+// where v is nil: nobody hears its sentences then, but they are in the log.
 func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
-	shared, err := w.maps.add(v.verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
+	adopted := v == nil
+	if adopted {
+		v = newVoice(nil, false, false)
+	}
+	seen := v.verbose || w.log.Enabled(context.Background(), slog.LevelInfo)
+	shared, err := w.maps.add(seen || adopted)
 	if err != nil {
 		v.hush()
 		return nil, err
 	}
-	s := &session{worker: w, token: t, user: w.user(uid), shared: shared, names: newNames(shared), voice: v, processes: make(map[process]struct{})}
+	s := &session{worker: w, token: t, user: w.user(uid), adopted: adopted, begun: time.Now(), shared: shared, names: newNames(shared), voice: v, processes: make(map[process]struct{})}
 	w.mu.Lock()
 	w.used = true
 	many := 0
@@ -168,14 +175,24 @@ func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
 			many++
 		}
 	}
-	if many < mostSessions {
+	known := w.sessions[t] // two processes of an adopted one may ask at once
+	if known == nil && many < mostSessions {
 		w.sessions[t] = s
 	}
 	w.mu.Unlock()
-	if many >= mostSessions {
+	if known != nil || many >= mostSessions {
 		v.hush()
 		shared.close()
-		return nil, errManySessions
+		if known == nil {
+			return nil, errManySessions
+		}
+		return known, nil
+	}
+	if adopted {
+		w.log.Info("adopted", "uid", uid)
+		if !seen {
+			time.AfterFunc(keepData, w.guarded("session", shared.unsee))
+		}
 	}
 	if warning := w.policy.Load().warning; warning != "" && !v.quiet {
 		v.say("warning: " + warning)

@@ -140,6 +140,25 @@ func (p *Policy) ExactNames(port uint16) []string {
 	return p.exactNames(func(r *Rule) bool { return r.matchesPort(port) })
 }
 
+// MayNeedName reports whether a rule for a port covers names that nobody can look up, those of a
+// wildcard: an address alone does not tell whether it is theirs.
+func (p *Policy) MayNeedName(port uint16) bool {
+	return slices.ContainsFunc(p.Rules, func(r *Rule) bool {
+		return r.Host.Suffix != "" && r.Action != Pass && r.matchesPort(port)
+	})
+}
+
+// DataServers returns the exact names of the rules for protocols with data connections (FTP),
+// and whether another such rule covers an address.
+func (p *Policy) DataServers(addr netip.Addr) (names []string, covers bool) {
+	for _, r := range p.Rules {
+		if r.StartTLS == "ftp" && r.Action == TLS {
+			covers = covers || r.Host.Suffix != "" || r.Host.Matches("", addr)
+		}
+	}
+	return p.exactNames(func(r *Rule) bool { return r.StartTLS == "ftp" }), covers
+}
+
 // PortMap has a bit for every port (bit port % 8 of byte port / 8), set where some host
 // leads to another action than Pass.
 type PortMap [65536 / 8]byte

@@ -4,6 +4,8 @@
 package libtls
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"sync"
 )
@@ -84,6 +86,10 @@ func (s *Store) hold(v any, size int) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held == nil {
+		// A program may have numbers of another worker's, which must not be taken for ours.
+		var first [8]byte
+		rand.Read(first[:])
+		s.last = binary.NativeEndian.Uint64(first[:]) >> 1
 		s.held = make(map[uint64]any)
 	}
 	if len(s.held) >= mostThings || s.size+size > mostBytes {
