@@ -153,16 +153,6 @@ func (f *sharedMap) setPorts(connects, listens *rules.PortMap) {
 	copy(f.memory[mapPorts:], listens[:])
 }
 
-// unsee undoes seen: from now on not every connection is to be seen.
-func (f *sharedMap) unsee() {
-	f.maps.mu.Lock()
-	defer f.maps.mu.Unlock()
-	if _, open := f.maps.all[f]; open {
-		f.seen = false
-		f.setPorts(&f.maps.connects, &f.maps.listens)
-	}
-}
-
 // hold sets a port that programs connect to, until as many calls of release.
 func (f *sharedMap) hold(port uint16) {
 	f.maps.mu.Lock()

@@ -160,8 +160,7 @@ func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
 	if adopted {
 		v = newVoice(nil, false, false)
 	}
-	seen := v.verbose || w.log.Enabled(context.Background(), slog.LevelInfo)
-	shared, err := w.maps.add(seen || adopted)
+	shared, err := w.maps.add(adopted || v.verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
 	if err != nil {
 		v.hush()
 		return nil, err
@@ -190,9 +189,6 @@ func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
 	}
 	if adopted {
 		w.log.Info("adopted", "uid", uid)
-		if !seen {
-			time.AfterFunc(keepData, w.guarded("session", shared.unsee))
-		}
 	}
 	if warning := w.policy.Load().warning; warning != "" && !v.quiet {
 		v.say("warning: " + warning)
