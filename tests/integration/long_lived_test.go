@@ -146,3 +146,23 @@ func TestNextWorkerServesWhatTheProgramListensOn(t *testing.T) {
 		t.Error("somebody listens for the worker that died")
 	}
 }
+
+// Threads look at the map while another thread puts the next worker's in its place.
+func TestThreadsConnectWhileWorkersComeAndGo(t *testing.T) {
+	t.Parallel()
+	s := serveTLS(t, "db.example.test", echo)
+	rules := fmt.Sprintf("ca_file = %q\n[[rule]]\nhost = \"127.0.0.1\"\nport = %d\nserver_name = %q\n", lab.rootPEM, s.port, s.host)
+	p := &longLived{t: t, socket: filepath.Join(t.TempDir(), "control", "socket")}
+	p.startWorker(rules)
+	p.running = wrapped{flags: []string{"--worker", p.socket}}.start(t, python, testFile(t, "threads_connect.py"), s.portString(), s.marker)
+	if got := p.says(); got != "ready" {
+		t.Fatalf("the program said %q", got)
+	}
+	for range 4 {
+		p.does("all threads connect", "connected")
+		p.endWorker(syscall.SIGKILL)
+		p.does("all threads fail", "failed")
+		p.startWorker(rules)
+	}
+	p.does("all threads connect", "connected")
+}
