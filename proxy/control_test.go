@@ -42,6 +42,9 @@ func startWorker(t *testing.T, text string) (*Worker, string) {
 	return w, address
 }
 
+// anybody may run the worker.
+func anybody(uint32) error { return nil }
+
 // greet begins a session whose sentences can be read from the pipe.
 func greet(t *testing.T, address string) (Token, *os.File) {
 	t.Helper()
@@ -53,7 +56,7 @@ func greet(t *testing.T, address string) (Token, *os.File) {
 	defer w.Close()
 	var token Token
 	rand.Read(token[:])
-	uid, err := Greet(address, token, w, false, false)
+	uid, err := Greet(address, anybody, token, w, false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,5 +295,28 @@ func TestUnchangedRulesKeepTheirSessions(t *testing.T) {
 	}
 	if sessions(1) == before {
 		t.Error("a rule that changed reuses old sessions")
+	}
+}
+
+// tlswrap shows its sockets to nobody but the worker that it has met.
+func TestSocketsAreShownToTheWorkersUserAlone(t *testing.T) {
+	_, address := startWorker(t, "default = \"pass\"\n")
+	token, _ := greet(t, address)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	met := uint32(os.Geteuid())
+	if _, err := Serve(address, met, token, int(f.Fd()), false); err != nil {
+		t.Errorf("the worker that was met: %v", err)
+	}
+	if _, err := Serve(address, met+1, token, int(f.Fd()), false); err == nil || !strings.Contains(err.Error(), "has taken the worker's place") {
+		t.Errorf("another: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"time"
@@ -12,27 +13,18 @@ import (
 
 // Greet begins a session named token with the worker at address, an abstract socket
 // ("@name") or a path, on behalf of this process. Sentences for a person will go to
-// stderr. It returns the user that the worker runs as, and waits until the worker is
-// ready; the error of a worker that went away is io.EOF or the network's.
-func Greet(address string, token Token, stderr *os.File, verbose, quiet bool) (uid uint32, err error) {
-	c, err := call(address, requestTime)
+// stderr. It returns the user that the worker runs as, once trust has nothing against that
+// user, and waits until the worker is ready; the error of a worker that went away is io.EOF
+// or the network's.
+func Greet(address string, trust func(uid uint32) error, token Token, stderr *os.File, verbose, quiet bool) (uid uint32, err error) {
+	c, err := call(address, requestTime, func(peer uint32) error {
+		uid = peer
+		return trust(peer)
+	})
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	if e := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); e != nil {
-		err = e
-	}
-	if err != nil {
-		return 0, err
-	}
 	hello := request{op: opHello, flags: flagStderr, token: token}
 	if verbose {
 		hello.flags |= flagVerbose
@@ -50,16 +42,21 @@ func Greet(address string, token Token, stderr *os.File, verbose, quiet bool) (u
 	if r.answer != answerGood {
 		return 0, errors.New("this user may not use it (tlswrap worker --allow lets others)")
 	}
-	return cred.Uid, nil
+	return uid, nil
 }
 
-// Serve shows the worker a TCP socket of this process, one that listens or, with
+// Serve shows the worker of user uid's a TCP socket of this process, one that listens or, with
 // accepted, one that was accepted, and puts in its place what the program is to use
 // instead, without the close-on-exec flag. It reports whether a listen rule is about the
 // socket. A client that was accepted has then shaken hands; the error is a Failure, of
 // which the person has been told, where it did not.
-func Serve(address string, token Token, fd int, accepted bool) (covered bool, err error) {
-	c, err := call(address, acceptTime)
+func Serve(address string, uid uint32, token Token, fd int, accepted bool) (covered bool, err error) {
+	c, err := call(address, acceptTime, func(peer uint32) error {
+		if peer != uid {
+			return fmt.Errorf("user %d has taken the worker's place", peer)
+		}
+		return nil
+	})
 	if err != nil {
 		return false, err
 	}
@@ -95,11 +92,28 @@ const acceptTime = 11 * time.Minute
 // callConn is a connection to a worker's control socket.
 type callConn struct{ *net.UnixConn }
 
-// call connects to the control socket at address, for an exchange of at most limit.
-func call(address string, limit time.Duration) (callConn, error) {
+// call connects to the control socket at address, for an exchange of at most limit, unless trust
+// has something against the user that listens there.
+func call(address string, limit time.Duration, trust func(uid uint32) error) (callConn, error) {
 	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: address, Net: "unixpacket"})
 	if err != nil {
 		return callConn{}, errors.Unwrap(err)
+	}
+	var cred *unix.Ucred
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		if e := raw.Control(func(fd uintptr) {
+			cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		}); e != nil {
+			err = e
+		}
+	}
+	if err == nil {
+		err = trust(cred.Uid)
+	}
+	if err != nil {
+		conn.Close()
+		return callConn{}, err
 	}
 	conn.SetDeadline(time.Now().Add(limit))
 	return callConn{conn}, nil

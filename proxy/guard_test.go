@@ -176,7 +176,7 @@ func (lab *handshakeLab) begin() (Token, func(), error) {
 		return token, nil, err
 	}
 	defer null.Close()
-	if _, err := Greet(lab.address, token, null, false, false); err != nil {
+	if _, err := Greet(lab.address, anybody, token, null, false, false); err != nil {
 		return token, nil, err
 	}
 	s := lab.worker.session(token)
@@ -204,7 +204,7 @@ func (lab *handshakeLab) serveAndEnd(addr string, k int) error {
 		return err
 	}
 	defer f.Close()
-	if covered, err := Serve(lab.address, token, int(f.Fd()), false); err != nil || !covered {
+	if covered, err := Serve(lab.address, uint32(os.Geteuid()), token, int(f.Fd()), false); err != nil || !covered {
 		return fmt.Errorf("listen: %v, %v", covered, err)
 	}
 	tcp, err := net.Dial("tcp", addr)
@@ -236,7 +236,7 @@ func (lab *handshakeLab) connectAndEnd(port int) error {
 	if err != nil {
 		return err
 	}
-	c, err := call(lab.address, requestTime)
+	c, err := call(lab.address, requestTime, anybody)
 	if err != nil {
 		return err
 	}

@@ -25,13 +25,13 @@ func TestAUserHasNoMoreSessionsThanTheMost(t *testing.T) {
 	w.mu.Unlock()
 	var token Token
 	rand.Read(token[:])
-	if _, err := Greet(address, token, os.Stderr, false, true); err == nil || !strings.Contains(err.Error(), "4096 sessions") {
+	if _, err := Greet(address, anybody, token, os.Stderr, false, true); err == nil || !strings.Contains(err.Error(), "4096 sessions") {
 		t.Errorf("got %v", err)
 	}
 	w.mu.Lock()
 	delete(w.sessions, some[0])
 	w.mu.Unlock()
-	if _, err := Greet(address, token, os.Stderr, false, true); err != nil {
+	if _, err := Greet(address, anybody, token, os.Stderr, false, true); err != nil {
 		t.Errorf("with room: %v", err)
 	}
 }

@@ -65,7 +65,7 @@ func (c control) serve(fd int, client bool, fds []int) (covered bool, err error)
 			same = append(same, other)
 		}
 	}
-	if covered, err = proxy.Serve(c.address, c.token, fd, client); err != nil || !covered {
+	if covered, err = proxy.Serve(c.address, c.uid, c.token, fd, client); err != nil || !covered {
 		return covered, err
 	}
 	for _, other := range same {

@@ -186,7 +186,15 @@ func (o *options) reachWorker(io stdio) (c control, err error) {
 		address = abs
 	}
 	c.address = address
-	c.uid, err = proxy.Greet(address, c.token, io.err, o.verbose, o.quiet)
+	var stranger error
+	trust := func(uid uint32) error {
+		stranger = mayServe(address, uid)
+		return stranger
+	}
+	c.uid, err = proxy.Greet(address, trust, c.token, io.err, o.verbose, o.quiet)
+	if stranger != nil {
+		return c, stranger
+	}
 	if err != nil && started != nil {
 		return c, started.explain(err)
 	}

@@ -240,9 +240,14 @@ func listen(path string, others bool) (*net.UnixListener, error) {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("making the control socket's folder: %w", err)
 	}
-	if fi, err := os.Stat(dir); err != nil {
+	fi, err := os.Stat(dir)
+	if err != nil {
 		return nil, err
-	} else if fi.Mode().Perm()&0o022 != 0 {
+	}
+	if owner := fi.Sys().(*syscall.Stat_t).Uid; owner != 0 && owner != uint32(os.Geteuid()) {
+		return nil, fmt.Errorf("%s: this folder belongs to user %d, who can put another socket in place of the worker's", dir, owner)
+	}
+	if fi.Mode().Perm()&0o022 != 0 {
 		return nil, fmt.Errorf("%s: others can write to this folder, and put a socket of theirs in place of the worker's", dir)
 	}
 	if conn, err := net.Dial("unixpacket", path); err == nil {
