@@ -79,6 +79,7 @@ long address_resolve(struct tw_addr *addr, char *name)
 	if (!name && map_resolve(addr))
 		return 0;
 	request_init(&request, TW_ADDRESS);
+	request.flags = name ? 0 : TW_DESTINATION;
 	request.count = 1;
 	request.addrs[0] = *addr;
 	long r = control_ask(&request, -1, &reply, NULL);

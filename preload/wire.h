@@ -52,6 +52,7 @@ enum tw_flag {
 	TW_IDS_RESET = 1 << 8,    /* EXEC: they do, and will not when the program starts */
 	TW_LIBRARY_NOEXEC = 1 << 9, /* EXEC, again: the library is mounted noexec */
 	TW_UNFOLLOWED = 1 << 10,  /* EXEC: it cannot be told which folder name is in */
+	TW_DESTINATION = 1 << 11, /* ADDRESS: something is to go there, and is refused where that is nothing */
 };
 
 enum tw_answer {

@@ -364,7 +364,7 @@ func (c *caller) answer(s *session, req request, fd int) {
 	case opNames:
 		c.send(c.worker.resolveNames(s, req, fd), -1)
 	case opAddress:
-		c.send(addressReply(s, req), -1)
+		c.send(c.addressReply(s, req), -1)
 	case opExec:
 		c.send(c.inspect(s, req, fd), -1)
 	case opSweep:
@@ -591,12 +591,15 @@ func (w *Worker) resolveNames(s *session, req request, fd int) reply {
 }
 
 // addressReply says what a synthetic address stands for.
-func addressReply(s *session, req request) reply {
+func (c *caller) addressReply(s *session, req request) reply {
 	if len(req.addrs) != 1 {
 		return reply{answer: answerGone}
 	}
 	id, ok := s.names.lookup(req.addrs[0].real())
 	if !ok {
+		if req.flags&flagDestination != 0 {
+			c.worker.report(s, "failed", target{addr: req.addrs[0]}, c.cred.Pid, nobody(req.addrs[0].real()))
+		}
 		return reply{answer: answerGone}
 	}
 	return reply{answer: answerAddrs, name: id.name, addrs: []sockAddr{req.addrs[0].with(id.ip, id.scope)}}

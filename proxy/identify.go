@@ -64,7 +64,7 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 	if isSynthetic(ip) {
 		id, ok := s.names.lookup(ip)
 		if !ok {
-			return t, failf(unix.EHOSTUNREACH, "%s is a synthetic address that this run did not give out", ip)
+			return t, nobody(ip)
 		}
 		t.name, t.addr = id.name, addr.with(id.ip, id.scope)
 		t.decision = p.rules.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.port})
@@ -114,6 +114,11 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 			strings.Join(covered, " and "))
 	}
 	return t, nil
+}
+
+// nobody is why nothing goes to a synthetic address that stands for nothing.
+func nobody(ip netip.Addr) *Failure {
+	return failf(unix.EHOSTUNREACH, "%s is a synthetic address that this run did not give out", ip)
 }
 
 // resolver looks up the host names of rules, and remembers the answers for a while.

@@ -86,6 +86,7 @@ const (
 	flagIDsReset
 	flagLibraryNoExec
 	flagUnfollowed
+	flagDestination
 )
 
 type answer uint16

@@ -240,9 +240,12 @@ try:
 except OSError as e:
     print(e.strerror)
 `
-	e := s.wrapped().run(t, python, "-c", script, s.host, s.portString(), s.marker).must(t)
+	e := s.wrapped().run(t, python, "-c", script, s.host, s.portString(), s.marker)
 	if want := "True\n198.1 2001:2:\nNo route to host\n"; e.stdout != want {
 		t.Errorf("stdout: %q, want %q", e.stdout, want)
+	}
+	if want := "tlswrap: 198.19.255.1:9: 198.19.255.1 is a synthetic address that this run did not give out\n"; e.stderr != want {
+		t.Errorf("stderr: %q, want %q", e.stderr, want)
 	}
 }
 
