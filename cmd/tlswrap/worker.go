@@ -96,10 +96,9 @@ func runOwnWorker(args []string, _ stdio) int {
 	}
 	// The terminal's signals are the program's.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
-	status.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, w, l.(*net.UnixListener), file); err != nil {
+	if err := serve(ctx, w, l.(*net.UnixListener), file, func() { status.Close() }); err != nil {
 		return exitOurs
 	}
 	return 0
@@ -133,8 +132,9 @@ func openLog(file string, otherwise slog.Handler) (*slog.Logger, *logFile, error
 }
 
 // serve runs a worker that reloads its rules on SIGHUP and when a file changes. Its log, which
-// may be nil, is then opened anew where it was renamed.
-func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *logFile) error {
+// may be nil, is then opened anew where it was renamed. ready is called once signals do what
+// they are for.
+func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *logFile, ready func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	// The programs need processors too. And on two, one at work alone is faster: bytes do
@@ -154,6 +154,7 @@ func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *logFi
 			}
 		}()
 	}
+	ready()
 	err := w.Serve(ctx, l)
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -205,8 +206,8 @@ func runWorker(args []string, io stdio) int {
 	defer l.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	fmt.Fprintf(io.err, "tlswrap: worker %d serves %s\n", os.Getpid(), socket)
-	if err := serve(ctx, w, l, file); err != nil {
+	ready := func() { fmt.Fprintf(io.err, "tlswrap: worker %d serves %s\n", os.Getpid(), socket) }
+	if err := serve(ctx, w, l, file, ready); err != nil {
 		return complain(io, exitOurs, "%v", err)
 	}
 	return 0

@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -165,4 +167,28 @@ func TestThreadsConnectWhileWorkersComeAndGo(t *testing.T) {
 		p.startWorker(rules)
 	}
 	p.does("all threads connect", "connected")
+}
+
+// Who has read that a worker serves may send it signals.
+func TestWorkerThatServesTakesSignals(t *testing.T) {
+	t.Parallel()
+	for range 10 {
+		socket := filepath.Join(t.TempDir(), "control", "socket")
+		worker := exec.Command(lab.tlswrap, "worker", "--socket", socket, "--tls", "db.example.test:1")
+		said, err := worker.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := worker.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(said)
+		lines.Scan()
+		worker.Process.Signal(syscall.SIGHUP)
+		if !lines.Scan() || !strings.Contains(lines.Text(), "rules reloaded") {
+			t.Errorf("after SIGHUP the worker said %q", lines.Text())
+		}
+		worker.Process.Kill()
+		worker.Wait()
+	}
 }
