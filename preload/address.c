@@ -93,12 +93,17 @@ long address_resolve(struct tw_addr *addr, char *name)
 	return 0;
 }
 
-void address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
+long address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
                   socklen_t *len)
 {
-	if (*len > 0) /* else to may be NULL */
-		memcpy(to, from, *len < from_len ? *len : from_len);
-	*len = from_len;
+	socklen_t room;
+	if (copy_in(&room, len, sizeof room) < 0)
+		return -EFAULT;
+	if ((int)room < 0)
+		return -EINVAL;
+	if (copy_out(to, from, room < from_len ? room : from_len) < 0)
+		return -EFAULT;
+	return copy_out(len, &from_len, sizeof from_len);
 }
 
 /*
@@ -132,13 +137,9 @@ EXPORT int getpeername(int fd, struct sockaddr *restrict addr, socklen_t *restri
 		return real ? real(fd, addr, len) : finish(SYS(SYS_getpeername, fd, addr, len));
 	}
 	long r = channel.listens ? -ENOTCONN : channel_connected(fd, &channel);
-	if (r == 0 && (!len || (!addr && *len)))
-		r = -EFAULT;
-	if (r == 0 && (int)*len < 0)
-		r = -EINVAL;
 	if (r == 0) {
 		union address peer;
-		address_copy(&peer, address_write(&channel.peer, &peer), addr, len);
+		r = address_copy(&peer, address_write(&channel.peer, &peer), addr, len);
 	}
 	return finish(r);
 }

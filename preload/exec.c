@@ -9,6 +9,7 @@
 #include "shim.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -131,6 +132,9 @@ static bool resets_ids(const posix_spawnattr_t *attributes)
 static const char preload_name[] = "LD_PRELOAD=";
 static const char control_name[] = TW_ENV "=";
 
+/* Linux does not start a program whose arguments and environment take more (fs/exec.c). */
+enum { MOST_ENTRIES = (6 << 20) / sizeof(char *), LONGEST_ENTRY = 32 * 4096 };
+
 static bool has_name(const char *entry, const char *name, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -144,62 +148,120 @@ static bool has_name(const char *entry, const char *name, size_t n)
 struct plan {
 	char library[TW_NAME_SIZE];
 	size_t entries;      /* of the new environment, with its NULL */
+	size_t kept;         /* of the program's own that stay as they are */
+	size_t preloads;     /* of the program's that say LD_PRELOAD */
 	size_t preload_size; /* of the new LD_PRELOAD entry, with its NUL */
 };
 
-static void plan_environment(struct plan *plan, char *const *env)
+static long plan_environment(struct plan *plan, char *const *env)
 {
-	plan->entries = 3;
-	plan->preload_size = sizeof preload_name + strlen(plan->library) + 1;
-	for (; env && *env; env++) {
-		plan->entries++;
-		if (has_name(*env, preload_name, sizeof preload_name - 1))
-			plan->preload_size += strlen(*env) + 1;
-	}
+	long count = env ? pointers_in(NULL, env, MOST_ENTRIES) : 0;
+	if (count < 0 || count == MOST_ENTRIES)
+		return count < 0 ? count : -E2BIG;
+	plan->entries = (size_t)count + 3;
+	return 0;
 }
 
 /*
- * Writes the environment: the program's, with the library first in LD_PRELOAD and
- * TLSWRAP_CONTROL as it was. An earlier mention of the library stays: the loader
- * loads it once.
+ * Copies the program's entries to out: first those that say LD_PRELOAD, then those that stay as
+ * they are.
  */
-static void write_environment(const struct plan *plan, char *const *env, char **out, char *preload)
+static long sort_environment(struct plan *plan, char *const *env, char **out)
 {
-	char *end = preload;
-	memcpy(end, preload_name, sizeof preload_name - 1);
-	end += sizeof preload_name - 1;
-	memcpy(end, plan->library, strlen(plan->library));
-	end += strlen(plan->library);
-	for (; env && *env; env++) {
-		if (has_name(*env, control_name, sizeof control_name - 1))
+	char head[32];
+	long count = env ? pointers_in(out, env, plan->entries - 3) : 0;
+	if (count < 0)
+		return count;
+	plan->kept = plan->preloads = 0;
+	plan->preload_size = sizeof preload_name + strlen(plan->library) + 1;
+	for (long i = 0; i < count; i++) {
+		char *entry = out[i], **kept = out + plan->preloads;
+		long r = string_in(head, entry, sizeof head);
+		if (r < 0)
+			return r;
+		if (has_name(head, control_name, sizeof control_name - 1))
 			continue;
-		if (!has_name(*env, preload_name, sizeof preload_name - 1)) {
-			*out++ = *env;
+		if (!has_name(head, preload_name, sizeof preload_name - 1)) {
+			kept[plan->kept++] = entry;
 			continue;
 		}
-		const char *theirs = *env + sizeof preload_name - 1;
-		size_t n = strlen(theirs), own = strlen(plan->library);
+		r = string_in(NULL, entry, LONGEST_ENTRY);
+		if (r < 0 || r == LONGEST_ENTRY)
+			return r < 0 ? r : -E2BIG;
+		plan->preload_size += (size_t)r + 1;
+		memmove(kept + 1, kept, plan->kept * sizeof *kept);
+		*kept = entry;
+		plan->preloads++;
+	}
+	return 0;
+}
+
+/*
+ * Finishes the environment: the library first in LD_PRELOAD, and TLSWRAP_CONTROL as it was.
+ * An earlier mention of the library stays: the loader loads it once.
+ */
+static long write_environment(const struct plan *plan, char **out, char *preload)
+{
+	size_t own = strlen(plan->library), name = sizeof preload_name - 1;
+	char *end = preload;
+	memcpy(end, preload_name, name);
+	end += name;
+	memcpy(end, plan->library, own);
+	end += own;
+	for (size_t i = 0; i < plan->preloads; i++) {
+		size_t room = plan->preload_size - (size_t)(end - preload);
+		long length = string_in(end, out[i], room);
+		if (length < (long)name || (size_t)length >= room)
+			return -EFAULT; /* another thread has changed it */
+		const char *theirs = end + name;
+		size_t n = (size_t)length - name;
 		if (has_name(theirs, plan->library, own) && (theirs[own] == ':' || !theirs[own])) {
 			theirs += own;
 			n -= own;
 		} else if (n) {
 			*end++ = ':';
 		}
-		memcpy(end, theirs, n);
+		memmove(end, theirs, n);
 		end += n;
 	}
 	*end = '\0';
+	memmove(out, out + plan->preloads, plan->kept * sizeof *out);
+	out += plan->kept;
 	*out++ = preload;
 	*out++ = (char *)(uintptr_t)control_setting();
 	*out = NULL;
+	return 0;
 }
 
-/* Declares new_env, the environment for plan, on the caller's stack. */
+/* Declares new_env, the environment for plan, on the caller's stack, and sets r to 0 or -errno. */
 #define NEW_ENVIRONMENT(plan, env)                                                                \
-	plan_environment(&(plan), (env));                                                         \
-	char *new_env[(plan).entries];                                                            \
-	char new_preload[(plan).preload_size];                                                    \
-	write_environment(&(plan), (env), new_env, new_preload)
+	r = plan_environment(&(plan), (env));                                                     \
+	char *new_env[r < 0 ? 3 : (plan).entries];                                                \
+	if (r == 0)                                                                               \
+		r = sort_environment(&(plan), (env), new_env);                                    \
+	char new_preload[r < 0 ? 1 : (plan).preload_size];                                        \
+	if (r == 0)                                                                               \
+		r = write_environment(&(plan), new_env, new_preload)
+
+/*
+ * Declares own, a copy of path on the caller's stack, and r, 0 or -errno: another thread may
+ * change path after it was looked at.
+ */
+#define OWN_PATH(own, path)                                                                       \
+	long r = string_in(NULL, (path), PATH_MAX);                                               \
+	char own[r < 0 ? 1 : r + 1];                                                              \
+	own[0] = '\0';                                                                            \
+	if (r >= 0)                                                                               \
+		r = own_path(own, (path), (size_t)r)
+
+static long own_path(char *own, const char *path, size_t length)
+{
+	if (length == PATH_MAX)
+		return -ENAMETOOLONG;
+	long r = string_in(own, path, length);
+	own[length] = '\0';
+	return r < 0 ? r : 0;
+}
 
 /* Whether path in dir, of length bytes and with room for two more, is a folder; it stays as it was. */
 static bool is_folder(int dir, char *path, size_t length)
@@ -257,21 +319,25 @@ static long search_path(int dir, const char *file, char *const *env, char *found
 EXPORT int execve(const char *path, char *const argv[], char *const env[])
 {
 	struct plan plan;
-	long r = inspect(AT_FDCWD, path, 0, plan.library);
+	OWN_PATH(own, path);
+	if (r == 0)
+		r = inspect(AT_FDCWD, own, 0, plan.library);
 	if (r < 0)
 		return finish(r);
 	NEW_ENVIRONMENT(plan, env);
-	return finish(SYS(SYS_execve, path, argv, new_env));
+	return finish(r < 0 ? r : SYS(SYS_execve, own, argv, new_env));
 }
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const env[], int flags)
 {
 	struct plan plan;
-	long r = inspect(dir, path, flags, plan.library);
+	OWN_PATH(own, path);
+	if (r == 0)
+		r = inspect(dir, own, flags, plan.library);
 	if (r < 0)
 		return finish(r);
 	NEW_ENVIRONMENT(plan, env);
-	return finish(SYS(SYS_execveat, dir, path, argv, new_env, flags));
+	return finish(r < 0 ? r : SYS(SYS_execveat, dir, own, argv, new_env, flags));
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const env[])
@@ -296,7 +362,7 @@ EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 	if (r < 0)
 		return finish(r);
 	NEW_ENVIRONMENT(plan, env);
-	return real(file, argv, new_env);
+	return r < 0 ? finish(r) : real(file, argv, new_env);
 }
 
 EXPORT int execvp(const char *file, char *const argv[])
@@ -462,11 +528,13 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 	__typeof__(&posix_spawn) real = NEXT(posix_spawn);
 	if (!real)
 		return ENOSYS;
-	long r = inspect_spawned(path, false, actions, attributes, plan.library);
+	OWN_PATH(own, path);
+	if (r == 0)
+		r = inspect_spawned(own, false, actions, attributes, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
-	return real(pid, path, actions, attributes, argv, new_env);
+	return r < 0 ? (int)-r : real(pid, own, actions, attributes, argv, new_env);
 }
 
 EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
@@ -482,7 +550,7 @@ EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
-	return real(pid, file, actions, attributes, argv, new_env);
+	return r < 0 ? (int)-r : real(pid, file, actions, attributes, argv, new_env);
 }
 
 /* Whether environ has what a child needs: the library first, and the worker's address. */
@@ -523,6 +591,8 @@ static long keep_environment(void)
 	if (environment_is_kept(plan.library, setting))
 		return 0;
 	NEW_ENVIRONMENT(plan, environ);
+	if (r < 0)
+		return r;
 	real(TW_ENV, setting + sizeof control_name - 1, 1);
 	real("LD_PRELOAD", new_preload + sizeof preload_name - 1, 1);
 	return environment_is_kept(plan.library, setting) ? 0 : -EACCES;

@@ -64,8 +64,8 @@ static long serves(int fd)
 	return kind == SOCKET_CHANNEL && channel.listens;
 }
 
-/* After it: tells the worker who has accepted, and the program who its client is. */
-static void welcome(int fd, struct sockaddr *addr, socklen_t *len)
+/* After it: tells the worker who has accepted, and the program who its client is: 0 or -errno. */
+static long welcome(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct tw_request request;
 	struct channel channel;
@@ -74,8 +74,11 @@ static void welcome(int fd, struct sockaddr *addr, socklen_t *len)
 	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 	request_init(&request, TW_ACCEPT);
 	SYS(SYS_sendto, fd, request.token, sizeof request.token, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
-	if (addr && len && socket_kind(fd, &channel) == SOCKET_CHANNEL)
-		address_copy(&peer, address_write(&channel.peer, &peer), addr, len);
+	if (!addr)
+		return 0;
+	if (socket_kind(fd, &channel) != SOCKET_CHANNEL)
+		return -ECONNABORTED; /* as do_accept says of a client without an address */
+	return address_copy(&peer, address_write(&channel.peer, &peer), addr, len);
 }
 
 EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict len, int flags)
@@ -90,8 +93,11 @@ EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict l
 	__typeof__(&accept4) real = NEXT(accept4);
 	int r = real ? real(fd, to, to_len, flags)
 	             : finish(SYS(SYS_accept4, fd, to, to_len, flags));
-	if (r >= 0 && served)
-		welcome(r, addr, len);
+	long welcomed = r >= 0 && served ? welcome(r, addr, len) : 0;
+	if (welcomed < 0) {
+		SYS(SYS_close, r); /* the kernel has let the client in, and lets it go, too */
+		return finish(welcomed);
+	}
 	return r;
 }
 
@@ -106,8 +112,10 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	__typeof__(&bind) real = NEXT(bind);
 	int r = real ? real(fd, addr, len) : finish(SYS(SYS_bind, fd, addr, len));
+	union address given;
 	struct tw_addr local;
-	if (r == 0 || get_errno() != EADDRINUSE || !address_read(addr, len, &local) ||
+	if (r == 0 || get_errno() != EADDRINUSE || len > sizeof given ||
+	    copy_in(&given, addr, len) < 0 || !address_read(&given.any, len, &local) ||
 	    listen_passes(local.port))
 		return r;
 	struct tw_request request;
@@ -117,5 +125,5 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 		set_errno(EADDRINUSE);
 		return r;
 	}
-	return real ? real(fd, addr, len) : finish(SYS(SYS_bind, fd, addr, len));
+	return real ? real(fd, &given.any, len) : finish(SYS(SYS_bind, fd, &given, len));
 }

@@ -42,6 +42,26 @@ static int true_error(const struct channel *channel, int error)
 	return error;
 }
 
+/* SO_ERROR. Whoever asks is told once: a length that the kernel would refuse is refused before. */
+static long get_error(int fd, const struct channel *channel, void *value, socklen_t *len)
+{
+	int error;
+	socklen_t room, size = sizeof error;
+	if (copy_in(&room, len, sizeof room) < 0)
+		return -EFAULT;
+	if ((int)room < 0)
+		return -EINVAL;
+	long r = SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	if (r < 0)
+		return r;
+	if (error)
+		error = true_error(channel, error);
+	size = room < size ? room : size;
+	if (copy_out(value, &error, size) < 0)
+		return -EFAULT;
+	return copy_out(len, &size, sizeof size);
+}
+
 EXPORT int getsockopt(int fd, int level, int option, void *restrict value,
                       socklen_t *restrict len)
 {
@@ -51,23 +71,15 @@ EXPORT int getsockopt(int fd, int level, int option, void *restrict value,
 		return real ? real(fd, level, option, value, len)
 		            : finish(SYS(SYS_getsockopt, fd, level, option, value, len));
 	}
-	long r;
-	if (!stays_on_channel(level, option)) {
-		long upstream = channel_borrow(&channel, TW_UPSTREAM);
-		if (upstream < 0)
-			return finish(upstream);
-		r = SYS(SYS_getsockopt, upstream, level, option, value, len);
-		SYS(SYS_close, upstream);
-		return finish(r);
-	}
-	r = SYS(SYS_getsockopt, fd, level, option, value, len);
-	if (r == 0 && level == SOL_SOCKET && option == SO_ERROR && *len == sizeof(int)) {
-		int error;
-		__builtin_memcpy(&error, value, sizeof error);
-		if (error)
-			error = true_error(&channel, error);
-		__builtin_memcpy(value, &error, sizeof error);
-	}
+	if (level == SOL_SOCKET && option == SO_ERROR)
+		return finish(get_error(fd, &channel, value, len));
+	if (stays_on_channel(level, option))
+		return finish(SYS(SYS_getsockopt, fd, level, option, value, len));
+	long upstream = channel_borrow(&channel, TW_UPSTREAM);
+	if (upstream < 0)
+		return finish(upstream);
+	long r = SYS(SYS_getsockopt, upstream, level, option, value, len);
+	SYS(SYS_close, upstream);
 	return finish(r);
 }
 

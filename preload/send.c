@@ -1,6 +1,7 @@
 /*
  * sendto, sendmsg and sendmmsg name a destination of their own: with MSG_FASTOPEN
- * they connect (tcp(7)), and a datagram can go to a synthetic address.
+ * they connect (tcp(7)), and a datagram can go to a synthetic address. The kernel gets
+ * the copies that were looked at.
  */
 #include "shim.h"
 
@@ -18,16 +19,14 @@ static long send_ruled(int fd, const struct sockaddr *addr, socklen_t len, int f
 	if (flags & MSG_FASTOPEN)
 		return connect_ruled(fd, addr, len, native, native_len);
 	long kind = socket_kind(fd, &channel);
-	if (kind == SOCKET_CHANNEL)
-		return 0; /* TCP ignores it, AF_UNIX would say EISCONN */
 	if (kind < 0 && kind != SOCKET_CHANNEL)
 		return kind;
-	if (len > sizeof *native) {
-		*native_len = (socklen_t)sizeof *native + 1; /* as it was: the kernel refuses it */
-		return CALL_NATIVE;
-	}
+	if (len > sizeof *native) /* as move_addr_to_kernel has it */
+		return -EINVAL;
 	if (copy_in(native, addr, len) < 0)
 		return -EFAULT;
+	if (kind == SOCKET_CHANNEL)
+		return 0; /* TCP ignores it, AF_UNIX would say EISCONN */
 	*native_len = len;
 	if (!address_read(&native->any, len, &to) || !address_synthetic(&to))
 		return CALL_NATIVE;
@@ -40,18 +39,15 @@ EXPORT ssize_t sendto(int fd, const void *data, size_t size, int flags,
                       const struct sockaddr *addr, socklen_t len)
 {
 	union address native;
-	socklen_t native_len;
 	if (addr) {
-		long r = send_ruled(fd, addr, len, flags, &native, &native_len);
+		long r = send_ruled(fd, addr, len, flags, &native, &len);
 		if (r < 0)
 			return finish(r);
+		addr = &native.any;
 		if (r == 0) {
 			flags &= ~MSG_FASTOPEN;
 			addr = NULL;
 			len = 0;
-		} else if (native_len <= sizeof native) {
-			addr = &native.any;
-			len = native_len;
 		}
 	}
 	__typeof__(&sendto) real = NEXT(sendto);
@@ -61,84 +57,101 @@ EXPORT ssize_t sendto(int fd, const void *data, size_t size, int flags,
 	return n < 0 ? finish(n) : n;
 }
 
-/* The same for one msghdr: 0 or -errno. *flags loses MSG_FASTOPEN where it is done. */
-static long message_ruled(int fd, struct msghdr *message, int *flags, union address *native)
+/*
+ * Reads a message, and does what is to be done about where it goes: 0, with what the kernel is
+ * to send in copy and native, or -errno. *flags loses MSG_FASTOPEN where it is done.
+ */
+static long message_ruled(int fd, const struct msghdr *message, struct msghdr *copy,
+                          union address *native, int *flags)
 {
-	socklen_t native_len;
-	if (!message->msg_name)
+	if (copy_in(copy, message, sizeof *copy) < 0) {
+		struct channel channel;
+		long kind = socket_kind(fd, &channel);
+		return kind < 0 && kind != SOCKET_CHANNEL ? kind : -EFAULT;
+	}
+	if (!copy->msg_name)
 		return 0;
-	long r = send_ruled(fd, message->msg_name, message->msg_namelen, *flags, native,
-	                    &native_len);
+	if ((int)copy->msg_namelen > (int)sizeof *native) /* as copy_msghdr_from_user has it */
+		copy->msg_namelen = sizeof *native;
+	long r = send_ruled(fd, copy->msg_name, copy->msg_namelen, *flags, native,
+	                    &copy->msg_namelen);
 	if (r < 0)
 		return r;
+	copy->msg_name = native;
 	if (r == 0) {
 		*flags &= ~MSG_FASTOPEN;
-		message->msg_name = NULL;
-		message->msg_namelen = 0;
-	} else if (native_len <= sizeof *native) {
-		message->msg_name = native;
-		message->msg_namelen = native_len;
+		copy->msg_name = NULL;
+		copy->msg_namelen = 0;
 	}
 	return 0;
-}
-
-static ssize_t native_sendmsg(int fd, const struct msghdr *message, int flags)
-{
-	__typeof__(&sendmsg) real = NEXT(sendmsg);
-	if (real)
-		return real(fd, message, flags);
-	long n = SYS(SYS_sendmsg, fd, message, flags);
-	return n < 0 ? finish(n) : n;
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	union address native;
 	struct msghdr copy;
-	if (copy_in(&copy, message, sizeof copy) < 0) {
-		/* It is not shown to the kernel: it may be readable by then, and name anybody. */
-		struct channel channel;
-		long kind = socket_kind(fd, &channel);
-		return finish(kind < 0 && kind != SOCKET_CHANNEL ? kind : -EFAULT);
-	}
-	long r = message_ruled(fd, &copy, &flags, &native);
-	return r < 0 ? finish(r) : native_sendmsg(fd, &copy, flags);
+	long r = message_ruled(fd, message, &copy, &native, &flags);
+	if (r < 0)
+		return finish(r);
+	__typeof__(&sendmsg) real = NEXT(sendmsg);
+	if (real)
+		return real(fd, &copy, flags);
+	long n = SYS(SYS_sendmsg, fd, &copy, flags);
+	return n < 0 ? finish(n) : n;
 }
 
+enum {
+	MOST_MESSAGES = 1024, /* UIO_MAXIOV: sendmmsg(2) sends no more */
+	AT_A_TIME = 16,
+};
+
 /*
- * Where no message has to be changed the call goes on whole; otherwise one by one,
- * which sendmmsg(2) allows: it may send fewer than it was given.
+ * Sends up to AT_A_TIME of count messages, which are not none: how many the kernel has sent and
+ * the program has been told of, or -errno.
  */
+static long send_some(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+	struct mmsghdr copies[AT_A_TIME];
+	union address natives[AT_A_TIME];
+	unsigned most = flags & MSG_FASTOPEN ? 1 : AT_A_TIME, n = 0; /* the first connects */
+	long r = 0;
+	for (; n < count && n < most; n++) {
+		r = message_ruled(fd, &messages[n].msg_hdr, &copies[n].msg_hdr, &natives[n], &flags);
+		if (r < 0)
+			break;
+	}
+	if (n == 0)
+		return r;
+	__typeof__(&sendmmsg) real = NEXT(sendmmsg);
+	long sent = real ? real(fd, copies, n, flags) : SYS(SYS_sendmmsg, fd, copies, n, flags);
+	if (sent < 0)
+		return real ? -get_errno() : sent;
+	for (long i = 0; i < sent; i++) {
+		if (copy_out(&messages[i].msg_len, &copies[i].msg_len, sizeof messages->msg_len) < 0)
+			return i ? i : -EFAULT;
+	}
+	return sent;
+}
+
 EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
-	bool whole = !(flags & MSG_FASTOPEN);
-	for (unsigned i = 0; i < count && whole; i++) {
-		struct tw_addr to;
-		struct msghdr m;
-		union address name;
-		if (copy_in(&m, &messages[i].msg_hdr, sizeof m) < 0)
-			break; /* the kernel sends as many as come before */
-		whole = !m.msg_name || m.msg_namelen > sizeof name ||
-		        copy_in(&name, m.msg_name, m.msg_namelen) < 0 ||
-		        !address_read(&name.any, m.msg_namelen, &to) || !address_synthetic(&to);
-	}
-	if (whole) {
+	int saved = get_errno();
+	unsigned sent = 0;
+	long n = 0;
+	if (count == 0) { /* the descriptor is looked at */
 		__typeof__(&sendmmsg) real = NEXT(sendmmsg);
-		return real ? real(fd, messages, count, flags)
-		            : finish(SYS(SYS_sendmmsg, fd, messages, count, flags));
+		return real ? real(fd, messages, 0, flags)
+		            : finish(SYS(SYS_sendmmsg, fd, messages, 0, flags));
 	}
-	for (unsigned i = 0; i < count; i++) {
-		int saved = get_errno();
-		ssize_t n = sendmsg(fd, &messages[i].msg_hdr, flags);
-		if (n < 0) {
-			if (i == 0)
-				return -1;
-			set_errno(saved);
-			return (int)i;
-		}
-		messages[i].msg_len = (unsigned)n;
-	}
-	return (int)count;
+	count = count < MOST_MESSAGES ? count : MOST_MESSAGES;
+	do {
+		n = send_some(fd, messages + sent, count - sent, flags);
+		sent += n > 0 ? (unsigned)n : 0;
+	} while (n == AT_A_TIME && sent < count);
+	if (sent == 0)
+		return finish(n);
+	set_errno(saved);
+	return (int)sent;
 }
 
 /* What 32-bit programs with a 64-bit time_t import. */

@@ -135,6 +135,17 @@ void control_hello(void);
 /* Copies size bytes of the program's: 0, or -EFAULT where they cannot be read. */
 long copy_in(void *to, const void *from, size_t size);
 
+/* Copies size bytes to the program: 0, or -EFAULT where they cannot be written. */
+long copy_out(void *to, const void *from, size_t size);
+
+/*
+ * Copy a string, and pointers up to NULL, at most size bytes or count pointers: how many come
+ * before the NUL or NULL, or size or count where it is not among them, or -EFAULT. Where to is
+ * NULL they only count.
+ */
+long string_in(char *to, const char *from, size_t size);
+long pointers_in(char **to, char *const *from, size_t count);
+
 /* ---- address.c: socket addresses ---- */
 
 union address {
@@ -163,8 +174,8 @@ bool address_synthetic(const struct tw_addr *addr);
  */
 long address_resolve(struct tw_addr *addr, char *name);
 
-/* Copies an address out as getsockname does: cut to *len, which gets the true length. */
-void address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
+/* Copies an address out as getsockname does: cut to *len, which gets the true length. 0 or -errno. */
+long address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
                   socklen_t *len);
 
 /* ---- channel.c: descriptors that are channels ---- */

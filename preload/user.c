@@ -1,51 +1,93 @@
 /*
  * What the program points to. The kernel answers a bad pointer with EFAULT, and so do the hooks,
- * which look at some of it before the kernel does. They read it once, into a copy, and go by the
- * copy: another thread may change it meanwhile.
+ * which look at some of it before the kernel does, or write in its stead. They read it once, into
+ * a copy, and go by the copy: another thread may change it meanwhile.
+ *
+ * madvise(2) tells whether memory can be touched, without touching what is in it, which a memory
+ * checker might mind. A thread that unmaps memory while another is in a call with it still
+ * ends the program.
  */
 #include "shim.h"
 
 #include <string.h>
+#include <sys/auxv.h>
 
-enum { PAGE = 4096, WINDOW = 8 }; /* PAGE may be a part of one */
+extern __typeof__(getauxval) getauxval WEAK;
 
-/* rt_sigprocmask(2) copies its argument before it looks at how. */
-static bool window_readable(uintptr_t at)
+enum access { READ = 22, WRITE = 23 }; /* MADV_POPULATE_READ, MADV_POPULATE_WRITE */
+
+static uintptr_t page_size(void)
 {
-	return SYS(SYS_rt_sigprocmask, -1, at, NULL, WINDOW) != -EFAULT;
+	uintptr_t page = getauxval ? getauxval(AT_PAGESZ) : 0;
+	return page ? page : 4096;
+}
+
+static long populate(uintptr_t first, uintptr_t last, enum access access)
+{
+	uintptr_t page = page_size();
+	first &= -page;
+	return SYS(SYS_madvise, first, (last & -page) - first + page, access);
 }
 
 /*
- * Whether all of size bytes at from can be read. A page can be as a whole or not at all, so one
- * window in each is looked at; inside of what is asked about, since a memory checker minds.
+ * Whether all of size bytes at at can be accessed. Linux before 5.14 and some seccomp filters do
+ * not tell of any memory: then it is taken for good, as libc takes what its functions get.
  */
-static bool can_read(const void *from, size_t size)
+static bool accessible(const void *at, size_t size, enum access access)
 {
-	uintptr_t start = (uintptr_t)from, end;
+	uintptr_t last, here = (uintptr_t)&last;
 	if (size == 0)
 		return true;
-	if (start < PAGE || __builtin_add_overflow(start, size, &end))
+	if (__builtin_add_overflow((uintptr_t)at, size - 1, &last))
 		return false;
-	if (size < WINDOW) {
-		for (uintptr_t at = start;; at = end - 1) {
-			uintptr_t last = (at | (PAGE - 1)) - (WINDOW - 1); /* window of this page */
-			if (!window_readable(at < last ? at : last))
-				return false;
-			if ((at ^ (end - 1)) < PAGE)
-				return true;
-		}
-	}
-	for (uintptr_t at = start; at + WINDOW <= end; at = (at | (PAGE - 1)) + 1) {
-		if (!window_readable(at))
-			return false;
-	}
-	return window_readable(end - WINDOW);
+	return populate((uintptr_t)at, last, access) == 0 || populate(here, here, access) < 0;
 }
 
 long copy_in(void *to, const void *from, size_t size)
 {
-	if (!can_read(from, size))
+	if (!accessible(from, size, READ))
 		return -EFAULT;
 	memcpy(to, from, size);
 	return 0;
+}
+
+long copy_out(void *to, const void *from, size_t size)
+{
+	if (!accessible(to, size, WRITE))
+		return -EFAULT;
+	memcpy(to, from, size);
+	return 0;
+}
+
+long string_in(char *to, const char *from, size_t size)
+{
+	const volatile char *s = from;
+	for (size_t i = 0; i < size; i++) {
+		if ((i == 0 || (uintptr_t)(from + i) % page_size() == 0) &&
+		    !accessible(from + i, 1, READ))
+			return -EFAULT;
+		char c = s[i];
+		if (to)
+			to[i] = c;
+		if (!c)
+			return (long)i;
+	}
+	return (long)size;
+}
+
+long pointers_in(char **to, char *const *from, size_t count)
+{
+	char *const volatile *p = from;
+	for (size_t i = 0; i < count; i++) {
+		uintptr_t last = (uintptr_t)(from + i + 1) - 1;
+		if ((i == 0 || last % page_size() < sizeof *from) &&
+		    !accessible(from + i, sizeof *from, READ))
+			return -EFAULT;
+		char *pointer = p[i];
+		if (to)
+			to[i] = pointer;
+		if (!pointer)
+			return (long)i;
+	}
+	return (long)count;
 }
