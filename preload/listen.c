@@ -48,8 +48,9 @@ EXPORT int listen(int fd, int backlog)
 }
 
 /*
- * Before an accept on fd: whether what it gives is a channel, or -errno. A socket that
- * began to listen out of our sight is replaced now.
+ * Whether fd, on which is to be accepted or was, is what the program listens on for channels, or
+ * -errno. A socket that began to listen out of our sight, or that a new rule is about, is replaced
+ * now.
  */
 static long serves(int fd)
 {
@@ -61,44 +62,71 @@ static long serves(int fd)
 			return r;
 		kind = socket_kind(fd, &channel);
 	}
+	if (kind < 0 && kind != SOCKET_CHANNEL)
+		return kind;
 	return kind == SOCKET_CHANNEL && channel.listens;
 }
 
-/* After it: tells the worker who has accepted, and the program who its client is: 0 or -errno. */
-static long welcome(int fd, struct sockaddr *addr, socklen_t *len)
+/* Tells the worker that its client was accepted. */
+static void welcome(int fd)
 {
 	struct tw_request request;
-	struct channel channel;
-	union address peer;
 	const int buffer = TW_SEND_BUFFER;
 	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 	request_init(&request, TW_ACCEPT);
 	SYS(SYS_sendto, fd, request.token, sizeof request.token, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
-	if (!addr)
-		return 0;
-	if (socket_kind(fd, &channel) != SOCKET_CHANNEL)
-		return -ECONNABORTED; /* as do_accept says of a client without an address */
-	return address_copy(&peer, address_write(&channel.peer, &peer), addr, len);
+}
+
+/*
+ * accept4(2), from what stands in the place of fd where it is served. A rule may have come into
+ * force while this waited on a TCP socket: that client is let go, as if it had gone by itself, and
+ * the next one comes through the worker.
+ */
+static long accept_ruled(int fd, union address *peer, socklen_t *len, int flags)
+{
+	__typeof__(&accept4) real = NEXT(accept4);
+	struct channel channel;
+	const socklen_t room = *len;
+	for (;;) {
+		int saved = get_errno();
+		long served = serves(fd);
+		if (served < 0)
+			return served;
+		*len = room;
+		long r = real ? real(fd, peer ? &peer->any : NULL, peer ? len : NULL, flags)
+		              : SYS(SYS_accept4, fd, peer, peer ? len : NULL, flags);
+		if (r < 0 && real)
+			r = -get_errno();
+		if (r < 0 && (served || r != -EAGAIN)) /* the worker has made it non-blocking, perhaps */
+			return r;
+		set_errno(saved);
+		if (r >= 0 && socket_kind((int)r, &channel) == SOCKET_CHANNEL) {
+			welcome((int)r);
+			if (peer)
+				*len = address_write(&channel.peer, peer);
+			return r;
+		}
+		served = serves(fd);
+		if (served == 0)
+			return r;
+		if (r >= 0)
+			SYS(SYS_close, r);
+		if (served < 0)
+			return served;
+	}
 }
 
 EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict len, int flags)
 {
-	int saved = get_errno();
-	long served = serves(fd);
-	if (served < 0)
-		return finish(served);
-	set_errno(saved);
-	struct sockaddr *to = served ? NULL : addr;
-	socklen_t *to_len = served ? NULL : len;
-	__typeof__(&accept4) real = NEXT(accept4);
-	int r = real ? real(fd, to, to_len, flags)
-	             : finish(SYS(SYS_accept4, fd, to, to_len, flags));
-	long welcomed = r >= 0 && served ? welcome(r, addr, len) : 0;
-	if (welcomed < 0) {
+	union address peer;
+	socklen_t peer_len = sizeof peer;
+	long r = accept_ruled(fd, addr ? &peer : NULL, &peer_len, flags);
+	long told = r >= 0 && addr ? address_copy(&peer, peer_len, addr, len) : 0;
+	if (told < 0) {
 		SYS(SYS_close, r); /* the kernel has let the client in, and lets it go, too */
-		return finish(welcomed);
+		return finish(told);
 	}
-	return r;
+	return finish(r);
 }
 
 EXPORT int accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)

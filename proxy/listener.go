@@ -242,8 +242,38 @@ func (l *listener) accept() {
 			}
 			continue
 		}
+		if !l.wanted() { // nobody listens any more, and nobody is let in
+			resetClient(fd)
+			<-l.slots
+			if l.worker.forgetListener(l) {
+				go l.close() // which waits for this goroutine
+				return
+			}
+			continue
+		}
 		go l.serve(fd, peerAddr(from))
 	}
+}
+
+// wanted reports whether a program listens, or is about to. It is asked once a client is here: who
+// comes after the program has stopped is not served.
+func (l *listener) wanted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.queues) > 0 {
+		if l.queues[0].alive() {
+			return true
+		}
+		l.queues[0].close()
+		l.queues = l.queues[1:]
+	}
+	return l.coming > 0
+}
+
+// resetClient closes a client's socket, as the kernel does with those that a listener has not accepted.
+func resetClient(fd int) {
+	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(fd)
 }
 
 // serve is a client's goroutine.
@@ -422,30 +452,32 @@ func (w *Worker) forgetListener(l *listener) bool {
 	return true
 }
 
-// close ends the service. It returns when the port is free, and may be called again. It
-// waits for accept, which takes no lock.
+// close ends the service. It returns when the port is free, and may be called again.
 func (l *listener) close() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
+	first := !l.closed
 	l.closed = true
 	for _, q := range l.queues {
 		q.close()
 	}
 	l.queues = nil
-	close(l.stop)
-	if l.tcp == nil {
+	tcp := l.tcp
+	if first && tcp == nil {
 		unix.Close(l.fd)
+	}
+	l.mu.Unlock()
+	if tcp == nil {
 		return
 	}
-	l.tcp.Close()
-	<-l.done
+	if first {
+		close(l.stop)
+		tcp.Close()
+	}
+	<-l.done // without the lock, which accept takes
 }
 
 // sweepEvery is how long a port can stay in use that a program has stopped to listen on,
-// where neither a client nor another program wants it: those are seen at once.
+// where neither a client nor another program wants it: those are seen at once, and turned away.
 const sweepEvery = 2 * time.Second
 
 // sweep closes what programs have stopped to listen on.
