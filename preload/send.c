@@ -105,6 +105,12 @@ enum {
 	AT_A_TIME = 16,
 };
 
+/* Where a part of a message is, which may be anywhere. */
+static void *part_of(struct mmsghdr *messages, long index, size_t offset)
+{
+	return (void *)((uintptr_t)messages + (uintptr_t)index * sizeof *messages + offset);
+}
+
 /*
  * Sends up to AT_A_TIME of count messages, which are not none: how many the kernel has sent and
  * the program has been told of, or -errno.
@@ -116,7 +122,7 @@ static long send_some(int fd, struct mmsghdr *messages, unsigned count, int flag
 	unsigned most = flags & MSG_FASTOPEN ? 1 : AT_A_TIME, n = 0; /* the first connects */
 	long r = 0;
 	for (; n < count && n < most; n++) {
-		r = message_ruled(fd, &messages[n].msg_hdr, &copies[n].msg_hdr, &natives[n], &flags);
+		r = message_ruled(fd, part_of(messages, n, 0), &copies[n].msg_hdr, &natives[n], &flags);
 		if (r < 0)
 			break;
 	}
@@ -127,7 +133,8 @@ static long send_some(int fd, struct mmsghdr *messages, unsigned count, int flag
 	if (sent < 0)
 		return real ? -get_errno() : sent;
 	for (long i = 0; i < sent; i++) {
-		if (copy_out(&messages[i].msg_len, &copies[i].msg_len, sizeof messages->msg_len) < 0)
+		if (copy_out(part_of(messages, i, offsetof(struct mmsghdr, msg_len)), &copies[i].msg_len,
+		             sizeof copies[i].msg_len) < 0)
 			return i ? i : -EFAULT;
 	}
 	return sent;
@@ -145,7 +152,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 	}
 	count = count < MOST_MESSAGES ? count : MOST_MESSAGES;
 	do {
-		n = send_some(fd, messages + sent, count - sent, flags);
+		n = send_some(fd, part_of(messages, sent, 0), count - sent, flags);
 		sent += n > 0 ? (unsigned)n : 0;
 	} while (n == AT_A_TIME && sent < count);
 	if (sent == 0)

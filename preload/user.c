@@ -77,11 +77,12 @@ long string_in(char *to, const char *from, size_t size)
 
 long pointers_in(char **to, char *const *from, size_t count)
 {
-	char *const volatile *p = from;
+	typedef char *unaligned __attribute__((aligned(1)));
+	const volatile unaligned *p = (const volatile unaligned *)from;
 	for (size_t i = 0; i < count; i++) {
-		uintptr_t last = (uintptr_t)(from + i + 1) - 1;
-		if ((i == 0 || last % page_size() < sizeof *from) &&
-		    !accessible(from + i, sizeof *from, READ))
+		uintptr_t last = (uintptr_t)(p + i) + sizeof *p - 1;
+		if ((i == 0 || last % page_size() < sizeof *p) &&
+		    !accessible((const void *)(uintptr_t)(p + i), sizeof *p, READ))
 			return -EFAULT;
 		char *pointer = p[i];
 		if (to)
