@@ -32,6 +32,15 @@ static void copy_path(char *to, const char *path)
 	memcpy(to, path + skip, n - skip + 1);
 }
 
+static void copy_beginning(char *to, const char *text)
+{
+	size_t n = strlen(text);
+	if (n >= TW_NAME_SIZE)
+		n = TW_NAME_SIZE - 1;
+	memcpy(to, text, n);
+	to[n] = '\0';
+}
+
 /* On 32-bit machines the calls of the first names know 16-bit ids and small disks. */
 #ifdef SYS_getuid32
 #define IDS_DIFFER                                                                                \
@@ -61,37 +70,65 @@ static uint16_t executor_flags(bool resets)
 	return flags;
 }
 
+/* Who starts a program, and where. */
+struct executor {
+	bool resets; /* its effective ids will be the real ones */
+	int cwd;     /* the folder that it will be in: AT_FDCWD, a descriptor or UNKNOWN_FOLDER */
+};
+
+#define UNKNOWN_FOLDER (-1)
+
+static const struct executor this_process = {false, AT_FDCWD};
+
 /*
- * Asks whether the file at path, relative to dir, can be preloaded into: 0, with
- * the library in library (TW_NAME_SIZE bytes), or -errno.
+ * Asks whether the file at path, relative to dir, can be preloaded into when it is
+ * started with these arguments: 0, with the library in library (TW_NAME_SIZE bytes),
+ * or -errno.
  */
-static long inspect_as(bool resets, int dir, const char *path, int flags, char *library)
+static long inspect_as(const struct executor *by, int dir, const char *path, int flags,
+                       char *const *argv, char *library)
 {
 	struct statfs64 st;
 	char interpreter[TW_NAME_SIZE];
 	struct tw_request request;
 	struct tw_reply reply;
+	uint16_t role = 0;
 	for (int i = 0; i <= MAX_INTERPRETERS; i++) {
 		long fd;
-		if ((flags & AT_EMPTY_PATH) && path[0] == '\0')
-			fd = SYS(SYS_fcntl, dir, F_DUPFD_CLOEXEC, 3);
-		else
-			fd = SYS(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-		/* What can be executed but not read is shown as a path alone, and refused. */
-		if (fd < 0 && (fd != -EACCES || SYS(SYS_faccessat, dir, path, X_OK) < 0))
-			return fd;
 		request_init(&request, TW_EXEC);
-		request.flags = executor_flags(resets);
+		request.flags = executor_flags(by->resets) | role;
 		copy_path(request.name, path);
-		long r = control_ask(&request, fd < 0 ? -1 : (int)fd, &reply, NULL);
-		if (fd >= 0)
-			SYS(SYS_close, fd);
+		if (by->cwd == UNKNOWN_FOLDER && dir == by->cwd && path[0] != '/') {
+			request.flags = TW_UNFOLLOWED;
+			fd = -EACCES;
+		} else {
+			if ((flags & AT_EMPTY_PATH) && path[0] == '\0')
+				fd = SYS(SYS_fcntl, dir, F_DUPFD_CLOEXEC, 3);
+			else
+				fd = SYS(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+			/* What can be executed but not read is shown as a path alone, and refused. */
+			if (fd < 0 && (fd != -EACCES || SYS(SYS_faccessat, dir, path, X_OK) < 0))
+				return fd;
+		}
+		int file = fd < 0 ? -1 : (int)fd;
+		long r = control_ask(&request, file, &reply, NULL);
+		/* The worker finds the program among a dynamic loader's arguments. */
+		while (r == 0 && reply.answer == TW_ANSWER_ARGUMENT) {
+			for (int n = reply.number; n && argv && *argv; n--)
+				argv++;
+			copy_beginning(request.name, argv && *argv ? *argv : "");
+			request.flags |= TW_ARGUMENT;
+			r = control_ask(&request, file, &reply, NULL);
+		}
+		if (file >= 0)
+			SYS(SYS_close, file);
 		if (r < 0)
 			return r;
-		if (reply.answer == TW_ANSWER_SCRIPT) {
-			memcpy(interpreter, reply.name, TW_NAME_SIZE);
-			path = interpreter;
-			dir = AT_FDCWD;
+		if (reply.answer == TW_ANSWER_SCRIPT || reply.answer == TW_ANSWER_PROGRAM) {
+			bool mapped = reply.answer == TW_ANSWER_PROGRAM;
+			role = mapped ? TW_MAPPED : TW_INTERPRETER;
+			path = mapped ? *argv : memcpy(interpreter, reply.name, TW_NAME_SIZE);
+			dir = by->cwd;
 			flags = 0;
 			continue;
 		}
@@ -115,9 +152,9 @@ static long inspect_as(bool resets, int dir, const char *path, int flags, char *
 	return -ELOOP;
 }
 
-static long inspect(int dir, const char *path, int flags, char *library)
+static long inspect(int dir, const char *path, int flags, char *const *argv, char *library)
 {
-	return inspect_as(false, dir, path, flags, library);
+	return inspect_as(&this_process, dir, path, flags, argv, library);
 }
 
 /* Whether a program started with these attributes has its real ids as effective ones. */
@@ -321,7 +358,7 @@ EXPORT int execve(const char *path, char *const argv[], char *const env[])
 	struct plan plan;
 	OWN_PATH(own, path);
 	if (r == 0)
-		r = inspect(AT_FDCWD, own, 0, plan.library);
+		r = inspect(AT_FDCWD, own, 0, argv, plan.library);
 	if (r < 0)
 		return finish(r);
 	NEW_ENVIRONMENT(plan, env);
@@ -333,7 +370,7 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 	struct plan plan;
 	OWN_PATH(own, path);
 	if (r == 0)
-		r = inspect(dir, own, flags, plan.library);
+		r = inspect(dir, own, flags, argv, plan.library);
 	if (r < 0)
 		return finish(r);
 	NEW_ENVIRONMENT(plan, env);
@@ -358,7 +395,7 @@ EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 	/* execvp searches the caller's own PATH, not the new environment's. */
 	long r = real ? search_path(AT_FDCWD, file, environ, found, sizeof found) : -ENOSYS;
 	if (r == 0)
-		r = inspect(AT_FDCWD, found, 0, plan.library);
+		r = inspect(AT_FDCWD, found, 0, argv, plan.library);
 	if (r < 0)
 		return finish(r);
 	NEW_ENVIRONMENT(plan, env);
@@ -444,8 +481,8 @@ struct musl_actions {
 extern const char *gnu_get_libc_version(void) WEAK;
 
 /*
- * The folder that file actions lead to: AT_FDCWD, or a descriptor to close, or -1
- * where it cannot be told.
+ * The folder that file actions lead to: AT_FDCWD, a descriptor to close, or
+ * UNKNOWN_FOLDER.
  */
 static int folder_after(const posix_spawn_file_actions_t *actions)
 {
@@ -457,7 +494,7 @@ static int folder_after(const posix_spawn_file_actions_t *actions)
 		const struct musl_action *a = ((const struct musl_actions *)(const void *)actions)->newest;
 		for (; a; a = a->next) {
 			if (a->command == MUSL_CHDIR || a->command == MUSL_FCHDIR)
-				return -1;
+				return UNKNOWN_FOLDER;
 		}
 		return dir;
 	}
@@ -486,7 +523,7 @@ static int folder_after(const posix_spawn_file_actions_t *actions)
 		if (dir >= 0)
 			SYS(SYS_close, dir);
 		if (fd < 0)
-			return -1;
+			return UNKNOWN_FOLDER;
 		dir = (int)fd;
 	}
 	return dir;
@@ -495,27 +532,20 @@ static int folder_after(const posix_spawn_file_actions_t *actions)
 /* Inspects what posix_spawn (with search: posix_spawnp) will start; as inspect. */
 static long inspect_spawned(const char *file, bool search,
                             const posix_spawn_file_actions_t *actions,
-                            const posix_spawnattr_t *attributes, char *library)
+                            const posix_spawnattr_t *attributes, char *const *argv,
+                            char *library)
 {
 	char found[4096];
-	struct tw_request request;
-	struct tw_reply reply;
+	struct executor by = {resets_ids(attributes), folder_after(actions)};
 	long r = 0;
-	/* An absolute path is the same from everywhere. */
-	int dir = file[0] == '/' ? AT_FDCWD : folder_after(actions);
-	if (dir == -1) {
-		request_init(&request, TW_EXEC);
-		request.flags = TW_UNFOLLOWED;
-		copy_path(request.name, file);
-		r = control_ask(&request, -1, &reply, NULL);
-		return r < 0 ? r : -EACCES;
+	if (search && by.cwd != UNKNOWN_FOLDER) {
+		r = search_path(by.cwd, file, environ, found, sizeof found);
+		file = found;
 	}
-	if (search)
-		r = search_path(dir, file, environ, found, sizeof found);
 	if (r == 0)
-		r = inspect_as(resets_ids(attributes), dir, search ? found : file, 0, library);
-	if (dir >= 0)
-		SYS(SYS_close, dir);
+		r = inspect_as(&by, by.cwd, file, 0, argv, library);
+	if (by.cwd >= 0)
+		SYS(SYS_close, by.cwd);
 	return r;
 }
 
@@ -530,7 +560,7 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 		return ENOSYS;
 	OWN_PATH(own, path);
 	if (r == 0)
-		r = inspect_spawned(own, false, actions, attributes, plan.library);
+		r = inspect_spawned(own, false, actions, attributes, argv, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
@@ -546,7 +576,7 @@ EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 	__typeof__(&posix_spawnp) real = NEXT(posix_spawnp);
 	if (!real)
 		return ENOSYS;
-	long r = inspect_spawned(file, true, actions, attributes, plan.library);
+	long r = inspect_spawned(file, true, actions, attributes, argv, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
@@ -583,7 +613,7 @@ static long keep_environment(void)
 	struct plan plan;
 	const char *setting = control_setting();
 	__typeof__(&setenv) real = NEXT(setenv);
-	long r = inspect(AT_FDCWD, "/bin/sh", 0, plan.library);
+	long r = inspect(AT_FDCWD, "/bin/sh", 0, NULL, plan.library);
 	if (r < 0)
 		return r;
 	if (!setting || !real)

@@ -53,6 +53,10 @@ enum tw_flag {
 	TW_LIBRARY_NOEXEC = 1 << 9, /* EXEC, again: the library is mounted noexec */
 	TW_UNFOLLOWED = 1 << 10,  /* EXEC: it cannot be told which folder name is in */
 	TW_DESTINATION = 1 << 11, /* ADDRESS: something is to go there, and is refused where that is nothing */
+	TW_INTERPRETER = 1 << 12, /* EXEC: the kernel starts another file with this one */
+	TW_ARGUMENT = 1 << 13,    /* EXEC: the file is a dynamic loader, and name one of its
+	                             arguments, or "" after the last */
+	TW_MAPPED = 1 << 14,      /* EXEC: a dynamic loader maps the file; the kernel does not start it */
 };
 
 enum tw_answer {
@@ -65,8 +69,10 @@ enum tw_answer {
 	TW_ANSWER_FD = 7,      /* the descriptor asked for */
 	TW_ANSWER_ADDRS = 8,   /* addrs, in the order asked, and name */
 	TW_ANSWER_EXEC = 9,    /* can be preloaded into, with the library name */
-	TW_ANSWER_SCRIPT = 10, /* a script: name is its interpreter; ask for that */
+	TW_ANSWER_SCRIPT = 10, /* name is what the kernel starts it with; ask for that */
 	TW_ANSWER_GONE = 11,   /* no such channel, or not any more */
+	TW_ANSWER_ARGUMENT = 12, /* a dynamic loader: ask again, with the argument number after this one */
+	TW_ANSWER_PROGRAM = 13,  /* the argument is the program's file; ask for that */
 };
 
 /* An Internet address. ip holds 4 or 16 bytes in network order; port is in host order. */
@@ -96,7 +102,7 @@ struct tw_request {
 struct tw_reply {
 	uint32_t magic;
 	uint16_t answer;
-	uint16_t reserved;
+	uint16_t number; /* of TW_ANSWER_ARGUMENT */
 	int32_t error; /* errno, positive */
 	uint32_t count;
 	char name[TW_NAME_SIZE];

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,9 @@ type Executor struct {
 	UID, GID   uint32
 	NoNewPrivs bool // set-user-ID bits and capabilities will be ignored
 	IDsDiffer  bool // real and effective ids differ, of the user or of the group
+
+	Interprets bool // it is what the kernel starts another file with, with arguments of its own
+	Mapped     bool // a dynamic loader maps it, and the kernel is not asked to start it
 }
 
 // NobodysID is in an Executor whose ids are not known: what a file gives is then more
@@ -45,8 +49,11 @@ func CheckLibrary(library string) error {
 type Inspection struct {
 	// Library is what to preload.
 	Library string
-	// Interpreter is set for a script instead: the file to look at next.
+	// Interpreter is set instead where the kernel starts another file with this one: the
+	// file to look at next.
 	Interpreter string
+	// Loader is set instead for a dynamic loader: a file among its arguments is the next.
+	Loader *Loader
 }
 
 // Inspect tells whether the shim can be preloaded into the program in file, and with
@@ -66,17 +73,26 @@ func Inspect(file *os.File, library string, by Executor) (Inspection, error) {
 	if err := checkPrivileges(file, &st, by); err != nil {
 		return Inspection{}, err
 	}
-	var head [256]byte // BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
-	n, err := file.ReadAt(head[:], 0)
+	head := make([]byte, 256) // BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
+	n, err := file.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return Inspection{}, err
 	}
-	if bytes.HasPrefix(head[:n], []byte("#!")) {
-		return Inspection{Interpreter: interpreter(head[2:n])}, nil
-	}
-	if !bytes.HasPrefix(head[:n], []byte(elf.ELFMAG)) {
-		// execvp and posix_spawnp give a text to the shell; execve fails.
-		return Inspection{Library: library}, nil
+	if !by.Mapped {
+		other, err := miscInterpreter(miscTable, file.Name(), head)
+		switch {
+		case err != nil && !errors.Is(err, errNoTable):
+			return Inspection{}, err
+		case other != "":
+			return Inspection{Interpreter: other}, nil
+		case bytes.HasPrefix(head, []byte("#!")):
+			return Inspection{Interpreter: interpreter(head[2:n])}, nil
+		case err != nil && !bytes.HasPrefix(head, []byte(elf.ELFMAG)) && bytes.IndexByte(head[:n], 0) >= 0:
+			return Inspection{}, fmt.Errorf("it cannot be told what this machine starts it with: %w", err)
+		case !bytes.HasPrefix(head, []byte(elf.ELFMAG)):
+			// execve fails; execvp and posix_spawnp give a text to the shell.
+			return Inspection{Interpreter: "/bin/sh"}, nil
+		}
 	}
 	f, err := elf.NewFile(file)
 	if err != nil {
@@ -86,14 +102,24 @@ func Inspect(file *os.File, library string, by Executor) (Inspection, error) {
 	if own, err := sameFile(file, "/proc/self/exe"); err == nil && own {
 		return Inspection{Library: library}, nil // tlswrap in tlswrap
 	}
-	// Linked with -buildid= it has no note.
-	if f.Section(".go.buildinfo") != nil || f.Section(".gopclntab") != nil {
-		return Inspection{}, errGo
-	}
-	if err := checkLoader(f); err != nil {
+	if err := checkCalls(file, f); err != nil {
 		return Inspection{}, err
 	}
-	return libraryFor(f, library)
+	if library, err = libraryFor(f, library); err != nil {
+		return Inspection{}, err
+	}
+	if isDynamic(f) {
+		return Inspection{Library: library}, nil
+	}
+	loader := asLoader(f)
+	switch {
+	case loader == nil:
+		return Inspection{}, errors.New("it is statically linked")
+	case by.Interprets:
+		return Inspection{}, errors.New("it is a dynamic loader, and it cannot be told which program it is given")
+	}
+	loader.Library = library
+	return Inspection{Loader: loader}, nil
 }
 
 // checkPrivileges finds programs that start in secure-execution mode (ld.so(8)), in
@@ -104,7 +130,7 @@ func checkPrivileges(file *os.File, st *unix.Stat_t, by Executor) error {
 	}
 	var fs unix.Statfs_t
 	const stNoSUID = 2 // ST_NOSUID, statfs(2)
-	if by.NoNewPrivs || (unix.Fstatfs(int(file.Fd()), &fs) == nil && fs.Flags&stNoSUID != 0) {
+	if by.NoNewPrivs || by.Mapped || (unix.Fstatfs(int(file.Fd()), &fs) == nil && fs.Flags&stNoSUID != 0) {
 		return nil
 	}
 	switch {
@@ -132,31 +158,49 @@ func interpreter(line []byte) string {
 	return ""
 }
 
-var errGo = errors.New("it is a Go program, which makes its system calls without libc")
-
-// checkLoader finds programs that no loader preloads into, or that connect without
-// libc.
-func checkLoader(f *elf.File) error {
-	dynamic := false
-	for _, p := range f.Progs {
-		switch p.Type {
-		case elf.PT_INTERP:
-			dynamic = true
-		case elf.PT_NOTE:
-			if isGoNote(p) {
-				return errGo
-			}
+// checkCalls finds programs that connect without libc, or that have another do it.
+func checkCalls(file *os.File, f *elf.File) error {
+	if name := emulator(file); name != "" {
+		return fmt.Errorf("it is %s, and it cannot be told whether the program that it emulates is preloaded", name)
+	}
+	const without = "it is a %s program, which makes its system calls without libc"
+	for _, s := range f.Sections {
+		switch s.Name {
+		case ".go.buildinfo", ".gopclntab": // linked with -buildid= it has no note
+			return fmt.Errorf(without, "Go")
+		case ".fpcdata", "fpc.resources":
+			return fmt.Errorf(without, "Free Pascal")
 		}
 	}
-	if dynamic {
-		return nil
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_NOTE && isGoNote(p) {
+			return fmt.Errorf(without, "Go")
+		}
 	}
-	// The loader itself can be started with a program as its argument.
-	if names, err := f.DynString(elf.DT_SONAME); err == nil && len(names) == 1 &&
-		(strings.HasPrefix(names[0], "ld-") || strings.HasPrefix(names[0], "libc.musl")) {
-		return nil
+	return nil
+}
+
+// emulated are the processors that qemu-user has programs for.
+var emulated = strings.Fields(`aarch64 aarch64_be alpha arm armeb cris hexagon hppa i386 loongarch64 m68k
+	microblaze microblazeel mips mips64 mips64el mipsel mipsn32 mipsn32el nios2 or1k ppc ppc64 ppc64le
+	riscv32 riscv64 s390x sh4 sh4eb sparc sparc32plus sparc64 tilegx x86_64 xtensa xtensaeb`)
+
+// emulator returns the name of a file that is one of qemu-user's programs, by the name that
+// it was asked for or that it has: nothing in it tells.
+func emulator(file *os.File) string {
+	own, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	for _, path := range []string{file.Name(), own} {
+		name := filepath.Base(path)
+		cpu, is := strings.CutPrefix(name, "qemu-")
+		if is && slices.Contains(emulated, strings.TrimSuffix(cpu, "-static")) {
+			return name
+		}
 	}
-	return errors.New("it is statically linked")
+	return ""
+}
+
+func isDynamic(f *elf.File) bool {
+	return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 // isGoNote reports whether a note segment holds the Go toolchain's build id
@@ -169,21 +213,27 @@ func isGoNote(p *elf.Prog) bool {
 }
 
 // libraryFor picks the shim for the program's kind of machine.
-func libraryFor(f *elf.File, library string) (Inspection, error) {
+func libraryFor(f *elf.File, library string) (string, error) {
 	own, err := elf.Open(library)
 	if err != nil {
-		return Inspection{}, fmt.Errorf("the library to preload cannot be read: %v", err)
+		return "", fmt.Errorf("the library to preload cannot be read: %v", err)
 	}
 	defer own.Close()
 	if f.Class == own.Class && f.Machine == own.Machine {
-		return Inspection{Library: library}, nil
+		return library, nil
+	}
+	if f.Machine != own.Machine && f.Machine != narrow[own.Machine] {
+		return "", fmt.Errorf("it is a %s program, and it cannot be told what this machine starts it with", machineName(f))
 	}
 	other := filepath.Join(filepath.Dir(library), f.Machine.String(), filepath.Base(library))
 	if _, err := os.Stat(other); err != nil {
-		return Inspection{}, fmt.Errorf("it is a %s program, and there is no %s for it", machineName(f), filepath.Base(library))
+		return "", fmt.Errorf("it is a %s program, and there is no %s for it", machineName(f), filepath.Base(library))
 	}
-	return Inspection{Library: other}, nil
+	return other, nil
 }
+
+// narrow is the 32-bit machine whose programs a kernel starts by itself.
+var narrow = map[elf.Machine]elf.Machine{elf.EM_X86_64: elf.EM_386, elf.EM_AARCH64: elf.EM_ARM}
 
 func machineName(f *elf.File) string {
 	bits := map[elf.Class]string{elf.ELFCLASS32: "32-bit", elf.ELFCLASS64: "64-bit"}[f.Class]
@@ -227,18 +277,36 @@ func (c *caller) inspect(s *session, req request, fd int) reply {
 	by := Executor{
 		UID: c.cred.Uid, GID: c.cred.Gid,
 		NoNewPrivs: req.flags&flagNoNewPrivs != 0, IDsDiffer: req.flags&flagIDsDiffer != 0,
+		Interprets: req.flags&flagInterpreter != 0, Mapped: req.flags&flagMapped != 0,
 	}
 	if req.flags&flagIDsReset != 0 {
 		by.UID, by.GID = NobodysID, NobodysID
 	}
 	got, err := Inspect(file, w.config.Library, by)
-	switch {
-	case err != nil:
+	if err != nil {
 		return refuse(err.Error())
-	case got.Library == "" && got.Interpreter == "":
-		return reply{answer: answerError, errno: unix.ENOEXEC}
+	}
+	if l := got.Loader; l != nil {
+		// First comes the argument after the loader's own name.
+		argument := Argument{Next: 1}
+		if req.flags&flagArgument != 0 {
+			if argument, err = l.Argument(req.name); err != nil {
+				return refuse(err.Error())
+			}
+		}
+		switch {
+		case argument.Program:
+			return reply{answer: answerProgram}
+		case argument.Next > 0:
+			return reply{answer: answerArgument, number: uint16(argument.Next)}
+		}
+		got.Library = l.Library
+	}
+	switch {
 	case got.Interpreter != "":
 		return reply{answer: answerScript, name: got.Interpreter}
+	case got.Library != "":
+		return reply{answer: answerExec, name: got.Library}
 	}
-	return reply{answer: answerExec, name: got.Library}
+	return reply{answer: answerError, errno: unix.ENOEXEC}
 }

@@ -87,6 +87,9 @@ const (
 	flagLibraryNoExec
 	flagUnfollowed
 	flagDestination
+	flagInterpreter
+	flagArgument
+	flagMapped
 )
 
 type answer uint16
@@ -103,6 +106,8 @@ const (
 	answerExec
 	answerScript
 	answerGone
+	answerArgument
+	answerProgram
 )
 
 // Token names a session: whoever knows it belongs to it.
@@ -142,6 +147,7 @@ func (r request) isTLS() bool { return r.op >= opTLSLoad }
 
 type reply struct {
 	answer answer
+	number uint16
 	errno  unix.Errno
 	name   string
 	addrs  []sockAddr
@@ -232,7 +238,7 @@ func (r reply) marshal() []byte {
 	b := make([]byte, 0, replyHeader+len(r.addrs)*addrLen)
 	b = ne.AppendUint32(b, wireMagic)
 	b = ne.AppendUint16(b, uint16(r.answer))
-	b = ne.AppendUint16(b, 0)
+	b = ne.AppendUint16(b, r.number)
 	b = ne.AppendUint32(b, uint32(r.errno))
 	b = ne.AppendUint32(b, uint32(len(r.addrs)))
 	b = appendName(b, r.name)

@@ -54,9 +54,9 @@ func runProgram(args []string, io stdio) int {
 	if err != nil {
 		return complain(io, status, "%v", err)
 	}
-	library, err = inspectProgram(path, library)
+	library, refused, err := inspectProgram(path, program, library)
 	if err != nil {
-		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", program[0], err)
+		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", refused, err)
 	}
 	env := os.Environ()
 	control, err := o.reachWorker(io)
@@ -124,31 +124,44 @@ func findProgram(name string) (path string, status int, err error) {
 	return "", exitCannotExec, fmt.Errorf("%s: %w", name, errors.Unwrap(err))
 }
 
-// inspectProgram follows scripts to the program that runs them, and returns the
-// library to preload into it.
-func inspectProgram(path, library string) (string, error) {
+// inspectProgram follows scripts to the program that runs them, and a dynamic loader to the
+// program that its arguments name. It returns the library to preload, or what is refused.
+func inspectProgram(path string, argv []string, library string) (preload, refused string, err error) {
 	noNewPrivs, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	by := proxy.Executor{
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), NoNewPrivs: noNewPrivs == 1,
 		IDsDiffer: os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid(),
 	}
-	const mostInterpreters = 5
-	for range mostInterpreters {
+	name := argv[0]
+	const mostFiles = 6
+	for range mostFiles {
 		file, err := os.Open(path)
 		if err != nil {
-			return "", errors.Unwrap(err)
+			return "", name, errors.Unwrap(err)
 		}
 		got, err := proxy.Inspect(file, library, by)
 		file.Close()
-		if err != nil {
-			return "", err
+		switch {
+		case err != nil:
+			return "", name, err
+		case got.Interpreter != "":
+			path, by.Interprets = got.Interpreter, true
+		case got.Loader == nil:
+			return got.Library, name, proxy.CheckLibrary(got.Library)
+		default:
+			at, err := got.Loader.Program(argv[1:])
+			if at < 0 {
+				return got.Loader.Library, name, proxy.CheckLibrary(got.Loader.Library)
+			}
+			argv = argv[1+at:]
+			if err != nil {
+				return "", argv[0], err
+			}
+			path, by.Mapped = argv[0], true
 		}
-		if got.Interpreter == "" {
-			return got.Library, proxy.CheckLibrary(got.Library)
-		}
-		path = got.Interpreter
+		name = path
 	}
-	return "", unix.ELOOP
+	return "", name, unix.ELOOP
 }
 
 // control is where this program's worker is.

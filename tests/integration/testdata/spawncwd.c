@@ -1,4 +1,5 @@
-/* Starts the second argument with posix_spawn from the folder of the first: by chdir, then by fchdir. */
+/* Starts the second argument, with those after it, with posix_spawn from the folder of the first: by
+ * chdir, then by fchdir. */
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -9,9 +10,8 @@ extern char **environ;
 
 int main(int argc, char **argv)
 {
-	for (int by_number = 0; argc == 3 && by_number < 2; by_number++) {
+	for (int by_number = 0; argc >= 3 && by_number < 2; by_number++) {
 		posix_spawn_file_actions_t actions;
-		char *child[] = {argv[2], NULL};
 		pid_t pid;
 		int status = 0;
 		posix_spawn_file_actions_init(&actions);
@@ -19,7 +19,7 @@ int main(int argc, char **argv)
 			posix_spawn_file_actions_addfchdir_np(&actions, open(argv[1], O_RDONLY | O_DIRECTORY));
 		else
 			posix_spawn_file_actions_addchdir_np(&actions, argv[1]);
-		int r = posix_spawn(&pid, argv[2], &actions, NULL, child, environ);
+		int r = posix_spawn(&pid, argv[2], &actions, NULL, argv + 2, environ);
 		if (r == 0)
 			waitpid(pid, &status, 0);
 		printf("%s %d\n", r ? strerror(r) : "started", status);
