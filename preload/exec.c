@@ -94,14 +94,9 @@ static long inspect_as(const struct executor *by, int dir, const char *path, int
 	struct tw_reply reply;
 	uint16_t role = 0;
 	for (int i = 0; i <= MAX_INTERPRETERS; i++) {
-		long fd;
-		request_init(&request, TW_EXEC);
-		request.flags = executor_flags(by->resets) | role;
-		copy_path(request.name, path);
-		if (by->cwd == UNKNOWN_FOLDER && dir == by->cwd && path[0] != '/') {
-			request.flags = TW_UNFOLLOWED;
-			fd = -EACCES;
-		} else {
+		long fd = -EACCES;
+		bool followed = by->cwd != UNKNOWN_FOLDER || dir != by->cwd || path[0] == '/';
+		if (followed) {
 			if ((flags & AT_EMPTY_PATH) && path[0] == '\0')
 				fd = SYS(SYS_fcntl, dir, F_DUPFD_CLOEXEC, 3);
 			else
@@ -110,6 +105,9 @@ static long inspect_as(const struct executor *by, int dir, const char *path, int
 			if (fd < 0 && (fd != -EACCES || SYS(SYS_faccessat, dir, path, X_OK) < 0))
 				return fd;
 		}
+		request_init(&request, TW_EXEC);
+		request.flags = followed ? executor_flags(by->resets) | role : TW_UNFOLLOWED;
+		copy_path(request.name, path);
 		int file = fd < 0 ? -1 : (int)fd;
 		long r = control_ask(&request, file, &reply, NULL);
 		/* The worker finds the program among a dynamic loader's arguments. */
@@ -549,39 +547,42 @@ static long inspect_spawned(const char *file, bool search,
 	return r;
 }
 
-EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
-                       const posix_spawn_file_actions_t *restrict actions,
-                       const posix_spawnattr_t *restrict attributes,
-                       char *const argv[restrict], char *const env[restrict])
+/* posix_spawn, or with search posix_spawnp, by libc's function. */
+static int spawn(__typeof__(&posix_spawn) real, bool search, pid_t *pid, const char *file,
+                 const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
+                 char *const argv[], char *const env[])
 {
 	struct plan plan;
-	__typeof__(&posix_spawn) real = NEXT(posix_spawn);
 	if (!real)
 		return ENOSYS;
-	OWN_PATH(own, path);
+	OWN_PATH(own, file);
 	if (r == 0)
-		r = inspect_spawned(own, false, actions, attributes, argv, plan.library);
+		r = inspect_spawned(own, search, actions, attributes, argv, plan.library);
 	if (r < 0)
 		return (int)-r;
 	NEW_ENVIRONMENT(plan, env);
 	return r < 0 ? (int)-r : real(pid, own, actions, attributes, argv, new_env);
 }
 
-EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
-                        const posix_spawn_file_actions_t *restrict actions,
-                        const posix_spawnattr_t *restrict attributes,
-                        char *const argv[restrict], char *const env[restrict])
-{
-	struct plan plan;
-	__typeof__(&posix_spawnp) real = NEXT(posix_spawnp);
-	if (!real)
-		return ENOSYS;
-	long r = inspect_spawned(file, true, actions, attributes, argv, plan.library);
-	if (r < 0)
-		return (int)-r;
-	NEW_ENVIRONMENT(plan, env);
-	return r < 0 ? (int)-r : real(pid, file, actions, attributes, argv, new_env);
-}
+/* Those of the first two give a process id, the others, of glibc 2.39, a pidfd. */
+#define SPAWN_FUNCTION(name, search)                                                              \
+	EXPORT int name(int *restrict id, const char *restrict file,                              \
+	                const posix_spawn_file_actions_t *restrict actions,                       \
+	                const posix_spawnattr_t *restrict attributes,                             \
+	                char *const argv[restrict], char *const env[restrict])                    \
+	{                                                                                         \
+		return spawn(NEXT(name), search, id, file, actions, attributes, argv, env);       \
+	}
+
+int pidfd_spawn(int *restrict, const char *restrict, const posix_spawn_file_actions_t *restrict,
+                const posix_spawnattr_t *restrict, char *const[restrict], char *const[restrict]);
+int pidfd_spawnp(int *restrict, const char *restrict, const posix_spawn_file_actions_t *restrict,
+                 const posix_spawnattr_t *restrict, char *const[restrict], char *const[restrict]);
+
+SPAWN_FUNCTION(posix_spawn, false)
+SPAWN_FUNCTION(posix_spawnp, true)
+SPAWN_FUNCTION(pidfd_spawn, false)
+SPAWN_FUNCTION(pidfd_spawnp, true)
 
 /* Whether environ has what a child needs: the library first, and the worker's address. */
 static bool environment_is_kept(const char *library, const char *setting)
@@ -646,6 +647,26 @@ EXPORT FILE *popen(const char *command, const char *mode)
 		return NULL;
 	}
 	return real(command, mode);
+}
+
+/* glibc's older names: of popen, and of what popen starts its shell with. */
+FILE *_IO_popen(const char *command, const char *mode);
+FILE *_IO_proc_open(FILE *file, const char *command, const char *mode);
+
+EXPORT FILE *_IO_popen(const char *command, const char *mode)
+{
+	return popen(command, mode);
+}
+
+EXPORT FILE *_IO_proc_open(FILE *file, const char *command, const char *mode)
+{
+	__typeof__(&_IO_proc_open) real = NEXT(_IO_proc_open);
+	long r = real ? keep_environment() : -ENOSYS;
+	if (r < 0) {
+		finish(r);
+		return NULL;
+	}
+	return real(file, command, mode);
 }
 
 EXPORT int wordexp(const char *restrict words, wordexp_t *restrict result, int flags)

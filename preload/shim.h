@@ -43,8 +43,9 @@
 	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
 	X(gethostent) X(gethostent_r) X(rcmd) X(rcmd_af) X(rexec) X(rexec_af)                     \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
-	X(posix_spawn) X(posix_spawnp) X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)       \
-	X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)  \
+	X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(_IO_proc_open)            \
+	X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)                                                 \
+	X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)                                \
 	X(dlopen) X(dlsym) X(dlvsym)
 
 enum next_function {

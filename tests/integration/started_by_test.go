@@ -260,3 +260,21 @@ func TestFileThatIsNoTextIsRefusedWhereBinfmtMiscIsNotShown(t *testing.T) {
 		}
 	}
 }
+
+// glibc 2.39 has pidfd_spawn; before, a library of the test's own stands for it.
+func TestProgramThatPidfdSpawnStartsIsWrapped(t *testing.T) {
+	spawn := filepath.Join(t.TempDir(), "pidfdspawn")
+	build := exec.Command("gcc", "-o", spawn, testFile(t, "pidfdspawn.c"), compile(t, "libpidfdspawn.c", "-shared", "-fPIC"))
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v\n%s", err, out)
+	}
+	e := anyRule().run(t, spawn, compile(t, "args.c", "-static"))
+	if want := "Permission denied 0\nPermission denied 0\n"; e.stdout != want || strings.Count(e.stderr, "it is statically linked") != 2 {
+		t.Errorf("a static one: stdout: %q, want %q, stderr: %q", e.stdout, want, e.stderr)
+	}
+	s := serveSite(t, "db.example.test")
+	e = s.wrapped().run(t, append([]string{spawn, "/usr/bin/curl"}, quietCurl(s.url("/fixed"))[1:]...)...)
+	if want := strings.Repeat(s.marker+"\nstarted 0\n", 2); e.stdout != want {
+		t.Errorf("a dynamic one: stdout: %q, want %q, stderr: %q", e.stdout, want, e.stderr)
+	}
+}

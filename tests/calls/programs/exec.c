@@ -1,6 +1,7 @@
 /* Starting other programs: each is wrapped too, or is not started. */
 #include "check.h"
 
+#include <dlfcn.h>
 #include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -159,21 +160,33 @@ static void use_system_cleared(void)
 	EQUAL(system(line), 0);
 }
 
-static void run_popen(const char *line)
+typedef FILE *popen_function(const char *, const char *);
+
+static void run_popen(popen_function *how, const char *line)
 {
-	FILE *f = popen(line, "r");
+	FILE *f = how(line, "r");
 	CHECK(f);
 	EQUAL(fgetc(f), EOF);
 	EQUAL(pclose(f), 0);
 }
 
-static void use_popen(void) { run_popen(child_command()); }
+static void use_popen(void) { run_popen(popen, child_command()); }
 
 static void use_popen_cleared(void)
 {
 	const char *line = child_command();
 	clearenv();
-	run_popen(line);
+	run_popen(popen, line);
+}
+
+/* By glibc's older name of it, which no header has any more. */
+static void use_old_popen_cleared(void)
+{
+	const char *line = child_command();
+	popen_function *old = (popen_function *)(uintptr_t)dlsym(RTLD_DEFAULT, "_IO_popen");
+	CHECK(old);
+	clearenv();
+	run_popen(old, line);
 }
 
 /* ---- LD_PRELOAD of the program's own ---- */
@@ -340,6 +353,7 @@ const struct test tests[] = {
 	{"system_after_clearenv", BOTH, use_system_cleared},
 	{"popen", BOTH, use_popen},
 	{"popen_after_clearenv", BOTH, use_popen_cleared},
+	{"old_popen_after_clearenv", WRAPPED, use_old_popen_cleared},
 	{"own_preload_is_kept", WRAPPED, own_preload_is_kept},
 	{"own_preload_with_ours_is_kept", WRAPPED, own_preload_with_ours_is_kept},
 	{"again", WRAPPED, again},

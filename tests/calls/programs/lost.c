@@ -4,8 +4,10 @@
  */
 #include "check.h"
 
+#include <dlfcn.h>
 #include <netdb.h>
 #include <spawn.h>
+#include <wordexp.h>
 
 static void tcp_is_enetdown(void)
 {
@@ -64,11 +66,40 @@ static void programs_are_not_started(void)
 	EQUAL(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, none), ENETDOWN);
 }
 
+/* With the environment empty, a shell that started all the same would be without the library. */
+static void shells_are_not_started(void)
+{
+	char command[256];
+	wordexp_t words;
+	int made[2];
+	OK(pipe(made));
+	snprintf(command, sizeof command, "echo started >&%d", made[1]);
+	clearenv();
+	FAILS(system(command), ENETDOWN);
+	EQUAL(system(NULL), 0);
+	errno = 0;
+	CHECK(!popen(command, "r"));
+	EQUAL(errno, ENETDOWN);
+	FILE *(*old_popen)(const char *, const char *) =
+		(FILE * (*)(const char *, const char *))(uintptr_t)dlsym(RTLD_DEFAULT, "_IO_popen");
+	CHECK(old_popen);
+	errno = 0;
+	CHECK(!old_popen(command, "r"));
+	EQUAL(errno, ENETDOWN);
+	snprintf(command, sizeof command, "$(echo started >&%d)", made[1]);
+	EQUAL(wordexp(command, &words, 0), WRDE_CMDSUB);
+	OK(close(made[1]));
+	EQUAL(read(made[0], command, 1), 0);
+	EQUAL(wordexp("a b", &words, 0), 0);
+	EQUAL(words.we_wordc, 2);
+}
+
 const struct test tests[] = {
 	{"tcp_is_enetdown", "lost", tcp_is_enetdown},
 	{"nothing_stays_open", "lost", nothing_stays_open},
 	{"datagrams_go_out", "lost", datagrams_go_out},
 	{"names_are_not_looked_up", "lost", names_are_not_looked_up},
 	{"programs_are_not_started", "lost", programs_are_not_started},
+	{"shells_are_not_started", "lost", shells_are_not_started},
 	{0},
 };
