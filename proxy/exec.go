@@ -108,7 +108,10 @@ func Inspect(file *os.File, library string, by Executor) (Inspection, error) {
 	if library, err = libraryFor(f, library); err != nil {
 		return Inspection{}, err
 	}
-	if isDynamic(f) {
+	if path := loadedBy(f); path != "" {
+		if !by.Mapped && !loaderName.MatchString(filepath.Base(path)) {
+			return Inspection{}, fmt.Errorf("it is loaded by %s, which is not known to preload", quote.Printable([]byte(path)))
+		}
 		return Inspection{Library: library}, nil
 	}
 	loader := asLoader(f)
@@ -199,8 +202,16 @@ func emulator(file *os.File) string {
 	return ""
 }
 
-func isDynamic(f *elf.File) bool {
-	return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
+// loadedBy returns the path of a program's dynamic loader, or "" for a static one.
+func loadedBy(f *elf.File) string {
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			path := make([]byte, min(p.Filesz, unix.PathMax))
+			n, _ := p.ReadAt(path, 0)
+			return string(bytes.TrimRight(path[:n], "\x00"))
+		}
+	}
+	return ""
 }
 
 // isGoNote reports whether a note segment holds the Go toolchain's build id

@@ -29,7 +29,8 @@ var (
 	muslOptions = map[string]int{"--library-path": 2, "--argv0": 2, "--": 1, "--list": 0}
 )
 
-var glibcLoader = regexp.MustCompile(`^ld(64|-.*)?\.so\.`)
+// loaderName is what glibc's and musl's loaders are called, on all machines.
+var loaderName = regexp.MustCompile(`^ld(64|-.*)?\.so\.`)
 
 // asLoader returns the dynamic loader in f, or nil.
 func asLoader(f *elf.File) *Loader {
@@ -37,7 +38,7 @@ func asLoader(f *elf.File) *Loader {
 		return nil
 	}
 	names, err := f.DynString(elf.DT_SONAME)
-	if err == nil && len(names) == 1 && glibcLoader.MatchString(names[0]) {
+	if err == nil && len(names) == 1 && loaderName.MatchString(names[0]) {
 		return &Loader{name: names[0], options: glibcOptions}
 	}
 	// musl's is its libc, mostly without a name.

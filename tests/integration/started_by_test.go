@@ -129,6 +129,27 @@ func TestDynamicLoaderAsAnInterpreterIsRefused(t *testing.T) {
 	}
 }
 
+func TestProgramOfAnUnknownDynamicLoaderIsRefused(t *testing.T) {
+	static := compile(t, "args.c", "-static")
+	unknown, known := filepath.Join(t.TempDir(), "unknown"), filepath.Join(t.TempDir(), "known")
+	for program, loader := range map[string]string{unknown: static, known: copyOf(t, loader(t), "ld-linux-own.so.2")} {
+		if out, err := exec.Command("gcc", "-o", program, testFile(t, "args.c"), "-Wl,--dynamic-linker="+loader).CombinedOutput(); err != nil {
+			t.Fatalf("gcc: %v\n%s", err, out)
+		}
+	}
+	for how, by := range startedBy {
+		if e := anyRule().run(t, by(unknown)...); e.status != 126 || !strings.Contains(e.stderr, "it is loaded by "+static+", which is not known to preload") {
+			t.Errorf("%s: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
+		}
+		if e := anyRule().run(t, by(known)...); e.status != 0 || e.stderr != "" {
+			t.Errorf("%s: a copy of the machine's own: status %d, stderr: %q", how, e.status, e.stderr)
+		}
+		if e := anyRule().run(t, by(loader(t), unknown)...); e.status != 0 || e.stderr != "" {
+			t.Errorf("%s: loaded by another: status %d, stderr: %q", how, e.status, e.stderr)
+		}
+	}
+}
+
 func TestDynamicLoadersProgramIsLookedAtWhereTheFileActionsLead(t *testing.T) {
 	spawn := compile(t, "spawncwd.c")
 	here, there := t.TempDir(), t.TempDir()
