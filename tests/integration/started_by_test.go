@@ -299,3 +299,22 @@ func TestProgramThatPidfdSpawnStartsIsWrapped(t *testing.T) {
 		t.Errorf("a dynamic one: stdout: %q, want %q, stderr: %q", e.stdout, want, e.stderr)
 	}
 }
+
+func TestTextOfAShellThatCannotBePreloadedIsRefused(t *testing.T) {
+	text := writeFile(t, "text", "echo ran\n")
+	if err := os.Chmod(text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// In a namespace of the test's own a static program is /bin/sh.
+	const mount = `mount --bind "$0" "$(realpath /bin/sh)" && exec "$@"`
+	for how, by := range map[string][]string{
+		"tlswrap": {text},
+		"execvp":  {python, "-c", "import os, sys\ntry: os.execvp(sys.argv[1], sys.argv[1:])\nexcept OSError as e: sys.exit(126)", text},
+	} {
+		argv := append(append([]string{lab.tlswrap}, anyRule().flags...), by...)
+		e := wrapped{bare: true}.run(t, append([]string{"unshare", "-m", "bash", "-c", mount, compile(t, "args.c", "-static")}, argv...)...)
+		if e.status != 126 || e.stdout != "" || !strings.Contains(e.stderr, "/bin/sh: not started, because it cannot be preloaded: it is statically linked") {
+			t.Errorf("%s: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
+		}
+	}
+}
