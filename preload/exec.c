@@ -32,13 +32,22 @@ static void copy_path(char *to, const char *path)
 	memcpy(to, path + skip, n - skip + 1);
 }
 
-static void copy_beginning(char *to, const char *text)
+/*
+ * Copies the first of the strings at *argv, after it has moved that by skip, to to, TW_NAME_SIZE
+ * bytes: cut to fit, or "" where there is none. 0 or -EFAULT.
+ */
+static long next_argument(char *to, char *const **argv, unsigned skip)
 {
-	size_t n = strlen(text);
-	if (n >= TW_NAME_SIZE)
-		n = TW_NAME_SIZE - 1;
-	memcpy(to, text, n);
-	to[n] = '\0';
+	char *argument = NULL;
+	for (;; skip--, (*argv)++) {
+		if (*argv && copy_in(&argument, *argv, sizeof argument) < 0)
+			return -EFAULT;
+		if (!argument || skip == 0)
+			break;
+	}
+	to[0] = to[TW_NAME_SIZE - 1] = '\0';
+	long r = argument ? string_in(to, argument, TW_NAME_SIZE - 1) : 0;
+	return r < 0 ? r : 0;
 }
 
 /* On 32-bit machines the calls of the first names know 16-bit ids and small disks. */
@@ -112,20 +121,22 @@ static long inspect_as(const struct executor *by, int dir, const char *path, int
 		long r = control_ask(&request, file, &reply, NULL);
 		/* The worker finds the program among a dynamic loader's arguments. */
 		while (r == 0 && reply.answer == TW_ANSWER_ARGUMENT) {
-			for (int n = reply.number; n && argv && *argv; n--)
-				argv++;
-			copy_beginning(request.name, argv && *argv ? *argv : "");
 			request.flags |= TW_ARGUMENT;
-			r = control_ask(&request, file, &reply, NULL);
+			r = next_argument(request.name, &argv, reply.number);
+			if (r == 0)
+				r = control_ask(&request, file, &reply, NULL);
 		}
 		if (file >= 0)
 			SYS(SYS_close, file);
 		if (r < 0)
 			return r;
 		if (reply.answer == TW_ANSWER_SCRIPT || reply.answer == TW_ANSWER_PROGRAM) {
+			/* The last argument that was asked for is the program. */
 			bool mapped = reply.answer == TW_ANSWER_PROGRAM;
 			role = mapped ? TW_MAPPED : TW_INTERPRETER;
-			path = mapped ? *argv : memcpy(interpreter, reply.name, TW_NAME_SIZE);
+			path = memcpy(interpreter, mapped ? request.name : reply.name, TW_NAME_SIZE);
+			if (path[TW_NAME_SIZE - 2])
+				return -ENAMETOOLONG;
 			dir = by->cwd;
 			flags = 0;
 			continue;
