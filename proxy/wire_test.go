@@ -32,8 +32,8 @@ int main(void)
 	       offsetof(struct tw_real6, scope), offsetof(struct tw_real6, known));
 	printf("%zu %u %u\n", sizeof(struct tw_life), FUTEX_OWNER_DIED, FUTEX_TID_MASK);
 	printf("%d %d %d\n", TW_HELLO, TW_SWEEP, TW_CONNECT);
-	printf("%d %d %d %d %d\n", TW_CONSUME, TW_NO_NEW_PRIVS, TW_STDERR, TW_UNTOLD, TW_DESTINATION);
-	printf("%d %d %d %d\n", TW_ANSWER_PASS, TW_ANSWER_CHANNEL, TW_ANSWER_ADDRS, TW_ANSWER_GONE);
+	printf("%d %d %d %d %d\n", TW_CONSUME, TW_NO_NEW_PRIVS, TW_STDERR, TW_UNTOLD, TW_MAPPED);
+	printf("%d %d %d %d\n", TW_ANSWER_PASS, TW_ANSWER_CHANNEL, TW_ANSWER_ADDRS, TW_ANSWER_PROGRAM);
 	printf("%d %u %d %zu %zu\n", TW_TLS_RING, TW_TLS_IN_RING, TW_TLS_SLOT_SHIFT, offsetof(struct tw_tls_ring, slots), sizeof(struct tw_tls_ring));
 	struct tw_request r;
 	memset(&r, 0, sizeof r);
@@ -73,8 +73,8 @@ func TestWireMatchesTheShims(t *testing.T) {
 			}
 			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d\n%d %d %d %d %d\n%d %d %d %d\n%d %d %d %d %d\n",
 				wireMagic, wireTokenLen, wireNameLen, wireMaxAddrs, requestHeader, replyHeader, addrLen,
-				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, lifeSize, 0x40000000, 0x3fffffff, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold, flagDestination,
-				answerPass, answerChannel, answerAddrs, answerGone,
+				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, lifeSize, 0x40000000, 0x3fffffff, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold, flagMapped,
+				answerPass, answerChannel, answerAddrs, answerProgram,
 				opTLSRing, frameInRing, ringSlotShift, ringHeader, ringSize)
 			message, ok := bytes.CutPrefix(out, []byte(want))
 			if !ok {
