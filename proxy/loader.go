@@ -26,7 +26,7 @@ var (
 		"--list": 0, "--verify": 0, "--list-tunables": 0, "--list-diagnostics": 0, "--help": 0, "--version": 0,
 	}
 	// musl's --preload takes LD_PRELOAD's place.
-	muslOptions = map[string]int{"--library-path": 2, "--argv0": 2, "--": 1, "--list": 0}
+	muslOptions = map[string]int{"--library-path": 2, "--argv0": 2, "--list": 0}
 )
 
 // loaderName is what glibc's and musl's loaders are called, on all machines.
