@@ -112,9 +112,9 @@ var kinds = []struct {
 	sockOpt
 	differ *Failure
 }{
-	{sockOpt{level: unix.SOL_SOCKET, what: unix.SO_DOMAIN}, failf(unix.ENOTSOCK, "the program's new socket is of another family")},
-	{sockOpt{level: unix.SOL_SOCKET, what: unix.SO_PROTOCOL}, failf(unix.ENOTSOCK, "the program's new socket is of another protocol")},
-	{sockOpt{level: unix.SOL_SOCKET, what: soNetnsCookie}, failf(unix.ENETUNREACH, "the program has changed its network namespace since it made the socket")},
+	{sockOpt{level: unix.SOL_SOCKET, what: unix.SO_DOMAIN}, failf(unix.ENETDOWN, "the program's new socket is of another family")},
+	{sockOpt{level: unix.SOL_SOCKET, what: unix.SO_PROTOCOL}, failf(unix.ENETDOWN, "the program's new socket is of another protocol")},
+	{sockOpt{level: unix.SOL_SOCKET, what: soNetnsCookie}, failf(unix.ENETDOWN, "the program has changed its network namespace since it made the socket")},
 }
 
 // soNetnsCookie is SO_NETNS_COOKIE (asm-generic/socket.h), which numbers network namespaces
@@ -131,7 +131,7 @@ func makeAlike(fresh, original int) *Failure {
 		}
 	}
 	if !unconnected(fresh) {
-		return failf(unix.EISCONN, "the program's new socket is connected")
+		return failf(unix.ENETDOWN, "the program's new socket is connected")
 	}
 	for _, o := range likenessOptions {
 		want := o.get(original, &then)
