@@ -16,7 +16,7 @@ import (
 type Config struct {
 	settings
 	roots    *x509.CertPool
-	crls     []*x509.RevocationList
+	crls     []*revocationList
 	pairs    []tls.Certificate
 	versions versions
 	ciphers  cipherChoice
@@ -189,21 +189,9 @@ func (c *Config) addRoots(data []byte) int {
 }
 
 func (c *Config) loadCRLs() error {
-	data := c.things[kindCRL]
-	if data == nil {
-		return nil
-	}
-	for block := range blocks(data) {
-		if block.Type != "X509 CRL" {
-			continue
-		}
-		list, err := x509.ParseRevocationList(block.Bytes)
-		if err != nil {
-			return errors.New("failed to parse crl")
-		}
-		c.crls = append(c.crls, list)
-	}
-	return nil // without one, no certificate has a list
+	var err error
+	c.crls, err = parseLists(c.things[kindCRL])
+	return err // without a list, no certificate has one
 }
 
 // completeChains has a leaf that came without its issuers presented with those among the CA

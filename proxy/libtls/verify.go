@@ -167,52 +167,6 @@ func unknownIssuer(sent []*x509.Certificate) string {
 	return "self-signed certificate in certificate chain"
 }
 
-// checkRevocation wants a current list for every certificate, where there are lists at all.
-func (c *Config) checkRevocation(chain []*x509.Certificate, now time.Time) *problem {
-	if c.things[kindCRL] == nil {
-		return nil
-	}
-	for i, cert := range chain {
-		issuer := cert
-		if i+1 < len(chain) {
-			issuer = chain[i+1]
-		}
-		if p := c.checkList(cert, issuer, now); p != nil {
-			return p
-		}
-	}
-	return nil
-}
-
-func (c *Config) checkList(cert, issuer *x509.Certificate, now time.Time) *problem {
-	p := chainProblem("unable to get certificate CRL")
-	for _, list := range c.crls {
-		if !bytes.Equal(list.RawIssuer, cert.RawIssuer) {
-			continue
-		}
-		if list.CheckSignatureFrom(issuer) != nil {
-			p = chainProblem("CRL signature failure")
-			continue
-		}
-		for _, entry := range list.RevokedCertificateEntries {
-			if entry.SerialNumber.Cmp(cert.SerialNumber) == 0 {
-				return chainProblem("certificate revoked")
-			}
-		}
-		switch {
-		case !c.has(flagVerifyTime):
-			return nil
-		case now.Before(list.ThisUpdate):
-			p = chainProblem("CRL is not yet valid")
-		case !list.NextUpdate.IsZero() && now.After(list.NextUpdate):
-			p = chainProblem("CRL has expired")
-		default:
-			return nil
-		}
-	}
-	return p
-}
-
 // checkStaple verifies the OCSP response that came along.
 func (c *Config) checkStaple(state tls.ConnectionState, chain []*x509.Certificate, now time.Time) error {
 	if len(state.OCSPResponse) == 0 {

@@ -1,6 +1,7 @@
 package libtls_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -96,9 +97,10 @@ func newPKI(dir string) (*pki, error) {
 	client := issue("client", ca, func(t *x509.Certificate) { t.DNSNames = nil })
 	issue("purpose", ca, func(t *x509.Certificate) { t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning} })
 
-	list := func(name string, revoked []x509.RevocationListEntry, until time.Time) {
+	list := func(name string, revoked []x509.RevocationListEntry, until time.Time, extensions ...pkix.Extension) {
 		der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 			Number: big.NewInt(1), ThisUpdate: now.Add(-2 * day), NextUpdate: until, RevokedCertificateEntries: revoked,
+			ExtraExtensions: extensions,
 		}, ca.cert, ca.key)
 		if err == nil {
 			err = os.WriteFile(p.path(name), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644)
@@ -111,12 +113,22 @@ func newPKI(dir string) (*pki, error) {
 		{SerialNumber: host.cert.SerialNumber, RevocationTime: now.Add(-day)},
 		{SerialNumber: client.cert.SerialNumber, RevocationTime: now.Add(-day)},
 	}, now.Add(day))
+	issuing := func(scope ...byte) pkix.Extension { // an IssuingDistributionPoint
+		return pkix.Extension{Id: []int{2, 5, 29, 28}, Critical: true, Value: append([]byte{0x30, byte(len(scope))}, scope...)}
+	}
+	list("authorities.crl", nil, now.Add(day), issuing(0x82, 1, 0xff))
+	list("attributes.crl", nil, now.Add(day), issuing(0x85, 1, 0xff))
+	list("reasons.crl", nil, now.Add(day), issuing(0x83, 2, 4, 0x70))
+	list("indirect.crl", nil, now.Add(day), issuing(0x84, 1, 0xff))
+	list("partition.crl", nil, now.Add(day), issuing(append([]byte{0xa0, 17, 0xa0, 15, 0x86, 13}, "http://list.x"...)...))
+	list("critical.crl", nil, now.Add(day), pkix.Extension{Id: []int{1, 3, 6, 1, 4, 1, 99999, 1}, Critical: true, Value: []byte{5, 0}})
+	list("delta.crl", nil, now.Add(day), pkix.Extension{Id: []int{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}})
 	failed = firstError(failed,
 		os.WriteFile(p.path("junk"), []byte("this is no certificate\n"), 0o644), os.WriteFile(p.path("empty"), nil, 0o644))
 	if failed != nil {
 		return nil, failed
 	}
-	return p, firstError(p.makeResponses(host),
+	return p, firstError(p.makeResponses(host), p.makeFirstVersion(host),
 		command("mkdir", p.path("hashed")), command("cp", p.path("ca.pem"), p.path("otherca.pem"), p.path("hashed")),
 		command("openssl", "rehash", p.path("hashed")), command("mkfifo", p.path("hashed/00000000.0")), // nobody writes there
 		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
@@ -172,4 +184,23 @@ func (p *pki) makeResponses(host *issued) error {
 		}
 	}
 	return nil
+}
+
+// makeFirstVersion has openssl make lists by the system's own configuration, as it says for version 1: an empty
+// one, and one that host is on.
+func (p *pki) makeFirstVersion(host *issued) error {
+	config, err := os.ReadFile("/etc/ssl/openssl.cnf")
+	if err != nil {
+		return err
+	}
+	config = bytes.ReplaceAll(config, []byte("\ncrlnumber"), []byte("\n#crlnumber"))
+	at := p.path("authority")
+	index := filepath.Join(at, "demoCA", "index.txt")
+	line := fmt.Sprintf("R\t991231235959Z\t260101000000Z\t%X\tunknown\t/CN=host.test\n", host.cert.SerialNumber)
+	generate := func(name string) error {
+		return command("sh", "-c", `cd "$1" && openssl ca -config openssl.cnf -gencrl -keyfile ../ca.key -cert ../ca.pem -out "../$2"`, "sh", at, name)
+	}
+	err = firstError(os.MkdirAll(filepath.Dir(index), 0o755), os.WriteFile(filepath.Join(at, "openssl.cnf"), config, 0o644))
+	return firstError(err, os.WriteFile(index, nil, 0o644), generate("first.crl"),
+		os.WriteFile(index, []byte(line), 0o644), generate("firstrevoked.crl"))
 }
