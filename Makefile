@@ -116,6 +116,12 @@ test:
 test-fresh:
 	scripts/fresh
 
+# Each system call of tlswrap, its worker and its shim fails once in each way that it may.
+test-faults:
+	@scripts/need $$(cat tests/faults/packages.txt)
+	@$(MAKE) -s all
+	$(GO) run ./tests/faults
+
 # kernel_tls, on a kernel that can: user-mode Linux.
 test-ktls:
 	@scripts/need user-mode-linux kmod iproute2
