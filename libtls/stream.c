@@ -163,7 +163,14 @@ ssize_t stream_read(struct tls *ctx, void *buf, size_t len)
 		return TLS_WANT_POLLIN;
 	if (n < 0)
 		return broken(ctx, "read");
-	/* Which end it was is asked by tls_close, where it makes a difference. */
+	/* tls_close tells which end it was. The worker is asked while it has the connection. */
+	struct tw_tls_request request;
+	struct tw_tls_reply reply;
+	struct error ignored = {0};
+	tls_request_init(&request, TW_TLS_END);
+	request.number = ctx->number;
+	ctx->truncated = worker_ask(&ignored, &request, NULL, 0, &reply, NULL) < 0 || reply.value;
+	error_clear(&ignored);
 	ctx->ended = true;
 	return 0;
 }
@@ -221,14 +228,5 @@ int stream_close(struct tls *ctx)
 	/* A frame that was begun cannot be ended: the peer is not to take it for the end. */
 	if (ctx->frame_left == 0 && would_block(send_frame(ctx, NULL, 0)))
 		return TLS_WANT_POLLOUT;
-	if (ctx->ended) {
-		struct tw_tls_request request;
-		struct tw_tls_reply reply;
-		struct error ignored = {0};
-		tls_request_init(&request, TW_TLS_END);
-		request.number = ctx->number;
-		ctx->truncated = worker_ask(&ignored, &request, NULL, 0, &reply, NULL) < 0 || reply.value;
-		error_clear(&ignored);
-	}
 	return 0;
 }

@@ -2,14 +2,28 @@ package proxy
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"time"
 )
 
 // collector sets how much garbage the heap may have. Where many connections idle they are
 // most of what is in it, and half as much again as they need is better given to programs;
 // where there are few, new ones make most of it, and often to collect what little there is
 // costs a tenth of their handshakes. $GOGC has the last word.
-type collector struct{ early bool }
+//
+// Memory that is not needed any more it gives back to the system: the Go runtime collects
+// nothing for minutes where nothing is allocated.
+type collector struct {
+	mu    sync.Mutex
+	early bool
+	open  int // connections
+	most  int // of them since memory was last given back
+	due   *time.Timer
+	next  time.Time // when memory may be given back again
+}
 
 const (
 	manyConnections = 1000
@@ -17,9 +31,42 @@ const (
 	usualPercent    = 100
 )
 
-// count is told how many channels there are.
-func (c *collector) count(n int) {
-	early := n >= manyConnections || c.early && n > manyConnections/2
+// Memory is looked at giveBackAfter after something has ended. Below keptMemory it is not worth a
+// collection. Collecting takes no more than one part in giveBackShare of the time.
+const (
+	giveBackAfter = 2 * time.Second
+	giveBackShare = 100
+	keptMemory    = 12 << 20
+)
+
+// opened notes a connection.
+func (c *collector) opened() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open++
+	c.most = max(c.most, c.open)
+	c.tune()
+}
+
+// closed notes the end of a connection.
+func (c *collector) closed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open--
+	c.tune()
+	c.look()
+}
+
+// freed notes that something else has ended.
+func (c *collector) freed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.look()
+}
+
+// tune is called with mu held.
+func (c *collector) tune() {
+	early := c.open >= manyConnections || c.early && c.open > manyConnections/2
 	if early == c.early || os.Getenv("GOGC") != "" {
 		return
 	}
@@ -29,4 +76,37 @@ func (c *collector) count(n int) {
 		percent = earlyPercent
 	}
 	debug.SetGCPercent(percent)
+}
+
+// look is called with mu held. What ends while the timer runs is looked at with the rest.
+func (c *collector) look() {
+	if c.due == nil {
+		c.due = time.AfterFunc(max(giveBackAfter, time.Until(c.next)), c.giveBack)
+	}
+}
+
+// giveBack gives memory back where half of the connections have ended since it last did: what a
+// worker has that is as busy as before it needs again at once.
+func (c *collector) giveBack() {
+	c.mu.Lock()
+	c.due = nil
+	fewer := c.open <= c.most/2
+	c.mu.Unlock()
+	if !fewer || heldMemory() < keptMemory {
+		return
+	}
+	began := time.Now()
+	runtime.GC() // a sync.Pool keeps what it has over one collection
+	debug.FreeOSMemory()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most = c.open
+	c.next = time.Now().Add(giveBackShare * time.Since(began))
+}
+
+// heldMemory is what the Go runtime has of the system, in bytes.
+func heldMemory() uint64 {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }

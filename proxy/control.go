@@ -469,7 +469,7 @@ func (c *caller) exchange(r interface{ marshal() []byte }, end int) (taken reque
 }
 
 func (c *caller) verdict(s *session, req request) {
-	if s.libtls.stream(req.channel) != nil {
+	if s.libtls.knows(req.channel) {
 		// TCP was connected before, and still is.
 		r := reply{answer: answerGood}
 		if req.flags&flagConsume != 0 {

@@ -15,32 +15,39 @@ import (
 
 // libtlsState is what the programs of a session that call libtls have here.
 type libtlsState struct {
-	store libtls.Store
+	worker *Worker
+	user   *user
+	store  *libtls.Store
+	recent crowd // of ends
 
 	mu      sync.Mutex
 	streams map[uint64]*stream
+	ends    map[uint64]*end // nil: the session has ended
 }
 
-// stream finds a connection, or nil.
+func newLibtlsState(w *Worker, u *user) *libtlsState {
+	return &libtlsState{worker: w, user: u, store: libtls.NewStore(&u.shares), recent: crowd{most: mostEnds},
+		streams: make(map[uint64]*stream), ends: make(map[uint64]*end)}
+}
+
+// stream finds a connection that goes on, or nil.
 func (l *libtlsState) stream(id uint64) *stream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.streams[id]
 }
 
+// knows reports whether there is such a connection, or was a moment ago.
+func (l *libtlsState) knows(id uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.streams[id] != nil || l.ends[id] != nil
+}
+
 func (l *libtlsState) remember(t *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.streams == nil {
-		l.streams = make(map[uint64]*stream)
-	}
 	l.streams[t.id] = t
-}
-
-func (l *libtlsState) forget(id uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.streams, id)
 }
 
 // hurry is Worker.hurryOrphans for these.
@@ -62,7 +69,7 @@ func (l *libtlsState) hurry() {
 // sentence that the program finds in tls_error.
 func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 	defer func() { fds.close() }()
-	store := &s.libtls.store
+	store := s.libtls.store
 	var (
 		r   = tlsReply{answer: answerGood}
 		err error
@@ -87,8 +94,12 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 		store.Drop(req.channel)
 		return
 	case opTLSEnd:
-		if r.value, r.text = s.libtls.stream(req.channel).howItEnded(); r.text == "" {
+		e := s.libtls.howItEnded(req.channel)
+		if r.text = e.reason; r.text == "" {
 			r.text = libtls.Sentence(unix.ECONNRESET)
+		}
+		if e.truncated {
+			r.value = 1
 		}
 	case opTLSName:
 		var chain []byte
@@ -141,6 +152,7 @@ func (c *caller) compute(store *libtls.Store, req request, fds *descriptors) ([]
 	if err != nil {
 		return nil, err
 	}
+	defer config.Release()
 	second, err := readDescriptor(fds.take())
 	if err != nil {
 		return nil, err
@@ -235,11 +247,13 @@ func (c *caller) start(s *session, req request, fds *descriptors) {
 		want++
 	}
 	if len(*fds) != want {
+		config.Release()
 		fail(errors.New("tlswrap's worker got no transport"))
 		return
 	}
 	pr, end, err := newPair(t.channelName((*fds)[0]), true)
 	if err != nil {
+		config.Release()
 		fail(err)
 		return
 	}
@@ -250,6 +264,7 @@ func (c *caller) start(s *session, req request, fds *descriptors) {
 	// any more.
 	if !ok || t.adopt(req.flags, fds) != nil {
 		t.close()
+		config.Release()
 		return
 	}
 	s.libtls.remember(t)

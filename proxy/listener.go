@@ -311,7 +311,8 @@ func (l *listener) greet(fd int, peer sockAddr) *channel {
 	}
 	ch := l.worker.newServed(l.session, l.current(), up, peer, l.pid)
 	whole := false
-	here, there := l.handshakes.enter(up), l.session.user.handshakes.enter(up)
+	end := func() { up.SetDeadline(past) }
+	here, there := l.handshakes.enter(end), l.session.user.handshakes.enter(end)
 	defer func() {
 		if !whole { // a panic
 			l.handshakes.leave(here)

@@ -76,6 +76,7 @@ func (c *caller) startPump(s *session, config *libtls.Config, req request, fds *
 	}
 	if err != nil {
 		p.close()
+		config.Release()
 		c.send(tlsReply{answer: answerError, text: "handshake failed: " + err.Error()}, -1)
 		return
 	}
@@ -83,6 +84,7 @@ func (c *caller) startPump(s *session, config *libtls.Config, req request, fds *
 	unix.Close(ends[0])
 	if err != nil {
 		p.close()
+		config.Release()
 		return
 	}
 	if config.IsServer() {
@@ -107,6 +109,7 @@ func (p *pump) close() {
 // run takes the program's messages until it is gone.
 func (p *pump) run() {
 	defer p.session.channelClosed()
+	defer p.config.Release()
 	defer p.session.worker.guard("pump", nil)
 	defer p.close()
 	defer close(p.gone)

@@ -21,7 +21,7 @@ type session struct {
 	names   *names
 	voice   *voice
 	data    dataAddrs
-	libtls  libtlsState
+	libtls  *libtlsState
 
 	mu        sync.Mutex
 	processes map[process]struct{}
@@ -143,6 +143,7 @@ func (s *session) channelOpened() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.channels++
+	s.worker.memory.opened()
 	s.stir()
 }
 
@@ -150,6 +151,7 @@ func (s *session) channelClosed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.channels--
+	s.worker.memory.closed()
 	s.stir()
 }
 

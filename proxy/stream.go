@@ -43,10 +43,9 @@ type stream struct {
 	ring   atomic.Pointer[ring]
 	drains atomic.Bool // nothing more is sent, and reading has its own deadline
 
-	mu        sync.Mutex
-	over      bool // no ring is made any more
-	truncated bool
-	reason    string
+	mu   sync.Mutex
+	over bool // no ring is made any more
+	last ending
 }
 
 // framesSize is as much as one read takes of frames: so that many whole ones fit.
@@ -79,7 +78,8 @@ func (t *stream) close() {
 // run is the connection's life.
 func (t *stream) run() {
 	defer t.session.channelClosed()
-	defer t.forget()
+	defer t.config.Release()
+	defer func() { t.session.libtls.ended(t.id, t.howItEnded()) }()
 	defer t.closeRing()
 	defer func() {
 		if t.tls != nil {
@@ -106,15 +106,6 @@ func (t *stream) guard() {
 		t.worker.log.Error("panic", "target", t.String(), "panic", r, "stack", string(debug.Stack()))
 		t.close()
 	}
-}
-
-// forget drops the connection: one that broke not before the program can have asked why.
-func (t *stream) forget() {
-	if _, reason := t.howItEnded(); reason == "" {
-		t.session.libtls.forget(t.id)
-		return
-	}
-	time.AfterFunc(keepFailed, t.worker.guarded("ended connection", func() { t.session.libtls.forget(t.id) }))
 }
 
 // open shakes hands. It has no time limit but the program's patience: it ends when the program
@@ -160,25 +151,17 @@ func (t *stream) leave() {
 	}
 }
 
-// howItEnded tells tls_read and tls_write why there is no more, and tls_close whether the end
-// was no close_notify: value 1.
-func (t *stream) howItEnded() (value uint16, reason string) {
-	if t == nil {
-		return 0, ""
-	}
+func (t *stream) howItEnded() ending {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.truncated {
-		value = 1
-	}
-	return value, t.reason
+	return t.last
 }
 
 func (t *stream) setEnd(truncated bool, reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.reason == "" {
-		t.truncated, t.reason = truncated, reason
+	if t.last.reason == "" {
+		t.last = ending{truncated, reason}
 	}
 }
 

@@ -4,20 +4,28 @@ import (
 	"container/list"
 	"fmt"
 	"sync"
+
+	"tlswrap/proxy/libtls"
 )
 
 // What the programs of one user can have of a worker at the same time, so that others who use
-// it have theirs. Sessions and listeners are refused beyond; of handshakes the oldest ends.
+// it have theirs. Sessions and listeners are refused beyond; of handshakes the oldest ends, and of
+// ends the oldest is forgotten.
 const (
 	mostSessions   = 4096
 	mostListeners  = 1024
 	mostHandshakes = 4 * maxHandshakes // that programs do not know of, of clients of all listeners
+	mostEndsOfUser = 4 * mostEnds      // that are remembered, of libtls connections of all sessions
 )
 
 var errManySessions = fmt.Errorf("it has %d sessions of this user already, which is the most", mostSessions)
 
 // user is one whose programs the worker serves.
-type user struct{ handshakes crowd }
+type user struct {
+	handshakes crowd
+	ends       crowd // of libtls connections
+	shares     libtls.Shares
+}
 
 // user finds a user, or makes it: those who may begin sessions are few.
 func (w *Worker) user(uid uint32) *user {
@@ -25,13 +33,13 @@ func (w *Worker) user(uid uint32) *user {
 	defer w.mu.Unlock()
 	u := w.users[uid]
 	if u == nil {
-		u = &user{crowd{most: mostHandshakes}}
+		u = &user{handshakes: crowd{most: mostHandshakes}, ends: crowd{most: mostEndsOfUser}}
 		w.users[uid] = u
 	}
 	return u
 }
 
-// crowd is handshakes that go on, the oldest first. Beyond most the oldest ends.
+// crowd is what goes on or is kept for a time, the oldest first. Beyond most the oldest has to go.
 type crowd struct {
 	most int
 	mu   sync.Mutex
@@ -40,25 +48,28 @@ type crowd struct {
 
 // member is one of a crowd.
 type member struct {
-	up    *upstream
+	expel func()        // is called where it has to go
 	place *list.Element // nil: it had to go
 }
 
-// enter notes that a handshake goes on.
-func (c *crowd) enter(up *upstream) *member {
+// enter adds one. expel may be called by then.
+func (c *crowd) enter(expel func()) *member {
+	m := &member{expel: expel}
+	var oldest *member
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	m := &member{up: up}
 	m.place = c.all.PushBack(m)
 	if c.all.Len() > c.most {
-		oldest := c.all.Remove(c.all.Front()).(*member)
+		oldest = c.all.Remove(c.all.Front()).(*member)
 		oldest.place = nil
-		oldest.up.SetDeadline(past)
+	}
+	c.mu.Unlock()
+	if oldest != nil {
+		oldest.expel()
 	}
 	return m
 }
 
-// leave notes that a handshake has ended, and reports whether it was let.
+// leave removes one, and reports whether it was let.
 func (c *crowd) leave(m *member) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -90,7 +90,7 @@ func TestTheOldestHandshakeOfACrowdEnds(t *testing.T) {
 		defer up.Close()
 		up.SetDeadline(time.Now().Add(time.Minute))
 		ups = append(ups, up)
-		members = append(members, c.enter(up))
+		members = append(members, c.enter(func() { up.SetDeadline(past) }))
 	}
 	if _, err := ups[0].Read(make([]byte, 1)); !os.IsTimeout(err) {
 		t.Errorf("the oldest reads on: %v", err)

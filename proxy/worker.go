@@ -51,12 +51,12 @@ type Worker struct {
 	loading  sync.Mutex
 	warm     sync.Once
 	rings    atomic.Int32 // of libtls connections
+	memory   collector
 
 	mu        sync.Mutex
 	users     map[uint32]*user
 	sessions  map[Token]*session
 	channels  map[uint64]*channel
-	collector collector
 	listeners map[uint64]*listener
 	sweeping  bool          // a sweep of the listeners is due
 	ended     chan struct{} // closed with the last session
@@ -165,7 +165,9 @@ func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
 		v.hush()
 		return nil, err
 	}
-	s := &session{worker: w, token: t, user: w.user(uid), adopted: adopted, begun: time.Now(), shared: shared, names: newNames(shared), voice: v, processes: make(map[process]struct{})}
+	u := w.user(uid)
+	s := &session{worker: w, token: t, user: u, adopted: adopted, begun: time.Now(), shared: shared, names: newNames(shared), voice: v,
+		libtls: newLibtlsState(w, u), processes: make(map[process]struct{})}
 	w.mu.Lock()
 	w.used = true
 	many := 0
@@ -209,7 +211,9 @@ func (w *Worker) sessionEnded(s *session) {
 	for _, l := range left {
 		l.close()
 	}
+	s.libtls.close()
 	s.shared.close()
+	defer w.memory.freed()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.sessions, s.token)
@@ -275,7 +279,6 @@ func (w *Worker) enter(ch *channel) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.channels[ch.id] = ch
-	w.collector.count(len(w.channels))
 }
 
 // newID is what a channel is called.
@@ -300,7 +303,7 @@ func (w *Worker) forget(id uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.channels, id)
-	w.collector.count(len(w.channels))
+	w.memory.freed()
 }
 
 // abandon drops a channel that was never put in place.

@@ -9,45 +9,56 @@ import (
 	"encoding/pem"
 	"errors"
 	"slices"
+	"sync"
 )
 
 // Config is an immutable configuration: what tls_configure has read, or a client's at its
 // connect. It may be used by any number of connections at once.
 type Config struct {
 	settings
+	shares   *Shares
+	share    *share // whose value it is
 	roots    *x509.CertPool
 	crls     []*revocationList
+	revokes  bool // lists were set: a certificate without one is refused
 	pairs    []tls.Certificate
 	versions versions
 	ciphers  cipherChoice
 	curves   []tls.CurveID
 	alpn     []string
+	trust    sum // of CA certificates and revocation lists
 	server   *tls.Config
 }
 
-func newConfig(s settings) (*Config, error) {
-	c := &Config{settings: s}
-	if s.has(flagForeignKey) {
-		return nil, errors.New("private keys that an OpenSSL engine of the program's would use are not supported by tlswrap: crypto/tls never asks it")
+// Release undoes one Store.Config.
+func (c *Config) Release() { c.shares.release(c.share) }
+
+// load makes the configuration of its settings. What it is made of is not kept: a share is, of what
+// was made.
+func (c *Config) load() error {
+	if c.has(flagForeignKey) {
+		return errors.New("private keys that an OpenSSL engine of the program's would use are not supported by tlswrap: crypto/tls never asks it")
 	}
-	steps := []func() error{c.loadProtocols, c.loadPairs, c.loadRoots, c.loadCRLs, c.completeChains}
+	steps := []func() error{c.loadProtocols, c.loadPairs, c.loadRoots, c.loadCRLs}
+	if c.has(flagServer) {
+		steps = append(steps, c.loadServer)
+	}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if s.has(flagServer) {
-		if err := c.loadServer(); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
+	c.from, c.held = nil, nil
+	return nil
 }
+
+// loaded is what was loaded of a kind, or nil.
+func (c *Config) loaded(kind Kind) []byte { return c.from.things[kind].bytes() }
 
 func (c *Config) loadProtocols() error {
 	var err error
 	c.versions = versionsOf(c.protocols)
-	ciphers := c.things[kindCiphers]
+	ciphers := c.loaded(kindCiphers)
 	if ciphers == nil && c.has(flagRessl) {
 		ciphers = []byte("HIGH") // the default of 2014 had suites without forward secrecy
 	}
@@ -57,10 +68,10 @@ func (c *Config) loadProtocols() error {
 	if c.has(flagNoECDHE) && c.has(flagServer) {
 		c.ciphers = c.ciphers.withoutECDHE()
 	}
-	if c.curves, err = parseCurves(c.things[kindCurves]); err != nil {
+	if c.curves, err = parseCurves(c.loaded(kindCurves)); err != nil {
 		return err
 	}
-	c.alpn, err = parseALPN(c.things[kindALPN])
+	c.alpn, err = parseALPN(c.loaded(kindALPN))
 	return err
 }
 
@@ -69,16 +80,29 @@ func (c *Config) loadPairs() error {
 	if c.has(flagRessl) && !c.has(flagServer) {
 		return nil // in 2014 clients presented none
 	}
-	for i, k := range c.keypairs {
+	for i, k := range c.from.keypairs {
 		required := i > 0 || c.has(flagServer)
 		if !required && k.cert == nil && k.key == nil {
 			continue
 		}
-		pair, err := newPair(k)
+		ca := c.from.things[kindCA]
+		if !c.verifies() {
+			ca = nil
+		}
+		name := sumOf("pair", k.cert.name(), k.key.name(), k.staple.name(), ca.name())
+		size := len(k.cert.bytes()) + len(k.key.bytes()) + len(k.staple.bytes())
+		value, err := c.shares.part(c.share, name, size, func(s *share) error {
+			pair, err := newPair(k)
+			if err == nil {
+				completeChain(&pair, ca.bytes())
+			}
+			s.value = pair
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		c.pairs = append(c.pairs, pair)
+		c.pairs = append(c.pairs, value.(tls.Certificate))
 	}
 	return nil
 }
@@ -88,7 +112,7 @@ func newPair(k keypair) (tls.Certificate, error) {
 	if k.cert == nil {
 		return pair, errors.New("private/public key mismatch")
 	}
-	chain, err := parseChain(k.cert)
+	chain, err := parseChain(k.cert.bytes())
 	if err != nil {
 		return pair, errors.New("failed to load certificate: " + err.Error())
 	}
@@ -99,14 +123,14 @@ func newPair(k keypair) (tls.Certificate, error) {
 	if k.key == nil {
 		return pair, errors.New("private/public key mismatch")
 	}
-	if pair.PrivateKey, err = parseKey(k.key); err != nil {
+	if pair.PrivateKey, err = parseKey(k.key.bytes()); err != nil {
 		return pair, err
 	}
 	public, ok := pair.PrivateKey.(crypto.Signer).Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(pair.Leaf.PublicKey) {
 		return pair, errors.New("private/public key mismatch")
 	}
-	pair.OCSPStaple = k.staple
+	pair.OCSPStaple = slices.Clone(k.staple.bytes())
 	return pair, nil
 }
 
@@ -152,36 +176,55 @@ func (c *Config) verifies() bool {
 	return c.has(flagVerifyCert) && c.has(flagVerifyClient|flagVerifyClientOptional)
 }
 
+// systemRoots are the same for all. Who has none trusts nobody.
+var systemRoots = sync.OnceValue(func() *x509.CertPool {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return x509.NewCertPool()
+	}
+	return pool
+})
+
 // loadRoots makes the pool: what was set, or else what OpenSSL would take by default.
 func (c *Config) loadRoots() error {
+	ca, path, env := c.from.things[kindCA], c.from.things[kindCAPath], c.from.things[kindCAEnv]
+	c.trust = sumOf("trust", ca.name(), path.name(), env.name(), c.from.things[kindCRL].name())
 	if !c.verifies() {
 		return nil
 	}
-	ca, path, env := c.things[kindCA], c.things[kindCAPath], c.things[kindCAEnv]
 	if ca == nil && path == nil && env == nil {
-		var err error
-		if c.roots, err = x509.SystemCertPool(); err != nil {
-			c.roots = x509.NewCertPool()
-		}
+		c.roots = systemRoots()
 		return nil
 	}
-	c.roots = x509.NewCertPool()
-	if ca != nil && c.addRoots(ca) == 0 {
-		return errors.New("ssl verify memory setup failure")
+	name := sumOf("roots", ca.name(), path.name(), env.name())
+	size := len(ca.bytes()) + len(path.bytes()) + len(env.bytes())
+	value, err := c.shares.part(c.share, name, size, func(s *share) error {
+		pool := x509.NewCertPool()
+		s.value = pool
+		if ca != nil && addRoots(pool, ca.bytes()) == 0 {
+			return errors.New("ssl verify memory setup failure")
+		}
+		addRoots(pool, env.bytes())
+		addRoots(pool, path.bytes())
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	c.addRoots(env)
-	c.addRoots(path)
+	c.roots = value.(*x509.CertPool)
 	return nil
 }
 
-func (c *Config) addRoots(data []byte) int {
+// addRoots adds the certificates of a PEM file, and returns how many there are. A pool that is given
+// PEM keeps the bytes, and takes them apart when it needs a certificate: most are never needed.
+func addRoots(pool *x509.CertPool, data []byte) int {
 	n := 0
 	for block := range blocks(data) {
 		if !isCertificate(block) {
 			continue
 		}
-		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
-			c.roots.AddCert(cert)
+		plain := pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes}
+		if pool.AppendCertsFromPEM(pem.EncodeToMemory(&plain)) {
 			n++
 		}
 	}
@@ -189,35 +232,39 @@ func (c *Config) addRoots(data []byte) int {
 }
 
 func (c *Config) loadCRLs() error {
-	var err error
-	c.crls, err = parseLists(c.things[kindCRL])
-	return err // without a list, no certificate has one
-}
-
-// completeChains has a leaf that came without its issuers presented with those among the CA
-// certificates, as OpenSSL does it (ssl_add_cert_chain).
-func (c *Config) completeChains() error {
-	if c.roots == nil {
+	data := c.from.things[kindCRL]
+	if data == nil {
 		return nil
 	}
-	known, _ := parseChain(c.things[kindCA])
-	for i := range c.pairs {
-		pair := &c.pairs[i]
-		if len(pair.Certificate) > 1 {
-			continue
-		}
-		for last := pair.Leaf; last != nil && !bytes.Equal(last.RawSubject, last.RawIssuer); {
-			at := slices.IndexFunc(known, func(ca *x509.Certificate) bool {
-				return bytes.Equal(ca.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(ca) == nil
-			})
-			if last = nil; at >= 0 {
-				last = known[at]
-				pair.Certificate = append(pair.Certificate, last.Raw)
-				known = slices.Delete(slices.Clone(known), at, at+1)
-			}
+	value, err := c.shares.part(c.share, sumOf("lists", data.name()), len(data.bytes()), func(s *share) error {
+		lists, err := parseLists(data.bytes())
+		s.value = lists
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c.crls, c.revokes = value.([]*revocationList), true
+	return nil
+}
+
+// completeChain has a leaf that came without its issuers presented with those among the CA
+// certificates, as OpenSSL does it (ssl_add_cert_chain).
+func completeChain(pair *tls.Certificate, ca []byte) {
+	if len(pair.Certificate) != 1 {
+		return
+	}
+	known, _ := parseChain(ca)
+	for last := pair.Leaf; last != nil && !bytes.Equal(last.RawSubject, last.RawIssuer); {
+		at := slices.IndexFunc(known, func(ca *x509.Certificate) bool {
+			return bytes.Equal(ca.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(ca) == nil
+		})
+		if last = nil; at >= 0 {
+			last = known[at]
+			pair.Certificate = append(pair.Certificate, last.Raw)
+			known = slices.Delete(known, at, at+1)
 		}
 	}
-	return nil
 }
 
 // common is what a client and a server have alike. The peer's certificate is verified by us.
@@ -259,13 +306,9 @@ func (c *Config) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 
 // identity tells one client configuration's sessions from another's.
 func (c *Config) identity(name string) [sha256.Size]byte {
-	h := sha256.New()
-	for _, part := range [][]byte{[]byte(name), c.things[kindCA], c.things[kindCAPath], c.things[kindCAEnv], c.things[kindCRL]} {
-		h.Write([]byte{byte(len(part)), byte(len(part) >> 8), byte(len(part) >> 16), byte(len(part) >> 24)})
-		h.Write(part)
-	}
+	var chain []byte
 	if len(c.pairs) > 0 {
-		h.Write(bytes.Join(c.pairs[0].Certificate, nil))
+		chain = bytes.Join(c.pairs[0].Certificate, nil)
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return sumOf("session", []byte(name), c.trust[:], chain)
 }

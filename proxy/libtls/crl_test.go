@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -420,9 +421,7 @@ func expected(kind, certificate string, listed bool, got, theirs string) string 
 
 // ours is the verdict of a client with these lists: nothing, or why not.
 func (lab *revocationLab) ours(lists []byte, flags flag, leaf *x509.Certificate, between ...*x509.Certificate) string {
-	s := settings{flags: flagVerifyCert | flags, depth: 6}
-	s.things[kindCA], s.things[kindCRL] = pemBlocks("CERTIFICATE", lab.root.cert.Raw), lists
-	c, err := newConfig(s)
+	c, err := build(flagVerifyCert|flags, map[Kind][]byte{kindCA: pemBlocks("CERTIFICATE", lab.root.cert.Raw), kindCRL: lists})
 	if err == nil {
 		err = c.verify(tls.ConnectionState{PeerCertificates: append([]*x509.Certificate{leaf}, between...)}, time.Now())
 	}
@@ -430,6 +429,30 @@ func (lab *revocationLab) ours(lists []byte, flags flag, leaf *x509.Certificate,
 		return ""
 	}
 	return strings.TrimPrefix(err.Error(), "certificate verification failed: ")
+}
+
+// build makes a configuration of what is not nil.
+func build(flags flag, things map[Kind][]byte) (*Config, error) {
+	store := NewStore(&Shares{})
+	settings := make([]byte, settingsHeader)
+	ne := binary.NativeEndian
+	ne.PutUint32(settings, uint32(flags))
+	ne.PutUint32(settings[8:], 6) // the depth
+	for kind, data := range things {
+		if data == nil {
+			continue
+		}
+		number, err := store.Load(kind, data)
+		if err != nil {
+			return nil, err
+		}
+		ne.PutUint64(settings[settingsNumbers+8*int(kind):], number)
+	}
+	number, err := store.Build(settings)
+	if err != nil {
+		return nil, err
+	}
+	return store.Config(number)
 }
 
 var (

@@ -21,8 +21,8 @@ func (c *Config) loadTickets() {
 		return
 	}
 	var keys [][32]byte
-	for _, key := range c.tickets {
-		keys = append(keys, sha256.Sum256(key))
+	for _, key := range c.from.tickets {
+		keys = append(keys, sha256.Sum256(key.bytes()))
 	}
 	if keys != nil {
 		c.server.SetSessionTicketKeys(keys)
@@ -46,12 +46,12 @@ func (c *Config) loadTickets() {
 }
 
 func (c *Config) ticketExtra(now time.Time) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte("tlswrap"), uint64(now.Unix())), c.things[kindSessionID]...)
+	return append(binary.BigEndian.AppendUint64([]byte("tlswrap"), uint64(now.Unix())), c.sessionID...)
 }
 
 func (c *Config) ticketGood(extra []byte, now time.Time) bool {
 	rest, ok := bytes.CutPrefix(extra, []byte("tlswrap"))
-	if !ok || len(rest) < 8 || !bytes.Equal(rest[8:], c.things[kindSessionID]) {
+	if !ok || len(rest) < 8 || !bytes.Equal(rest[8:], c.sessionID) {
 		return false
 	}
 	age := now.Unix() - int64(binary.BigEndian.Uint64(rest))

@@ -43,9 +43,10 @@ const (
 )
 
 const (
-	ticketKeys     = 4
-	settingsHeader = 16 + 8*things + 8*ticketKeys + 8
-	keypairLen     = 24
+	ticketKeys      = 4
+	settingsNumbers = 16 // before the numbers of what was loaded
+	settingsHeader  = settingsNumbers + 8*things + 8*ticketKeys + 8
+	keypairLen      = 24
 )
 
 // Numbers and strings of the facts.

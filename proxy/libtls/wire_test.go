@@ -64,7 +64,7 @@ func FuzzSettings(f *testing.F) {
 	f.Add(make([]byte, settingsHeader))
 	f.Add(make([]byte, settingsHeader+keypairLen))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var s Store
+		s := NewStore(&Shares{})
 		s.Load(kindKey, []byte("key"))
 		if n, err := s.Build(b); err == nil {
 			if _, err := s.Config(n); err != nil {
