@@ -247,12 +247,13 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 	return r;
 }
 
-bool may_be_tcp(int fd)
+struct told is_tcp(int fd)
 {
 	int protocol = 0;
 	socklen_t len = sizeof protocol;
-	return SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0 ||
-	       protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
+	if (SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0)
+		return (struct told){CANNOT_BE_TOLD};
+	return told_if(protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
 }
 
 long channel_borrow(const struct channel *channel, enum tw_op op)

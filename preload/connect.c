@@ -200,7 +200,7 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 		kind = channel.peer.family;
 	}
 	if ((kind == AF_INET || kind == AF_INET6) && readable) {
-		if (!port_passes(to.port) && may_be_tcp(fd))
+		if (!port_passes(to.port) && possibly(is_tcp(fd)))
 			return connect_new(fd, &to, native, native_len);
 		if (address_synthetic(&to)) {
 			long r = address_resolve(&to, NULL);

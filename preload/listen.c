@@ -22,7 +22,7 @@ static long listen_ruled(int fd)
 	if (named < 0)
 		return named;
 	if (!address_read(&own.any, len, &local) ||
-	    listen_passes(local.port) || !may_be_tcp(fd))
+	    listen_passes(local.port) || !possibly(is_tcp(fd)))
 		return 0;
 	request_init(&request, TW_LISTEN);
 	signals_block(&mask);

@@ -77,6 +77,29 @@ static inline int finish(long result)
 	return (int)result;
 }
 
+/* ---- answers of a kernel that may also refuse to answer: a seccomp filter can ---- */
+
+/* Yes, no, or that it cannot be told. It is no bool, so that who asks has to say what becomes of
+ * the third. */
+struct told {
+	enum { CANNOT_BE_TOLD, TOLD_NO, TOLD_YES } is;
+};
+
+static inline struct told told_if(bool yes)
+{
+	return (struct told){yes ? TOLD_YES : TOLD_NO};
+}
+
+static inline bool surely(struct told answer)
+{
+	return answer.is == TOLD_YES;
+}
+
+static inline bool possibly(struct told answer)
+{
+	return answer.is != TOLD_NO;
+}
+
 /* ---- control.c: the worker ---- */
 
 /*
@@ -214,9 +237,8 @@ bool socket_nonblocking(int fd);
 /* poll(2) for one descriptor, without waiting: the events, or -errno. */
 long socket_poll(int fd, short events);
 
-/* Whether fd, an Internet socket, is one of TCP, also where that cannot be told: a seccomp filter
- * may refuse the question. */
-bool may_be_tcp(int fd);
+/* Whether fd, an Internet socket, is one of TCP. */
+struct told is_tcp(int fd);
 
 /*
  * Shows the worker the socket fd with request. TW_ANSWER_PASS: it stays as it is;

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/told"
 	"tlswrap/rules"
 )
 
@@ -405,7 +406,7 @@ func (c *caller) connect(s *session, req request, fd int) {
 	}
 	// A socket that is connected or listening cannot begin anything: the native call
 	// says so.
-	if t.decision.Action == rules.Pass || !unconnected(fd) {
+	if t.decision.Action == rules.Pass || !unconnected(fd).Possibly() {
 		defer unix.Close(fd)
 		why := "no rule"
 		if t.decision.Rule != nil {
@@ -526,11 +527,14 @@ func (c *caller) lend(s *session, req request) {
 	c.send(reply{answer: answerFD}, fd)
 }
 
-// unconnected reports whether a TCP socket is neither connected nor listening.
-func unconnected(fd int) bool {
+// unconnected tells whether a TCP socket is neither connected nor listening.
+func unconnected(fd int) told.Answer {
 	const tcpClose = 7 // include/net/tcp_states.h
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || info.State == tcpClose
+	if err != nil {
+		return told.Answer{}
+	}
+	return told.If(info.State == tcpClose)
 }
 
 // resolveNames says which addresses a program is to see for a name. fd is the program's

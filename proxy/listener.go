@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/told"
 	"tlswrap/rules"
 )
 
@@ -55,9 +56,19 @@ func (c *caller) listen(s *session, fd int) {
 		return
 	}
 	w := c.worker
-	local, err := listeningOn(fd)
-	svc := w.policy.Load().serviceFor(local)
-	if err != nil || svc == nil {
+	local, svc, err := w.serviceOn(fd)
+	if err == nil && svc != nil {
+		var listens int
+		if listens, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens == 0 {
+			svc = nil
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		c.cannotServe(s, err)
+		return
+	}
+	if svc == nil {
 		unix.Close(fd)
 		c.pass(s, nil)
 		return
@@ -74,27 +85,33 @@ func (c *caller) listen(s *session, fd int) {
 	}
 }
 
-// listeningOn returns where a TCP socket listens.
-func listeningOn(fd int) (local netip.AddrPort, err error) {
-	if yes, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || yes == 0 {
-		return local, fmt.Errorf("not a listening socket")
-	}
-	return localAddr(fd)
+// cannotServe refuses a socket of which nobody can tell whether it is to be served.
+func (c *caller) cannotServe(s *session, err error) {
+	c.worker.say(s, fmt.Sprintf("a socket to be served on: it cannot be told where that is: %v", err))
+	c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
 }
 
-// localAddr is getsockname(2). An IPv4-mapped address counts as IPv4.
-func localAddr(fd int) (local netip.AddrPort, err error) {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return local, err
-	}
+// addrPort is a socket's address, invalid for what is no Internet address. An IPv4-mapped one
+// counts as IPv4.
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)), nil
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
 	}
-	return local, fmt.Errorf("not an Internet socket")
+	return netip.AddrPort{}
+}
+
+// serviceOn returns where a socket is bound, and what serves there: nil for nothing. An error says
+// that it cannot be told.
+func (w *Worker) serviceOn(fd int) (local netip.AddrPort, svc *service, err error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return local, nil, os.NewSyscallError("getsockname", err)
+	}
+	local = addrPort(sa)
+	return local, w.policy.Load().serviceFor(local), nil
 }
 
 // serviceFor returns what serves on a local address, or nil.
@@ -261,7 +278,7 @@ func (l *listener) wanted() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.queues) > 0 {
-		if l.queues[0].alive() {
+		if l.queues[0].alive().Possibly() {
 			return true
 		}
 		l.queues[0].close()
@@ -426,7 +443,7 @@ func (l *listener) sweep() {
 	l.mu.Lock()
 	var alive []*queue
 	for _, q := range l.queues {
-		if q.alive() {
+		if q.alive().Possibly() {
 			alive = append(alive, q)
 		} else {
 			q.close()
@@ -599,13 +616,19 @@ func (q *queue) connect(path, fd int) error {
 
 // alive reports whether a program still listens: a socket of another type is told so
 // (EPROTOTYPE), and nobody notices.
-func (q *queue) alive() bool {
+func (q *queue) alive() told.Answer {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return true // nobody knows
+		return told.Answer{}
 	}
 	defer unix.Close(fd)
-	return unix.Connect(fd, queueAddr(q.fd)) != unix.ECONNREFUSED
+	switch unix.Connect(fd, queueAddr(q.fd)) {
+	case unix.EPROTOTYPE:
+		return told.If(true)
+	case unix.ECONNREFUSED:
+		return told.If(false)
+	}
+	return told.Answer{}
 }
 
 func (q *queue) close() { unix.Close(q.fd) }

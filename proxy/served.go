@@ -135,9 +135,13 @@ func (ch *channel) reportRejected(f *Failure) {
 // program that is about to start with it.
 func (c *caller) accepted(s *session, fd int) {
 	w := c.worker
-	local, err := localAddr(fd)
-	svc := w.policy.Load().serviceFor(local)
-	if err != nil || svc == nil {
+	_, svc, err := w.serviceOn(fd)
+	if err != nil {
+		unix.Close(fd)
+		c.cannotServe(s, err)
+		return
+	}
+	if svc == nil {
 		unix.Close(fd)
 		c.send(reply{answer: answerPass}, -1)
 		return

@@ -280,7 +280,11 @@ func (u *upstream) shutdown() {
 // LocalAddr asks the kernel.
 func (u *upstream) LocalAddr() net.Addr {
 	var local netip.AddrPort
-	u.control(func(fd int) { local, _ = localAddr(fd) })
+	u.control(func(fd int) {
+		if sa, err := unix.Getsockname(fd); err == nil {
+			local = addrPort(sa)
+		}
+	})
 	return net.TCPAddrFromAddrPort(local)
 }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy"
+	"tlswrap/proxy/told"
 )
 
 // firstListenFD is where the descriptors begin that a service manager passes
@@ -25,11 +26,7 @@ func (o *options) serveInherited(c control) error {
 	}
 	fds := append([]int{0}, passedOn()...)
 	for _, fd := range fds {
-		listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-		if err != nil {
-			continue
-		}
-		served, err := c.serve(fd, listens == 0, fds)
+		served, err := c.serve(fd, fds)
 		if err != nil {
 			return fmt.Errorf("the socket %d that was passed on: %w", fd, err)
 		}
@@ -55,14 +52,21 @@ func passedOn() (fds []int) {
 // serve has the worker serve on fd, or the client there, if that is covered, and puts what
 // it gives in the place of fd and of every other of fds and the standard streams that is
 // the same socket.
-func (c control) serve(fd int, client bool, fds []int) (covered bool, err error) {
-	if client && !isTCPClient(fd) {
-		return false, nil
+func (c control) serve(fd int, fds []int) (covered bool, err error) {
+	tcp, client, err := tcpSocket(fd)
+	if err != nil || !tcp {
+		return false, err
 	}
 	var same []int
 	for _, other := range append([]int{1, 2}, fds...) {
-		if other != fd && !slices.Contains(same, other) && sameSocket(fd, other) {
+		if other == fd || slices.Contains(same, other) {
+			continue
+		}
+		switch one := sameSocket(fd, other); {
+		case one.Surely():
 			same = append(same, other)
+		case one.Possibly():
+			return false, fmt.Errorf("it cannot be told whether the descriptor %d is the same one", other)
 		}
 	}
 	if covered, err = proxy.Serve(c.address, c.uid, c.token, fd, client); err != nil || !covered {
@@ -76,20 +80,34 @@ func (c control) serve(fd int, client bool, fds []int) (covered bool, err error)
 	return true, nil
 }
 
-// isTCPClient reports whether a descriptor is a TCP connection.
-func isTCPClient(fd int) bool {
+// tcpSocket tells whether a descriptor is a TCP socket that listens, or that is connected: a
+// client's. An error says that it cannot be told.
+func tcpSocket(fd int) (tcp, client bool, err error) {
 	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-	if err != nil || protocol != unix.IPPROTO_TCP {
-		return false
+	if err == unix.ENOTSOCK || err == unix.EBADF {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, os.NewSyscallError("getsockopt", err)
+	}
+	if protocol != unix.IPPROTO_TCP && protocol != unix.IPPROTO_MPTCP {
+		return false, false, nil
+	}
+	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil || listens != 0 {
+		return err == nil, false, os.NewSyscallError("getsockopt", err)
 	}
 	_, err = unix.Getpeername(fd)
-	return err == nil
+	if err == unix.ENOTCONN {
+		return false, false, nil
+	}
+	return err == nil, true, os.NewSyscallError("getpeername", err)
 }
 
 // awayFromClient keeps sentences from the client, where inetd has made its connection
 // standard error too.
 func awayFromClient(stderr *os.File) *os.File {
-	if sameSocket(0, int(stderr.Fd())) {
+	if sameSocket(0, int(stderr.Fd())).Possibly() {
 		if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
 			return null
 		}
@@ -97,14 +115,20 @@ func awayFromClient(stderr *os.File) *os.File {
 	return stderr
 }
 
-func isSocket(fd int) bool { return sameSocket(fd, fd) }
+func isSocket(fd int) bool { return sameSocket(fd, fd).Surely() }
 
-// sameSocket reports whether two descriptors are of one socket.
-func sameSocket(a, b int) bool {
-	one, err := unix.GetsockoptUint64(a, unix.SOL_SOCKET, unix.SO_COOKIE)
-	if err != nil {
-		return false
+// sameSocket tells whether two descriptors are of one socket.
+func sameSocket(a, b int) told.Answer {
+	var cookies [2]uint64
+	for i, fd := range []int{a, b} {
+		var err error
+		cookies[i], err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		if err == unix.ENOTSOCK || err == unix.EBADF {
+			return told.If(false)
+		}
+		if err != nil {
+			return told.Answer{}
+		}
 	}
-	other, err := unix.GetsockoptUint64(b, unix.SOL_SOCKET, unix.SO_COOKIE)
-	return err == nil && one == other
+	return told.If(cookies[0] == cookies[1])
 }

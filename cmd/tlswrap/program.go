@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -36,7 +35,7 @@ func runProgram(args []string, io stdio) int {
 	if o.libtlsPath {
 		return printLibtlsPath(io)
 	}
-	if o.acceptStdin || isTCPClient(0) {
+	if _, client, err := tcpSocket(0); o.acceptStdin || client || err != nil {
 		io.err = awayFromClient(io.err)
 	}
 	if f.NArg() == 0 {
@@ -242,14 +241,9 @@ func (o *options) startWorker() (*startedWorker, error) {
 	var id [8]byte
 	rand.Read(id[:])
 	address := "@tlswrap-" + hex.EncodeToString(id[:])
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: address, Net: "unixpacket"})
+	listener, err := listenAt(address)
 	if err != nil {
 		return nil, fmt.Errorf("making the control socket: %w", err)
-	}
-	defer l.Close()
-	listener, err := l.File()
-	if err != nil {
-		return nil, err
 	}
 	defer listener.Close()
 	status, said, err := os.Pipe()

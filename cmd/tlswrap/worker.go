@@ -251,25 +251,51 @@ func listen(path string, others bool) (*net.UnixListener, error) {
 	if fi.Mode().Perm()&0o022 != 0 {
 		return nil, fmt.Errorf("%s: others can write to this folder, and put a socket of theirs in place of the worker's", dir)
 	}
-	if conn, err := net.Dial("unixpacket", path); err == nil {
+	switch conn, err := net.Dial("unixpacket", path); {
+	case err == nil:
 		conn.Close()
 		return nil, fmt.Errorf("%s: another worker serves this socket", path)
-	} else if fi, e := os.Lstat(path); e == nil {
-		if fi.Mode()&os.ModeSocket == 0 {
+	case errors.Is(err, unix.ECONNREFUSED): // a worker that died, or no socket
+		if fi, e := os.Lstat(path); e == nil && fi.Mode()&os.ModeSocket == 0 {
 			return nil, fmt.Errorf("%s: exists, and is no socket", path)
 		}
-		os.Remove(path) // of a worker that died
+		os.Remove(path)
+	case !errors.Is(err, unix.ENOENT):
+		return nil, fmt.Errorf("finding out whether another worker serves this socket: %w", err)
 	}
 	// Nobody may connect between bind and chmod.
 	old := unix.Umask(0o777)
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	file, err := listenAt(path)
 	unix.Umask(old)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, mode); err != nil {
-		l.Close()
+	defer file.Close()
+	err = os.Chmod(path, mode)
+	var l net.Listener
+	if err == nil {
+		l, err = net.FileListener(file)
+	}
+	if err != nil {
+		os.Remove(path)
 		return nil, err
 	}
-	return l, nil
+	l.(*net.UnixListener).SetUnlinkOnClose(true)
+	return l.(*net.UnixListener), nil
+}
+
+// listenAt makes a control socket: address is a path, or "@" and an abstract name (unix(7)).
+func listenAt(address string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: address})); err == nil {
+		err = os.NewSyscallError("listen", unix.Listen(fd, unix.SOMAXCONN))
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), address), nil
 }

@@ -1,0 +1,25 @@
+// Package told has the answers of a kernel that may also refuse to answer.
+package told
+
+// Answer is yes, no, or that it cannot be told: the zero value. It is no bool, so that who asks
+// has to say what becomes of the third.
+type Answer struct{ is uint8 }
+
+const (
+	no uint8 = iota + 1
+	yes
+)
+
+// If is yes or no.
+func If(b bool) Answer {
+	if b {
+		return Answer{yes}
+	}
+	return Answer{no}
+}
+
+// Surely reports yes, and takes "cannot tell" for no.
+func (a Answer) Surely() bool { return a.is == yes }
+
+// Possibly reports yes, and takes "cannot tell" for yes.
+func (a Answer) Possibly() bool { return a.is != no }
