@@ -75,7 +75,7 @@ long ring_send(struct tls *ctx, const void *buf, uint32_t len)
 	if (n < 0)
 		return n;
 	ring->put++;
-	return len;
+	return (long)len;
 }
 
 void ring_free(struct tls *ctx)

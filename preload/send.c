@@ -122,7 +122,7 @@ static long send_some(int fd, struct mmsghdr *messages, unsigned count, int flag
 	unsigned most = flags & MSG_FASTOPEN ? 1 : AT_A_TIME, n = 0; /* the first connects */
 	long r = 0;
 	for (; n < count && n < most; n++) {
-		r = message_ruled(fd, part_of(messages, n, 0), &copies[n].msg_hdr, &natives[n], &flags);
+		r = message_ruled(fd, part_of(messages, (long)n, 0), &copies[n].msg_hdr, &natives[n], &flags);
 		if (r < 0)
 			break;
 	}
@@ -152,7 +152,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 	}
 	count = count < MOST_MESSAGES ? count : MOST_MESSAGES;
 	do {
-		n = send_some(fd, part_of(messages, sent, 0), count - sent, flags);
+		n = send_some(fd, part_of(messages, (long)sent, 0), count - sent, flags);
 		sent += n > 0 ? (unsigned)n : 0;
 	} while (n == AT_A_TIME && sent < count);
 	if (sent == 0)

@@ -30,14 +30,12 @@ static long populate(uintptr_t first, uintptr_t last, enum access access)
 }
 
 /*
- * Whether all of size bytes at at can be accessed. Linux before 5.14 and some seccomp filters do
+ * Whether all of size bytes at at, one or more, can be accessed. Linux before 5.14 and some seccomp filters do
  * not tell of any memory: then it is taken for good, as libc takes what its functions get.
  */
 static bool accessible(const void *at, size_t size, enum access access)
 {
 	uintptr_t last, here = (uintptr_t)&last;
-	if (size == 0)
-		return true;
 	if (__builtin_add_overflow((uintptr_t)at, size - 1, &last))
 		return false;
 	return populate((uintptr_t)at, last, access) == 0 || populate(here, here, access) < 0;
@@ -45,6 +43,8 @@ static bool accessible(const void *at, size_t size, enum access access)
 
 long copy_in(void *to, const void *from, size_t size)
 {
+	if (size == 0)
+		return 0;
 	if (!accessible(from, size, READ))
 		return -EFAULT;
 	memcpy(to, from, size);
@@ -53,6 +53,8 @@ long copy_in(void *to, const void *from, size_t size)
 
 long copy_out(void *to, const void *from, size_t size)
 {
+	if (size == 0)
+		return 0;
 	if (!accessible(to, size, WRITE))
 		return -EFAULT;
 	memcpy(to, from, size);
