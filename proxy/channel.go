@@ -107,6 +107,7 @@ func (ch *channel) drop() {
 func (ch *channel) forgetSecrets() {
 	if ch.tls != nil {
 		ch.tls.Forget()
+		ch.tls = nil // a failed connection is remembered for a while
 	}
 }
 
@@ -398,10 +399,16 @@ func (ch *channel) fail(f *Failure) {
 	}
 	ch.pair.close()
 	close(ch.done)
-	time.AfterFunc(keepFailed, ch.worker.guarded("failed connection", func() {
+	drop := ch.worker.guarded("failed connection", func() {
 		ch.up.Close()
 		ch.worker.forget(ch.id)
-	}))
+	})
+	kept := ch.session.user.failed.enter(drop)
+	time.AfterFunc(keepFailed, func() {
+		if ch.session.user.failed.leave(kept) {
+			drop()
+		}
+	})
 }
 
 // setTold notes whether the program's connect reports, or has reported, a good end.

@@ -10,12 +10,13 @@ import (
 
 // What the programs of one user can have of a worker at the same time, so that others who use
 // it have theirs. Sessions and listeners are refused beyond; of handshakes the oldest ends, and of
-// ends the oldest is forgotten.
+// ends and failures the oldest is forgotten.
 const (
 	mostSessions   = 4096
 	mostListeners  = 1024
 	mostHandshakes = 4 * maxHandshakes // that programs do not know of, of clients of all listeners
 	mostEndsOfUser = 4 * mostEnds      // that are remembered, of libtls connections of all sessions
+	mostFailed     = 4096              // connections that did not come to be, and that are remembered
 )
 
 var errManySessions = fmt.Errorf("it has %d sessions of this user already, which is the most", mostSessions)
@@ -24,6 +25,7 @@ var errManySessions = fmt.Errorf("it has %d sessions of this user already, which
 type user struct {
 	handshakes crowd
 	ends       crowd // of libtls connections
+	failed     crowd // connections, each with its socket
 	shares     libtls.Shares
 }
 
@@ -33,7 +35,8 @@ func (w *Worker) user(uid uint32) *user {
 	defer w.mu.Unlock()
 	u := w.users[uid]
 	if u == nil {
-		u = &user{handshakes: crowd{most: mostHandshakes}, ends: crowd{most: mostEndsOfUser}}
+		u = &user{handshakes: crowd{most: mostHandshakes}, ends: crowd{most: mostEndsOfUser},
+			failed: crowd{most: mostFailed}}
 		w.users[uid] = u
 	}
 	return u
