@@ -363,6 +363,7 @@ func (c *caller) answer(s *session, req request, fd int) {
 	case opUpstream, opRestart:
 		c.lend(s, req)
 	case opNames:
+		s.noteProxyName(c.cred.Pid, req.name, req.addrs)
 		c.send(c.worker.resolveNames(s, req, fd), -1)
 	case opAddress:
 		c.send(c.addressReply(s, req), -1)
@@ -413,6 +414,9 @@ func (c *caller) connect(s *session, req request, fd int) {
 			why = "a rule passes it"
 		}
 		w.reportPass(s, t, c.cred.Pid, why)
+		if t.decision.Action == rules.Pass {
+			w.noteProxy(s, p, t, c.cred.Pid)
+		}
 		c.pass(s, []sockAddr{t.addr})
 		return
 	}

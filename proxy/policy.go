@@ -22,8 +22,9 @@ type policy struct {
 	rules    *rules.Policy
 	trust    map[*rules.Rule]*trust
 	services map[*rules.Listen]*service
-	files    []string // that it was made from
-	warning  string   // what the rules ask for and do not get, or ""
+	urlHosts map[bool][]rules.HostPattern // that http URLs lead to and, of true, https URLs
+	files    []string                     // that it was made from
+	warning  string                       // what the rules ask for and do not get, or ""
 }
 
 // trust is what one rule trusts and presents.
@@ -46,6 +47,7 @@ const sessionsPerRule = 1024
 // session caches to the rules that did not change.
 func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error) {
 	p := &policy{rules: r, trust: make(map[*rules.Rule]*trust), services: make(map[*rules.Listen]*service)}
+	p.urlHosts = map[bool][]rules.HostPattern{false: r.URLHosts(false), true: r.URLHosts(true)}
 	if r.Path != "" {
 		p.files = append(p.files, r.Path)
 	}

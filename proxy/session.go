@@ -22,6 +22,7 @@ type session struct {
 	voice   *voice
 	data    dataAddrs
 	libtls  *libtlsState
+	proxied proxied
 
 	mu        sync.Mutex
 	processes map[process]struct{}

@@ -167,7 +167,7 @@ func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
 	}
 	u := w.user(uid)
 	s := &session{worker: w, token: t, user: u, adopted: adopted, begun: time.Now(), shared: shared, names: newNames(shared), voice: v,
-		libtls: newLibtlsState(w, u), processes: make(map[process]struct{})}
+		libtls: newLibtlsState(w, u), proxied: newProxied(), processes: make(map[process]struct{})}
 	w.mu.Lock()
 	w.used = true
 	many := 0

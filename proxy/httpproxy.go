@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"tlswrap/rules"
+)
+
+// A program that uses an HTTP or SOCKS proxy connects to the proxy alone, and names the hosts
+// behind it where nobody looks: their rules do not count. What the worker can see is the
+// environment that the program was started with, and that it connects to the proxy named there.
+// Then a sentence is due, once for each host. The connection itself passes as any other.
+
+// envProxy is a proxy that a program's environment names.
+type envProxy struct {
+	variable string
+	schemes  []bool // of the URLs that it is for: whether https
+	tls      bool   // the program speaks TLS with the proxy
+	ip       netip.Addr
+	name     string // where there is no ip
+	ports    []uint16
+	exempt   string // no_proxy
+}
+
+func (e envProxy) host() string {
+	if e.name != "" {
+		return e.name
+	}
+	return e.ip.String()
+}
+
+// mostEnviron is how much of an environment is read.
+const mostEnviron = 256 << 10
+
+// envProxies returns the proxies of a process's environment, as it was started. Where that cannot
+// be read there are none.
+func envProxies(pid int32) []envProxy {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	environ, _ := io.ReadAll(io.LimitReader(f, mostEnviron))
+	return parseEnvProxies(string(environ))
+}
+
+func parseEnvProxies(environ string) []envProxy {
+	set := make(map[string]string)
+	for entry := range strings.SplitSeq(environ, "\x00") {
+		name, value, _ := strings.Cut(entry, "=")
+		if len(name) <= len("https_proxy") && strings.EqualFold(name[max(0, len(name)-len("_proxy")):], "_proxy") {
+			set[name] = value
+		}
+	}
+	// Lower case counts first, where a program reads both.
+	get := func(name string) (variable, value string) {
+		if value, ok := set[name]; ok {
+			return name, value
+		}
+		name = strings.ToUpper(name)
+		return name, set[name]
+	}
+	_, exempt := get("no_proxy")
+	var all []envProxy
+	var rest []bool
+	add := func(name string, schemes []bool) {
+		variable, value := get(name)
+		proxy, ok := parseEnvProxy(value)
+		if !ok {
+			rest = append(rest, schemes...)
+			return
+		}
+		proxy.variable, proxy.schemes, proxy.exempt = variable, schemes, exempt
+		all = append(all, proxy)
+	}
+	add("http_proxy", []bool{false})
+	add("https_proxy", []bool{true})
+	if len(rest) > 0 {
+		add("all_proxy", rest)
+	}
+	return all
+}
+
+// parseEnvProxy reads [scheme://][user[:password]@]host[:port][/].
+func parseEnvProxy(value string) (e envProxy, ok bool) {
+	scheme, rest, found := strings.Cut(value, "://")
+	if !found {
+		scheme, rest = "http", value
+	}
+	e.tls = strings.EqualFold(scheme, "https")
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	rest = rest[strings.LastIndexByte(rest, '@')+1:]
+	host, port, err := net.SplitHostPort(rest)
+	if err != nil {
+		host, port = strings.Trim(rest, "[]"), ""
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err == nil && number != 0:
+		e.ports = []uint16{uint16(number)}
+	case port != "":
+		return e, false
+	case e.tls:
+		e.ports = []uint16{443}
+	default: // programs do not agree
+		e.ports = []uint16{80, 1080}
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		e.ip = ip.Unmap().WithZone("")
+		return e, true
+	}
+	e.name, err = rules.NormalizeName(host)
+	return e, err == nil
+}
+
+// sentence is what the program's person should know about hosts that rules cover, and about what
+// goes there by http URLs or by https URLs.
+func (e envProxy) sentence(hosts []rules.HostPattern, https bool, port uint16) string {
+	how := "in plaintext"
+	if https || e.tls {
+		how = "as the program sends them"
+	}
+	return fmt.Sprintf("requests for %s by way of %s go to %s, which no rule covers, %s; list what rules cover in no_proxy (a rule can name the proxy in via), or give the proxy a rule",
+		listHosts(hosts), e.variable, net.JoinHostPort(e.host(), strconv.Itoa(int(port))), how)
+}
+
+// listHosts names the first hosts, and says whether all others are among the rest.
+func listHosts(hosts []rules.HostPattern) string {
+	var names []string
+	last := ""
+	for _, h := range hosts {
+		if h.All {
+			last = "all other hosts"
+		} else {
+			names = append(names, h.String())
+		}
+	}
+	const most = 3
+	if n := len(names); n == 0 {
+		return "all hosts"
+	} else if n > most && last == "" {
+		last = fmt.Sprintf("%d more", n-most)
+	}
+	list := strings.Join(names[:min(len(names), most)], ", ")
+	if last != "" {
+		list += " and " + last
+	}
+	return list
+}
+
+// proxied is what a session knows of its programs' proxies.
+type proxied struct {
+	mu    sync.Mutex
+	addrs map[string][]netip.Addr // of proxies, as programs looked them up
+	held  map[uint16]bool         // ports that are set in the session's map
+	told  map[rules.HostPattern]bool
+}
+
+func newProxied() proxied {
+	return proxied{addrs: make(map[string][]netip.Addr), held: make(map[uint16]bool), told: make(map[rules.HostPattern]bool)}
+}
+
+// noteProxyName remembers the addresses of a name that a process has looked up, where that is its
+// proxy's.
+func (s *session) noteProxyName(pid int32, lookedUp string, addrs []sockAddr) {
+	name, err := rules.NormalizeName(lookedUp)
+	if err != nil || !slices.ContainsFunc(envProxies(pid), func(e envProxy) bool { return e.name == name }) {
+		return
+	}
+	d := &s.proxied
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range addrs {
+		if known := d.addrs[name]; len(known) < mostAddrs && !slices.Contains(known, a.real()) {
+			d.addrs[name] = append(known, a.real())
+		}
+	}
+}
+
+// noteProxy looks whether a connection that passes, to t, is one to the process's proxy, and
+// says what is due then. Where it may still become due the proxy's port is held, so that the
+// process asks about later connections too.
+func (w *Worker) noteProxy(s *session, p *policy, t target, pid int32) {
+	if r := t.decision.Rule; r != nil && r.Ports != nil {
+		return // whoever passes the proxy's port knows
+	}
+	for _, e := range envProxies(pid) {
+		for _, https := range e.schemes {
+			if line := s.proxied.due(s.shared, t, e, https, p.urlHosts[https]); line != "" {
+				w.say(s, line)
+			}
+		}
+	}
+}
+
+// due returns the sentence that is due about some of hosts, or "".
+func (d *proxied) due(shared *sharedMap, t target, e envProxy, https bool, hosts []rules.HostPattern) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h rules.HostPattern) bool { return d.told[h] || h.InNoProxy(e.exempt) })
+	if len(hosts) == 0 {
+		return ""
+	}
+	ip, port := t.addr.real(), t.addr.port
+	if !slices.Contains(e.ports, port) || ip != e.ip && !owns(e.name, d.addrs[e.name], ip) {
+		for _, port := range e.ports {
+			if !d.held[port] {
+				d.held[port] = true
+				shared.hold(port)
+			}
+		}
+		return ""
+	}
+	for _, h := range hosts {
+		d.told[h] = true
+	}
+	if d.held[port] {
+		delete(d.held, port)
+		shared.release(port)
+	}
+	return e.sentence(hosts, https, port)
+}
