@@ -363,7 +363,7 @@ func (c *caller) answer(s *session, req request, fd int) {
 	case opUpstream, opRestart:
 		c.lend(s, req)
 	case opNames:
-		s.noteProxyName(c.cred.Pid, req.name, req.addrs)
+		s.noteProxyName(c.worker.policy.Load(), c.cred.Pid, req.name, req.addrs)
 		c.send(c.worker.resolveNames(s, req, fd), -1)
 	case opAddress:
 		c.send(c.addressReply(s, req), -1)

@@ -1,15 +1,16 @@
 package proxy
 
 import (
+	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"tlswrap/rules"
 )
@@ -38,25 +39,32 @@ func (e envProxy) host() string {
 }
 
 // mostEnviron is how much of an environment is read.
-const mostEnviron = 256 << 10
+const mostEnviron = 128 << 10
+
+var environs = sync.Pool{New: func() any { return new([mostEnviron]byte) }}
 
 // envProxies returns the proxies of a process's environment, as it was started. Where that cannot
 // be read there are none.
 func envProxies(pid int32) []envProxy {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/environ", pid))
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/environ", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	environ, _ := io.ReadAll(io.LimitReader(f, mostEnviron))
-	return parseEnvProxies(string(environ))
+	defer unix.Close(fd)
+	environ := environs.Get().(*[mostEnviron]byte)
+	defer environs.Put(environ)
+	n, err := unix.Read(fd, environ[:])
+	if err != nil || !bytes.Contains(environ[:n], []byte("_proxy=")) && !bytes.Contains(environ[:n], []byte("_PROXY=")) {
+		return nil
+	}
+	return parseEnvProxies(string(environ[:n]))
 }
 
 func parseEnvProxies(environ string) []envProxy {
 	set := make(map[string]string)
 	for entry := range strings.SplitSeq(environ, "\x00") {
 		name, value, _ := strings.Cut(entry, "=")
-		if len(name) <= len("https_proxy") && strings.EqualFold(name[max(0, len(name)-len("_proxy")):], "_proxy") {
+		if strings.HasSuffix(name, "_proxy") || strings.HasSuffix(name, "_PROXY") {
 			set[name] = value
 		}
 	}
@@ -166,13 +174,19 @@ type proxied struct {
 	told  map[rules.HostPattern]bool
 }
 
+// mostProxies is how many names of proxies a session remembers.
+const mostProxies = 256
+
 func newProxied() proxied {
 	return proxied{addrs: make(map[string][]netip.Addr), held: make(map[uint16]bool), told: make(map[rules.HostPattern]bool)}
 }
 
 // noteProxyName remembers the addresses of a name that a process has looked up, where that is its
 // proxy's.
-func (s *session) noteProxyName(pid int32, lookedUp string, addrs []sockAddr) {
+func (s *session) noteProxyName(p *policy, pid int32, lookedUp string, addrs []sockAddr) {
+	if !p.hasURLHosts() {
+		return
+	}
 	name, err := rules.NormalizeName(lookedUp)
 	if err != nil || !slices.ContainsFunc(envProxies(pid), func(e envProxy) bool { return e.name == name }) {
 		return
@@ -180,6 +194,9 @@ func (s *session) noteProxyName(pid int32, lookedUp string, addrs []sockAddr) {
 	d := &s.proxied
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if _, known := d.addrs[name]; !known && len(d.addrs) == mostProxies {
+		return
+	}
 	for _, a := range addrs {
 		if known := d.addrs[name]; len(known) < mostAddrs && !slices.Contains(known, a.real()) {
 			d.addrs[name] = append(known, a.real())
@@ -191,8 +208,8 @@ func (s *session) noteProxyName(pid int32, lookedUp string, addrs []sockAddr) {
 // says what is due then. Where it may still become due the proxy's port is held, so that the
 // process asks about later connections too.
 func (w *Worker) noteProxy(s *session, p *policy, t target, pid int32) {
-	if r := t.decision.Rule; r != nil && r.Ports != nil {
-		return // whoever passes the proxy's port knows
+	if !p.hasURLHosts() {
+		return
 	}
 	for _, e := range envProxies(pid) {
 		for _, https := range e.schemes {
@@ -220,6 +237,9 @@ func (d *proxied) due(shared *sharedMap, t target, e envProxy, https bool, hosts
 			}
 		}
 		return ""
+	}
+	if r := t.decision.Rule; r != nil && r.Ports != nil {
+		return "" // whoever passes the proxy's port knows
 	}
 	for _, h := range hosts {
 		d.told[h] = true

@@ -117,6 +117,9 @@ func (p *policy) adoptSessions(old *policy) {
 	}
 }
 
+// hasURLHosts reports whether a rule covers what URLs lead to.
+func (p *policy) hasURLHosts() bool { return len(p.urlHosts[false])+len(p.urlHosts[true]) > 0 }
+
 // trustFor returns what a connection to t trusts and presents.
 func (p *policy) trustFor(t target) *trust {
 	if t.control != nil {
