@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -17,7 +18,7 @@ import (
 // newTestPair returns a channel and the program's end of it.
 func newTestPair(t *testing.T, name string) (*pair, *os.File) {
 	t.Helper()
-	pr, p, err := newPair("tlswrap-test/"+t.Name()+name, false)
+	pr, p, err := newPair(fmt.Sprintf("tlswrap-test/%d/%s", os.Getpid(), t.Name()+name), false)
 	if err != nil {
 		t.Fatal(err)
 	}
