@@ -31,7 +31,7 @@ type ended struct {
 }
 
 // commandTime is how long any program may take.
-const commandTime = 90 * time.Second
+const commandTime = 4 * time.Minute
 
 // run runs a program to its end.
 func (w wrapped) run(t *testing.T, argv ...string) ended {
