@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"net"
@@ -79,7 +78,6 @@ type lane struct {
 type setup struct {
 	program, become  string
 	tlswrap, library string
-	text             []elf.Prog // of the library, what is executable
 	authority        *testkit.Authority
 	ca, cert, key    string
 	leaf             *testkit.Certificate
