@@ -95,10 +95,12 @@ type callConn struct{ *net.UnixConn }
 // call connects to the control socket at address, for an exchange of at most limit, unless trust
 // has something against the user that listens there.
 func call(address string, limit time.Duration, trust func(uid uint32) error) (callConn, error) {
-	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: address, Net: "unixpacket"})
+	dialer := net.Dialer{Timeout: requestTime}
+	dialed, err := dialer.Dial("unixpacket", address)
 	if err != nil {
 		return callConn{}, errors.Unwrap(err)
 	}
+	conn := dialed.(*net.UnixConn)
 	var cred *unix.Ucred
 	raw, err := conn.SyscallConn()
 	if err == nil {

@@ -92,6 +92,7 @@ func (w *walk) walk(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		defer lanes[i].server.Close()
+		defer lanes[i].libtls.Close()
 	}
 	for _, scenario := range w.scenarios {
 		if err := w.scenario(ctx, scenario, lanes); err != nil {

@@ -67,6 +67,7 @@ type lane struct {
 	setup  *setup
 	dir    string
 	server *testkit.Server // that the program connects to
+	libtls *testkit.Server // without a rule: for programs that speak TLS, as they see it
 	rules  string
 	listen uint16 // the port that the program listens on
 
@@ -125,6 +126,9 @@ func (s *setup) newLane(dir string) (*lane, error) {
 	if l.server, err = testkit.Serve("127.0.0.1:0", nil, l.serve); err != nil {
 		return nil, err
 	}
+	if l.libtls, err = testkit.Serve("127.0.0.1:0", nil, l.serve); err != nil {
+		return nil, err
+	}
 	text := fmt.Sprintf("default = \"pass\"\n\n[[rule]]\nhost = \"localhost\"\nport = %d\naction = \"tls\"\nca_file = %q\n\n"+
 		"[[listen]]\naddress = \"127.0.0.1\"\nport = %d\ncert_file = %q\nkey_file = %q\n", l.server.Port(), s.ca, l.listen, s.cert, s.key)
 	return l, os.WriteFile(l.rules, []byte(text), 0o644)
@@ -169,9 +173,9 @@ func (l *lane) serve(c net.Conn) {
 // run runs a scenario, with a fault or nil.
 func (l *lane) run(scenario string, f *fault) (outcome, error) {
 	var out bytes.Buffer
-	port := l.server.Port()
-	if scenario == "listens" {
-		port = l.listen
+	port := map[string]uint16{"listens": l.listen, "speaks_libtls": l.libtls.Port()}[scenario]
+	if port == 0 {
+		port = l.server.Port()
 	}
 	l.leak = ""
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
