@@ -589,8 +589,13 @@ func (ch *channel) downloadEnd(err error) *Failure {
 		a := attempt{name: ch.target.host(), asked: ch.auth.asked, hasCert: ch.auth.cert != nil}
 		return failf(unix.ECONNRESET, "%s", a.explainAlert(alert, err).Reason)
 	}
-	var header tls.RecordHeaderError
+	var (
+		header   tls.RecordHeaderError
+		delivery *deliveryError
+	)
 	switch {
+	case errors.As(err, &delivery):
+		return failf(unix.ECONNRESET, "%v", delivery)
 	case errors.As(err, &header):
 		said := append(header.RecordHeader[:], ch.up.Ahead()...)
 		return failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))

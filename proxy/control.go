@@ -235,12 +235,15 @@ func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
 		// queue empty and before it looks for the end (__unix_dgram_recvmsg in
 		// net/unix/af_unix.c), so an end is believed the second time.
 		for range 2 {
-			n, oobn, flags, _, err = unix.Recvmsg(fd, data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+			err = again(func() (e error) {
+				n, oobn, flags, _, e = unix.Recvmsg(fd, data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+				return e
+			})
 			if n > 0 || err != nil {
 				break
 			}
 		}
-		return err != unix.EAGAIN && err != unix.EINTR
+		return err != unix.EAGAIN
 	}
 	if try(c.fd) {
 		return n, oobn, flags, err

@@ -1,9 +1,32 @@
 package proxy
 
-import "tlswrap/proxy/record"
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/record"
+)
+
+// deliveryError is the end of a connection of which the program has not got all, though it reads.
+type deliveryError struct{ err error }
+
+func (e *deliveryError) Error() string {
+	return fmt.Sprintf("what arrived cannot be given to the program: %v", e.err)
+}
+
+// stoppedReading reports whether an error of writing to the program says that it does not read
+// any more.
+func stoppedReading(err error) bool {
+	return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) ||
+		errors.Is(err, os.ErrDeadlineExceeded)
+}
 
 // deliver carries what the peer sends to the program, by way of filter, which may be nil. It
-// returns filter's error, or conn's; nil where the program does not read any more.
+// returns filter's error, or conn's, or a *deliveryError; nil where the program does not read any
+// more.
 func deliver(conn *record.Conn, pr *pair, filter func([][]byte) ([][]byte, error)) error {
 	for {
 		pieces, err := conn.Next()
@@ -14,8 +37,11 @@ func deliver(conn *record.Conn, pr *pair, filter func([][]byte) ([][]byte, error
 		if filter != nil {
 			pieces, fault = filter(pieces)
 		}
-		if pr.writeAll(pieces) != nil {
-			return nil
+		if err := pr.writeAll(pieces); err != nil {
+			if stoppedReading(err) {
+				return nil
+			}
+			return &deliveryError{err}
 		}
 		if fault != nil {
 			return fault

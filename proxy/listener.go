@@ -79,9 +79,22 @@ func (c *caller) listen(s *session, fd int) {
 		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
 		return
 	}
-	ok := c.handOver(reply{answer: answerChannel}, end)
-	if err := l.add(q, ok); err != nil {
+	own, err := unix.FcntlInt(uintptr(end), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(end)
+		l.add(q, false)
 		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
+		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
+		return
+	}
+	defer unix.Close(own)
+	ok := c.handOver(reply{answer: answerChannel}, end)
+	if err = l.add(q, ok); err != nil {
+		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
+	}
+	if !ok || err != nil {
+		// The program may have it in place, and would wait there for ever.
+		unix.Shutdown(own, unix.SHUT_RDWR)
 	}
 }
 

@@ -218,7 +218,7 @@ func (pr *pair) greeted() error {
 	err := error(nil)
 	e := pr.w.whenReadable(func(fd int) bool {
 		n, err = peek(fd, have) // it comes whole: unix_stream_sendmsg makes one buffer of it
-		return err != unix.EAGAIN && err != unix.EINTR
+		return err != unix.EAGAIN
 	})
 	switch {
 	case e != nil:
@@ -266,8 +266,6 @@ func discard(fd, n int) error {
 	for n > 0 {
 		got, err := rawCall(unix.SYS_READ, fd, (*buf)[:min(n, len(*buf))], 0)
 		switch {
-		case err == unix.EINTR:
-			continue
 		case err != nil:
 			return os.NewSyscallError("read", err)
 		case got == 0:
@@ -313,7 +311,7 @@ func (pr *pair) read() (*[]byte, int, error) {
 func (pr *pair) tryRead(fd int) bool {
 	buf := buffers.Get()
 	n, err := pr.receive(fd, (*buf)[:pr.most])
-	if err == unix.EAGAIN || err == unix.EINTR {
+	if err == unix.EAGAIN {
 		buffers.Put(buf)
 		return false
 	}
@@ -357,9 +355,6 @@ func (pr *pair) take(fd int, b []byte) (int, error) {
 	}
 	var stale [1]byte
 	n, err := rawReadv(fd, stale[:pr.stale], b[:want])
-	if err == unix.EINTR {
-		return 0, nil
-	}
 	if err != nil {
 		return 0, os.NewSyscallError("readv", err)
 	}

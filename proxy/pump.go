@@ -137,8 +137,11 @@ func (p *pump) receive() (kind, value uint32, data []byte, err error) {
 	b := make([]byte, pumpHeader+pumpMost)
 	var n int
 	e := p.link.whenReadable(func(fd int) bool {
-		n, _, err = unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
-		return err != unix.EAGAIN && err != unix.EINTR
+		err = again(func() (e error) {
+			n, _, e = unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
+			return e
+		})
+		return err != unix.EAGAIN
 	})
 	switch {
 	case e != nil:

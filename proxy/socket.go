@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +47,10 @@ func newSocket(fd int, name string) (*socket, error) {
 	}
 	s := &socket{File: os.NewFile(uintptr(fd), name)}
 	raw, err := s.SyscallConn()
+	if err == nil && s.SetDeadline(time.Time{}) != nil {
+		// Nobody would wake up who waits for it.
+		err = errors.New("Go's runtime has no room for it in its epoll set")
+	}
 	if err != nil {
 		s.File.Close()
 		return nil, err
@@ -151,11 +157,26 @@ func (o *output) wrote(n int) {
 // what Go's runtime does around system calls that may, which for few bytes costs as
 // much as the call. b is not empty.
 func rawCall(number uintptr, fd int, b []byte, flags uintptr) (int, error) {
-	n, _, errno := unix.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
-	if errno != 0 {
-		return 0, errno
+	for {
+		n, _, errno := unix.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
 	}
-	return int(n), nil
+}
+
+// again makes a call that does not block until no signal has interrupted it: whoever waited for an
+// event instead would not get one that has come already.
+func again(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // rawReadv is readv(2) into a and then b, of which only b is not empty for sure.
@@ -163,11 +184,16 @@ func rawReadv(fd int, a, b []byte) (int, error) {
 	iov := [2]unix.Iovec{{Base: unsafe.SliceData(a)}, {Base: unsafe.SliceData(b)}}
 	iov[0].SetLen(len(a))
 	iov[1].SetLen(len(b))
-	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), uintptr(len(iov)))
-	if errno != 0 {
-		return 0, errno
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), uintptr(len(iov)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
 	}
-	return int(n), nil
 }
 
 // control calls f with the descriptor, which stays open that long.

@@ -198,9 +198,13 @@ func (t *stream) carry() {
 }
 
 func (t *stream) download() {
+	var delivery *deliveryError
 	err := deliver(t.tls.Conn, t.pair, nil)
 	switch {
 	case err == nil:
+	case errors.As(err, &delivery):
+		t.setEnd(true, delivery.Error())
+		t.pair.close()
 	case t.up.ended:
 		t.setEnd(true, "unexpected EOF")
 		t.pair.finish()

@@ -206,7 +206,7 @@ func (u *upstream) tryFill(fd int) bool {
 	if u.in == nil {
 		buffers.Put(buf)
 	}
-	if err == unix.EAGAIN || err == unix.EINTR {
+	if err == unix.EAGAIN {
 		return false
 	}
 	if err == nil {

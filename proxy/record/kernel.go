@@ -150,8 +150,10 @@ func (k *kernelTLS) send(typ contentType, content []byte) error {
 	oob[unix.CmsgLen(0)] = byte(typ)
 	var err error
 	if e := k.raw.Write(func(fd uintptr) bool {
-		_, err = unix.SendmsgN(int(fd), content, oob, nil, 0)
-		return err != unix.EAGAIN && err != unix.EINTR
+		for err = unix.EINTR; err == unix.EINTR; {
+			_, err = unix.SendmsgN(int(fd), content, oob, nil, 0)
+		}
+		return err != unix.EAGAIN
 	}); e != nil {
 		return e
 	}

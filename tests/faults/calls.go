@@ -20,7 +20,7 @@ type call struct {
 // also where it fails.
 var calls = map[int]call{
 	unix.SYS_SOCKET:            {name: "socket", errnos: []unix.Errno{unix.EPERM, unix.EMFILE, unix.ENOBUFS}},
-	unix.SYS_CONNECT:           {name: "connect", errnos: []unix.Errno{unix.EPERM, unix.ECONNREFUSED, unix.EINTR}},
+	unix.SYS_CONNECT:           {name: "connect", errnos: []unix.Errno{unix.EPERM, unix.ENETUNREACH, unix.EINTR}},
 	unix.SYS_GETSOCKOPT:        {name: "getsockopt", errnos: []unix.Errno{unix.EPERM, unix.ENOPROTOOPT, unix.ENOBUFS}},
 	unix.SYS_SETSOCKOPT:        {name: "setsockopt", errnos: []unix.Errno{unix.EPERM, unix.ENOPROTOOPT, unix.ENOMEM}},
 	unix.SYS_GETSOCKNAME:       {name: "getsockname", errnos: []unix.Errno{unix.EPERM, unix.ENOBUFS}},

@@ -31,6 +31,7 @@ func main() {
 	flags := flag.NewFlagSet("faults", flag.ExitOnError)
 	only := flags.String("only", "", "comma-separated `scenarios` instead of all: "+strings.Join(scenarios, " "))
 	parts := flags.String("parts", "tlswrap,worker,shim", "whose calls fail")
+	failing := flags.String("calls", "", "comma-separated system `calls` that fail, instead of all")
 	few := flags.Bool("few", false, "one errno for each call instead of all")
 	lanes := flags.Int("lanes", 4*runtime.NumCPU(), "how many run at once: each waits a second for its worker's end")
 	verbose := flags.Bool("v", false, "say how every run ended")
@@ -40,6 +41,9 @@ func main() {
 	w := walk{scenarios: scenarios, few: *few, lanes: *lanes, verbose: *verbose, out: os.Stdout}
 	if *only != "" {
 		w.scenarios = strings.Split(*only, ",")
+	}
+	if *failing != "" {
+		w.calls = strings.Split(*failing, ",")
 	}
 	for p := range strings.SplitSeq(*parts, ",") {
 		w.parts = append(w.parts, part(p))
@@ -58,6 +62,7 @@ func main() {
 type walk struct {
 	scenarios []string
 	parts     []part
+	calls     []string // nil for all
 	few       bool
 	lanes     int
 	verbose   bool
@@ -173,7 +178,7 @@ func (w *walk) plan(points []point, parts []part) []fault {
 	var all []fault
 	seen := make(map[point]bool)
 	for _, p := range points {
-		if !slices.Contains(parts, p.part) || seen[p] {
+		if !slices.Contains(parts, p.part) || seen[p] || w.calls != nil && !slices.Contains(w.calls, calls[p.nr].name) {
 			continue
 		}
 		seen[p] = true
@@ -205,7 +210,7 @@ func (w *walk) judge(scenario string, f fault, o outcome) {
 	case o.leak != "":
 		w.leaks++
 		complain("LEAK: " + o.leak)
-	case o.hung:
+	case o.hung || strings.Contains(o.status, "alarm"): // alarm(2) of the program's
 		w.hangs++
 		complain("HANG")
 	case crashed:
