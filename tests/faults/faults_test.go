@@ -11,7 +11,7 @@ import (
 // makes while a program connects, or listens, fails once.
 func TestEveryCallOfTheShim(t *testing.T) {
 	var said strings.Builder
-	w := walk{scenarios: []string{"connects", "listens"}, parts: []part{shim}, few: true, lanes: 2, out: &said}
+	w := walk{scenarios: []string{"connects", "listens"}, parts: []part{shim}, few: true, lanes: 8, out: &said}
 	faults, err := w.walk(t.Context())
 	if err == errNoNotify {
 		fmt.Println("no call was made to fail:", err)
