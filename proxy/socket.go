@@ -49,7 +49,7 @@ func newSocket(fd int, name string) (*socket, error) {
 	raw, err := s.SyscallConn()
 	if err == nil && s.SetDeadline(time.Time{}) != nil {
 		// Nobody would wake up who waits for it.
-		err = errors.New("Go's runtime has no room for it in its epoll set")
+		err = errors.New("the network poller does not take it")
 	}
 	if err != nil {
 		s.File.Close()
