@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"errors"
+	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +27,7 @@ type sockOpt struct {
 }
 
 // likenessOptions are the options that matter to a connection and can be read: tcp(7), ip(7),
-// ipv6(7), socket(7). Those that say what may be bound come first, as bind follows.
+// ipv6(7), socket(7). Timeouts and the like are the channel's. Those that say what may be bound come first, as bind follows.
 var likenessOptions = []sockOpt{
 	{name: "SO_REUSEADDR", level: unix.SOL_SOCKET, what: unix.SO_REUSEADDR},
 	{name: "SO_REUSEPORT", level: unix.SOL_SOCKET, what: unix.SO_REUSEPORT},
@@ -35,9 +37,6 @@ var likenessOptions = []sockOpt{
 	{name: "SO_KEEPALIVE", level: unix.SOL_SOCKET, what: unix.SO_KEEPALIVE},
 	{name: "SO_OOBINLINE", level: unix.SOL_SOCKET, what: unix.SO_OOBINLINE},
 	{name: "SO_LINGER", level: unix.SOL_SOCKET, what: unix.SO_LINGER},
-	{name: "SO_RCVLOWAT", level: unix.SOL_SOCKET, what: unix.SO_RCVLOWAT},
-	{name: "SO_RCVTIMEO", level: unix.SOL_SOCKET, what: unix.SO_RCVTIMEO},
-	{name: "SO_SNDTIMEO", level: unix.SOL_SOCKET, what: unix.SO_SNDTIMEO},
 	{name: "SO_BUSY_POLL", level: unix.SOL_SOCKET, what: unix.SO_BUSY_POLL},
 	{name: "SO_MAX_PACING_RATE", level: unix.SOL_SOCKET, what: unix.SO_MAX_PACING_RATE},
 	// The FORCE options exceed the system's limits, as the program may have been allowed to.
@@ -107,38 +106,95 @@ func (o sockOpt) put(fd int, value []byte) error {
 	return unix.SetsockoptString(fd, o.level, what, string(value))
 }
 
-// kinds are what two sockets have in common where one can stand for the other.
-var kinds = []struct {
-	sockOpt
-	differ *Failure
-}{
-	{sockOpt{level: unix.SOL_SOCKET, what: unix.SO_DOMAIN}, failf(unix.ENETDOWN, "the program's new socket is of another family")},
-	{sockOpt{level: unix.SOL_SOCKET, what: unix.SO_PROTOCOL}, failf(unix.ENETDOWN, "the program's new socket is of another protocol")},
-	{sockOpt{level: unix.SOL_SOCKET, what: soNetnsCookie}, failf(unix.ENETDOWN, "the program has changed its network namespace since it made the socket")},
+// kind is what two sockets have in common where one can stand for the other.
+type kind struct {
+	domain, protocol int
+	netns            uint64 // SO_NETNS_COOKIE; 0 before Linux 5.14
 }
 
-// soNetnsCookie is SO_NETNS_COOKIE (asm-generic/socket.h), which numbers network namespaces
-// since Linux 5.14.
+// soNetnsCookie is SO_NETNS_COOKIE (asm-generic/socket.h), which numbers network namespaces.
 const soNetnsCookie = 71
+
+func kindOf(fd int) (k kind, err error) {
+	if k.domain, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		return k, err
+	}
+	if k.protocol, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
+		return k, err
+	}
+	k.netns, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, soNetnsCookie)
+	if err == unix.ENOPROTOOPT {
+		err = nil
+	}
+	return k, err
+}
+
+// pristine has, for each kind of socket in the worker's own network namespace, what a new one's
+// options are: most programs change few, and each question is a system call.
+var pristine struct {
+	sync.Mutex
+	all map[kind]pristineSocket
+}
+
+type pristineSocket struct {
+	seen   time.Time
+	values [][]byte // in the order of likenessOptions; nil for one that there is not
+}
+
+// pristineTime is how long they are taken for true: somebody may change the system's defaults.
+const pristineTime = time.Minute
+
+// pristineValues returns the values of a new socket of a kind, or nil where they are not known.
+func pristineValues(k kind) [][]byte {
+	pristine.Lock()
+	defer pristine.Unlock()
+	if known, ok := pristine.all[k]; ok && time.Since(known.seen) < pristineTime {
+		return known.values
+	}
+	fd, err := unix.Socket(k.domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, k.protocol)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	if own, err := kindOf(fd); err != nil || own != k {
+		return nil // another network namespace, which may have other defaults
+	}
+	values := make([][]byte, len(likenessOptions))
+	for i, o := range likenessOptions {
+		var buf [64]byte
+		values[i] = bytes.Clone(o.get(fd, &buf))
+	}
+	if pristine.all == nil {
+		pristine.all = make(map[kind]pristineSocket)
+	}
+	pristine.all[k] = pristineSocket{time.Now(), values}
+	return values
+}
 
 // makeAlike gives fresh, a new socket of the program's, the options and the bound address of
 // original, which is not connected. original stays as it is.
 func makeAlike(fresh, original int) *Failure {
-	var now, then [64]byte
-	for _, k := range kinds {
-		if !bytes.Equal(k.get(original, &then), k.get(fresh, &now)) {
-			return k.differ
-		}
+	want, err := kindOf(original)
+	got, errFresh := kindOf(fresh)
+	switch {
+	case err != nil || errFresh != nil:
+		return failf(unix.ENETDOWN, "it cannot be told what kind of socket it is: %v", errors.Join(err, errFresh))
+	case want.netns != got.netns:
+		return failf(unix.ENETDOWN, "the program has changed its network namespace since it made the socket")
+	case want != got:
+		return failf(unix.ENETDOWN, "the program's new socket is of another kind")
 	}
-	if !unconnected(fresh).Possibly() {
-		return failf(unix.ENETDOWN, "the program's new socket is connected")
-	}
-	for _, o := range likenessOptions {
-		want := o.get(original, &then)
-		if want == nil || bytes.Equal(want, o.get(fresh, &now)) {
+	usual := pristineValues(want)
+	for i, o := range likenessOptions {
+		var now, then [64]byte
+		if usual != nil && usual[i] == nil {
 			continue
 		}
-		if err := o.put(fresh, want); err != nil && !o.found {
+		value := o.get(original, &then)
+		if value == nil || usual != nil && bytes.Equal(value, usual[i]) || bytes.Equal(value, o.get(fresh, &now)) {
+			continue
+		}
+		if err := o.put(fresh, value); err != nil && !o.found {
 			return errnoFailure(err, "the socket's %s cannot be given to the new one that is to be connected", o.name)
 		}
 	}
