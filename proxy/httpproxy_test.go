@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -52,6 +53,10 @@ func TestProxiesOfAProcess(t *testing.T) {
 	cmd := exec.Command("cat")
 	cmd.Env = append(os.Environ(), "http_proxy=http://p.test:3128")
 	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -60,6 +65,13 @@ func TestProxiesOfAProcess(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer stdin.Close()
+	// execve(2) closes what Start waits for before it sets the environment that /proc shows.
+	if _, err := stdin.Write([]byte{'x'}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(stdout, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
 	if got := envProxies(int32(cmd.Process.Pid)); len(got) != 1 || got[0].name != "p.test" {
 		t.Errorf("the process has the proxies %+v", got)
 	}
