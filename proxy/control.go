@@ -438,14 +438,21 @@ func (c *caller) connect(s *session, req request, fd int) {
 // socket that the program has made for it like fd, its own.
 func (c *caller) begin(ch *channel, end, fd int) {
 	defer unix.Close(fd)
-	taken, fresh, ok := c.exchange(reply{answer: answerChannel}, end)
+	err := c.hand(reply{answer: answerChannel}, end)
+	var like likeness
+	var failure *Failure
+	if err == nil {
+		like, failure = likenessOf(fd) // while the program puts its end in place
+	}
+	taken, fresh, ok := c.taken(err)
 	if !ok || fresh < 0 {
 		closeFD(fresh)
 		ch.abandon()
 		return
 	}
-	failure := makeAlike(fresh, fd)
-	var err error
+	if failure == nil {
+		failure = like.give(fresh, fd)
+	}
 	if ch.up, err = newUpstream(fresh); err != nil {
 		ch.abandon()
 		return
@@ -458,16 +465,22 @@ func (c *caller) begin(ch *channel, end, fd int) {
 // handOver gives the program what is to stand in the place of its socket, and closes it here. Where
 // the program could not put it in place, its socket was not touched.
 func (c *caller) handOver(r interface{ marshal() []byte }, end int) bool {
-	_, stray, ok := c.exchange(r, end)
+	_, stray, ok := c.taken(c.hand(r, end))
 	closeFD(stray)
 	return ok
 }
 
-// exchange is handOver where the program sends a descriptor in return: sent, or -1.
-func (c *caller) exchange(r interface{ marshal() []byte }, end int) (taken request, sent int, ok bool) {
-	err := c.send(r, end)
-	unix.Close(end)
-	if err != nil {
+// hand sends an answer with what is to stand in the place of the program's socket, and closes that
+// here.
+func (c *caller) hand(r interface{ marshal() []byte }, end int) error {
+	defer unix.Close(end)
+	return c.send(r, end)
+}
+
+// taken receives the message that what was handed is in place, unless handing it failed, and the
+// descriptor that came with it: sent, or -1.
+func (c *caller) taken(handed error) (taken request, sent int, ok bool) {
+	if handed != nil {
 		return taken, -1, false
 	}
 	taken, fds, err := c.receive()

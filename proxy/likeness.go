@@ -171,34 +171,66 @@ func pristineValues(k kind) [][]byte {
 	return values
 }
 
-// makeAlike gives fresh, a new socket of the program's, the options and the bound address of
-// original, which is not connected. original stays as it is.
-func makeAlike(fresh, original int) *Failure {
-	want, err := kindOf(original)
-	got, errFresh := kindOf(fresh)
-	switch {
-	case err != nil || errFresh != nil:
-		return failf(unix.ENETDOWN, "it cannot be told what kind of socket it is: %v", errors.Join(err, errFresh))
-	case want.netns != got.netns:
-		return failf(unix.ENETDOWN, "the program has changed its network namespace since it made the socket")
-	case want != got:
-		return failf(unix.ENETDOWN, "the program's new socket is of another kind")
+// likeness is what a program has made of a socket that is not connected.
+type likeness struct {
+	kind    kind
+	options []setOption
+	bound   unix.Sockaddr // nil where it is not bound
+}
+
+// setOption is an option that a socket has, and its value.
+type setOption struct {
+	sockOpt
+	value []byte
+}
+
+// likenessOf reads a socket that is not connected, and leaves it as it is.
+func likenessOf(fd int) (l likeness, failure *Failure) {
+	var err error
+	if l.kind, err = kindOf(fd); err != nil {
+		return l, errnoFailure(err, "it cannot be told what kind of socket it is")
 	}
-	usual := pristineValues(want)
+	usual := pristineValues(l.kind)
 	for i, o := range likenessOptions {
-		var now, then [64]byte
 		if usual != nil && usual[i] == nil {
 			continue
 		}
-		value := o.get(original, &then)
-		if value == nil || usual != nil && bytes.Equal(value, usual[i]) || bytes.Equal(value, o.get(fresh, &now)) {
+		var buf [64]byte
+		if value := o.get(fd, &buf); value != nil && (usual == nil || !bytes.Equal(value, usual[i])) {
+			l.options = append(l.options, setOption{o, bytes.Clone(value)})
+		}
+	}
+	if l.bound, err = boundTo(fd); err != nil {
+		return l, errnoFailure(err, "the socket does not tell its address")
+	}
+	return l, nil
+}
+
+// give makes fresh, a new socket of the program's, like the one that was read, original. It needs
+// that one only where it is bound.
+func (l *likeness) give(fresh, original int) *Failure {
+	got, err := kindOf(fresh)
+	switch {
+	case err != nil:
+		return errnoFailure(err, "it cannot be told what kind of socket the program has made")
+	case l.kind.netns != got.netns:
+		return failf(unix.ENETDOWN, "the program has changed its network namespace since it made the socket")
+	case l.kind != got:
+		return failf(unix.ENETDOWN, "the program's new socket is of another kind")
+	}
+	for _, o := range l.options {
+		var now [64]byte
+		if bytes.Equal(o.value, o.get(fresh, &now)) {
 			continue
 		}
-		if err := o.put(fresh, value); err != nil && !o.found {
+		if err := o.put(fresh, o.value); err != nil && !o.found {
 			return errnoFailure(err, "the socket's %s cannot be given to the new one that is to be connected", o.name)
 		}
 	}
-	return bindAlike(fresh, original)
+	if l.bound == nil {
+		return nil
+	}
+	return bindAlike(fresh, original, l.bound)
 }
 
 // errnoFailure is a system call's failure.
@@ -208,16 +240,9 @@ func errnoFailure(err error, format string, args ...any) *Failure {
 	return failf(errno, format+": %v", append(args, err)...)
 }
 
-// bindAlike binds fresh to where original is bound, if it is. While neither listens both can be,
-// where both have SO_REUSEADDR (socket(7)): for as long as it takes.
-func bindAlike(fresh, original int) *Failure {
-	sa, err := boundTo(original)
-	if err != nil {
-		return errnoFailure(err, "the socket does not tell its address")
-	}
-	if sa == nil {
-		return nil
-	}
+// bindAlike binds fresh to sa, where original is bound. While neither listens both can be, where
+// both have SO_REUSEADDR (socket(7)): for as long as it takes.
+func bindAlike(fresh, original int, sa unix.Sockaddr) *Failure {
 	for _, fd := range []int{original, fresh} {
 		restore, err := switchOn(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
 		if err != nil {
