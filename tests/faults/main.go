@@ -203,8 +203,9 @@ func (w *walk) judge(scenario string, f fault, o outcome) {
 			fmt.Fprintf(w.out, "    %s\n", strings.TrimRight(line, "\n"))
 		}
 	}
-	// Go's runtime gives up by itself where it has no epoll set.
-	panicked := strings.Contains(o.output, "goroutine ") && !strings.Contains(o.output, "runtime: epollctl failed")
+	// Go's runtime gives up by itself where its epoll set, or what wakes that, fails (netpollinit,
+	// netpollBreak).
+	panicked := strings.Contains(o.output, "goroutine ") && !strings.Contains(o.output, "fatal error: runtime: ")
 	crashed := panicked || strings.Contains(o.status, "signal") || strings.Contains(o.output, "internal error")
 	switch {
 	case o.leak != "":
