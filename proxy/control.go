@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
 	"tlswrap/rules"
 )
@@ -18,13 +19,13 @@ const requestTime = 10 * time.Second
 
 // accept serves the callers of the control socket until it is closed, and returns why it
 // could not go on.
-func (w *Worker) accept(listener *socket) error {
+func (w *Worker) accept(listener *fdio.Socket) error {
 	for {
 		var (
 			fd  int
 			err error
 		)
-		e := listener.whenReadable(func(own int) bool {
+		e := listener.WhenReadable(func(own int) bool {
 			fd, _, err = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			return err != unix.EAGAIN
 		})
@@ -55,7 +56,7 @@ const retryAccept = 20 * time.Millisecond
 type caller struct {
 	worker *Worker
 	fd     int
-	socket *socket // fd's owner, once it had to be waited for
+	socket *fdio.Socket // fd's owner, once it had to be waited for
 	cred   *unix.Ucred
 }
 
@@ -111,7 +112,7 @@ func (c *caller) join(s *session, req request, fds *descriptors) {
 		sent = fds.take()
 	}
 	if p.pid != 0 && s.has(p) {
-		closeFD(sent)
+		fdio.Close(sent)
 		return
 	}
 	pidfd := c.pidfd(sent)
@@ -139,23 +140,17 @@ func (c *caller) pidfd(sent int) int {
 	// SO_PEERPIDFD cannot meet a process id that was used again, but is new (Linux 6.5).
 	fd, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if err == nil {
-		closeFD(sent)
+		fdio.Close(sent)
 		return fd
 	}
 	if isPidfd(sent) {
 		return sent
 	}
-	closeFD(sent)
+	fdio.Close(sent)
 	if fd, err = unix.PidfdOpen(int(c.cred.Pid), 0); err != nil {
 		return -1
 	}
 	return fd
-}
-
-func closeFD(fd int) {
-	if fd >= 0 {
-		unix.Close(fd)
-	}
 }
 
 // isPidfd reports whether a descriptor tells of a process's end.
@@ -235,7 +230,7 @@ func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
 		// queue empty and before it looks for the end (__unix_dgram_recvmsg in
 		// net/unix/af_unix.c), so an end is believed the second time.
 		for range 2 {
-			err = again(func() (e error) {
+			err = fdio.Again(func() (e error) {
 				n, oobn, flags, _, e = unix.Recvmsg(fd, data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 				return e
 			})
@@ -249,13 +244,13 @@ func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
 		return n, oobn, flags, err
 	}
 	if c.socket == nil {
-		if c.socket, err = newSocket(c.fd, "control"); err != nil {
+		if c.socket, err = fdio.New(c.fd, "control"); err != nil {
 			c.fd = -1
 			return 0, 0, 0, err
 		}
 	}
 	c.socket.SetReadDeadline(time.Now().Add(requestTime))
-	if e := c.socket.whenReadable(try); e != nil {
+	if e := c.socket.WhenReadable(try); e != nil {
 		err = e
 	}
 	return n, oobn, flags, err
@@ -446,7 +441,7 @@ func (c *caller) begin(ch *channel, end, fd int) {
 	}
 	taken, fresh, ok := c.taken(err)
 	if !ok || fresh < 0 {
-		closeFD(fresh)
+		fdio.Close(fresh)
 		ch.abandon()
 		return
 	}
@@ -466,7 +461,7 @@ func (c *caller) begin(ch *channel, end, fd int) {
 // the program could not put it in place, its socket was not touched.
 func (c *caller) handOver(r interface{ marshal() []byte }, end int) bool {
 	_, stray, ok := c.taken(c.hand(r, end))
-	closeFD(stray)
+	fdio.Close(stray)
 	return ok
 }
 
@@ -524,7 +519,7 @@ func (c *caller) lend(s *session, req request) {
 	} else if ch != nil {
 		<-ch.taken
 		if ch.up != nil {
-			ch.up.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+			ch.up.Control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
 		}
 	}
 	if fd < 0 {
@@ -539,7 +534,7 @@ func (c *caller) lend(s *session, req request) {
 		<-ch.ended
 		ch.up.Close()
 		c.worker.forget(ch.id)
-		if disconnect(fd) != nil {
+		if fdio.Disconnect(fd) != nil {
 			c.send(reply{answer: answerGone}, -1)
 			return
 		}

@@ -3,6 +3,8 @@ package proxy
 import (
 	"sync"
 	"time"
+
+	"tlswrap/proxy/fdio"
 )
 
 // departure watches whether the program gives a setup up.
@@ -25,7 +27,7 @@ func watchDeparture(w *Worker, pr *pair, up *upstream, cancel func()) *departure
 	d.timer = time.AfterFunc(watchAfter, func() {
 		defer close(d.watched)
 		defer w.guard("watch of a setup", func() { up.SetDeadline(past) })
-		d.pair.w.whenReadable(leaving)
+		d.pair.w.WhenReadable(fdio.Leaving)
 		if d.pair.leaving() {
 			cancel()
 			up.SetDeadline(past)

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
 )
 
 // hosts is an /etc/hosts (hosts(5)): for each address the lines that it has, each a list
@@ -90,7 +92,7 @@ func (f *hostsFiles) read(fd int) (hosts, error) {
 	if known, ok := f.find(is); ok {
 		return known, nil
 	}
-	text, err := io.ReadAll(io.NewSectionReader(fdReader(fd), 0, mostHosts))
+	text, err := io.ReadAll(io.NewSectionReader(fdio.ReaderAt(fd), 0, mostHosts))
 	if err != nil {
 		return nil, err
 	}
@@ -113,18 +115,4 @@ func (f *hostsFiles) find(is hostsFile) (hosts, bool) {
 		}
 	}
 	return nil, false
-}
-
-// fdReader reads from anywhere in a file, and leaves its offset alone.
-type fdReader int
-
-func (fd fdReader) ReadAt(p []byte, off int64) (int, error) {
-	n, err := unix.Pread(int(fd), p, off)
-	if err != nil {
-		return 0, os.NewSyscallError("pread", err)
-	}
-	if n < len(p) {
-		err = io.EOF
-	}
-	return n, err
 }

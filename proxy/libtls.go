@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/libtls"
 )
 
@@ -77,17 +78,14 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 	switch req.op {
 	case opTLSLoad:
 		var data []byte
-		kind, read := libtls.Kind(req.flags), readDescriptor
-		if kind.IsWords() {
-			read = loadWords
-		}
-		if data, err = read(fds.take()); err == nil {
+		kind := libtls.Kind(req.flags)
+		if data, err = loadPart(kind, fds.take()); err == nil {
 			r.number, err = store.Load(kind, data)
 		}
 	case opTLSBuild:
 		c.worker.warmRoots()
 		var data []byte
-		if data, err = readDescriptor(fds.take()); err == nil {
+		if data, err = fdio.ReadFile(fds.take(), libtls.Most); err == nil {
 			r.number, err = store.Build(data)
 		}
 	case opTLSDrop:
@@ -103,7 +101,7 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 		}
 	case opTLSName:
 		var chain []byte
-		if chain, err = readDescriptor(fds.take()); err == nil {
+		if chain, err = fdio.ReadFile(fds.take(), libtls.Most); err == nil {
 			var ok bool
 			if ok, err = libtls.ContainsName(chain, string(req.body)); ok {
 				r.value = 1
@@ -141,7 +139,7 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 }
 
 func (c *caller) compute(store *libtls.Store, req request, fds *descriptors) ([]byte, error) {
-	first, err := readDescriptor(fds.take())
+	first, err := fdio.ReadFile(fds.take(), libtls.Most)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +151,7 @@ func (c *caller) compute(store *libtls.Store, req request, fds *descriptors) ([]
 		return nil, err
 	}
 	defer config.Release()
-	second, err := readDescriptor(fds.take())
+	second, err := fdio.ReadFile(fds.take(), libtls.Most)
 	if err != nil {
 		return nil, err
 	}
@@ -179,6 +177,14 @@ func (c *caller) sendData(data []byte) error {
 	return nil
 }
 
+// loadPart reads a part of a configuration, and closes its descriptor.
+func loadPart(kind libtls.Kind, fd int) ([]byte, error) {
+	if kind.IsWords() {
+		return loadWords(fd)
+	}
+	return fdio.ReadFile(fd, libtls.Most)
+}
+
 // loadWords reads words of the program's: cipher suites, curves, protocols, a session id. The
 // sentence about a mistake repeats them, so they have to come in a memory file (memfd_create(2)),
 // which no file of anybody's can be passed off as.
@@ -189,41 +195,7 @@ func loadWords(fd int) ([]byte, error) {
 		}
 		return nil, errors.New("tlswrap's worker takes words in memory files alone")
 	}
-	return readDescriptor(fd)
-}
-
-// readDescriptor reads a file from its beginning and closes it. What is no file, a pipe, is
-// empty, as for libtls, which goes by the size.
-func readDescriptor(fd int) ([]byte, error) {
-	if fd < 0 {
-		return nil, errors.New("tlswrap's worker got no descriptor")
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, os.NewSyscallError("fstat", err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return []byte{}, nil
-	}
-	if st.Size > libtls.Most {
-		return nil, fmt.Errorf("larger than %d bytes", libtls.Most)
-	}
-	data := make([]byte, st.Size)
-	for done := 0; done < len(data); {
-		n, err := unix.Pread(fd, data[done:], int64(done))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, os.NewSyscallError("pread", err)
-		}
-		if n == 0 {
-			return data[:done], nil
-		}
-		done += n
-	}
-	return data, nil
+	return fdio.ReadFile(fd, libtls.Most)
 }
 
 // start begins a connection on the program's descriptors.
@@ -289,7 +261,7 @@ func (t *stream) adopt(flags uint16, fds *descriptors) error {
 // lendStream passes a connection's own socket, for one call.
 func (c *caller) lendStream(t *stream) {
 	fd := -1
-	t.up.control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+	t.up.Control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
 	if fd < 0 {
 		c.send(reply{answer: answerGone}, -1)
 		return

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/libtls"
 )
 
 // Whatever a program sends, a folder with links in it or a file of somebody's in the place of
@@ -28,7 +31,7 @@ func TestWorkerOpensNothingForLibtls(t *testing.T) {
 		}
 		return fd
 	}
-	if data, err := readDescriptor(open(dir)); len(data) != 0 || err != nil {
+	if data, err := fdio.ReadFile(open(dir), libtls.Most); len(data) != 0 || err != nil {
 		t.Errorf("a folder reads as %q, %v", data, err)
 	}
 	for _, name := range []string{dir, target} {

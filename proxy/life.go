@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
 )
 
 // lifeSize is that of struct tw_life of preload/wire.h.
@@ -27,7 +29,7 @@ var robust robustList
 // lifeFile returns the memory file that tells programs whether this process lives. However it
 // ends, the kernel says so there.
 var lifeFile = sync.OnceValues(func() (fd int, err error) {
-	fd, memory, err := newMemoryFile("tlswrap-life", lifeSize)
+	fd, memory, err := fdio.NewMemoryFile("tlswrap-life", lifeSize)
 	if err != nil {
 		return -1, err
 	}

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
 )
 
 // The program's own TCP socket is not what the worker connects: another process may have a copy
@@ -259,7 +261,7 @@ func bindAlike(fresh, original int, sa unix.Sockaddr) *Failure {
 // boundTo returns where a TCP socket that is not connected is bound, or nil. What a connect that
 // has failed had chosen does not count: the port that getsockname(2) shows then is free already.
 func boundTo(fd int) (unix.Sockaddr, error) {
-	disconnect(fd) // gives up such an address
+	fdio.Disconnect(fd) // gives up such an address
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
 		return nil, err

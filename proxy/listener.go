@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
 	"tlswrap/rules"
 )
@@ -25,9 +26,9 @@ type listener struct {
 	id      uint64
 	worker  *Worker
 	session *session
-	fd      int     // the TCP socket
-	tcp     *socket // its owner, once the program has given it up
-	cookie  uint64  // of the socket (SO_COOKIE)
+	fd      int          // the TCP socket
+	tcp     *fdio.Socket // its owner, once the program has given it up
+	cookie  uint64       // of the socket (SO_COOKIE)
 	local   netip.AddrPort
 	pid     int32
 	slots   chan struct{} // one for each client that is not in a queue yet
@@ -226,7 +227,7 @@ func (l *listener) add(q *queue, handedOver bool) error {
 		return nil
 	}
 	var err error
-	if l.tcp, err = newSocket(l.fd, "listener"); err != nil {
+	if l.tcp, err = fdio.New(l.fd, "listener"); err != nil {
 		l.fd = -1
 		return err
 	}
@@ -254,7 +255,7 @@ func (l *listener) accept() {
 		case <-l.stop:
 			return
 		}
-		e := l.tcp.whenReadable(func(own int) bool {
+		e := l.tcp.WhenReadable(func(own int) bool {
 			fd, from, err = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			return err != unix.EAGAIN
 		})
@@ -423,7 +424,7 @@ func (l *listener) enqueue(pr *pair) *Failure {
 			l.sweep()
 			return failf(unix.ECONNRESET, "the program does not listen any more")
 		}
-		if e := pr.w.control(func(fd int) { err = q.connect(path, fd) }); e != nil {
+		if e := pr.w.Control(func(fd int) { err = q.connect(path, fd) }); e != nil {
 			err = e
 		}
 		unix.Close(path)

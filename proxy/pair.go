@@ -10,11 +10,11 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/buffers"
+	"tlswrap/proxy/fdio"
 )
 
 // pair is the worker's end of a channel, W, and until it is handed over the
@@ -28,7 +28,7 @@ import (
 // ECONNRESET. So a channel that ends in any way but finish, the death of the worker
 // included, is a reset to the program, and never looks like the end of the data.
 type pair struct {
-	w    *socket
+	w    *fdio.Socket
 	junk int // bytes of junk in W's queue before accept
 
 	// stale counts the bytes in front of W's queue that were read already: 1, the reset
@@ -44,7 +44,7 @@ type pair struct {
 	bulk bool // the last read left something behind, as far as is known
 	most int  // bytes of one read, up to buffers.Plaintext
 
-	look  ioCall // of read, and what it found
+	look  fdio.Call // of read, and what it found
 	found struct {
 		buf *[]byte
 		n   int
@@ -54,7 +54,7 @@ type pair struct {
 
 func makePair() *pair {
 	pr := &pair{most: buffers.Plaintext}
-	pr.look = newIOCall(pr.tryRead)
+	pr.look = fdio.NewCall(pr.tryRead)
 	return pr
 }
 
@@ -99,13 +99,13 @@ var junkDrain = sync.OnceValues(func() (*drain, error) {
 // discardJunk is discard for n bytes of junk. Few are copied faster.
 func discardJunk(fd, n int) error {
 	if n <= junkSpare {
-		return discard(fd, n)
+		return fdio.Discard(fd, n)
 	}
 	d, err := junkDrain()
 	if err != nil {
-		return discard(fd, n)
+		return fdio.Discard(fd, n)
 	}
-	return discard(fd, n-d.take(fd, n))
+	return fdio.Discard(fd, n-d.take(fd, n))
 }
 
 // take takes n bytes, or as many as it can, and returns how many that were.
@@ -149,7 +149,7 @@ func newPair(name string, ready bool) (pr *pair, p int, err error) {
 	switch {
 	case err != nil:
 	case ready:
-		pr.junk, err = rawCall(unix.SYS_WRITE, fds[0], []byte{0}, 0)
+		pr.junk, err = fdio.RawCall(unix.SYS_WRITE, fds[0], []byte{0}, 0)
 	default:
 		pr.junk, err = fill(fds[0])
 	}
@@ -160,7 +160,7 @@ func newPair(name string, ready bool) (pr *pair, p int, err error) {
 		unix.Close(fds[1])
 	} else {
 		// Only now: the network poller would be woken by every piece of junk.
-		pr.w, err = newSocket(fds[1], "channel")
+		pr.w, err = fdio.New(fds[1], "channel")
 	}
 	if err != nil {
 		unix.Close(fds[0])
@@ -199,7 +199,7 @@ func fill(p int) (int, error) {
 // newServedPair takes over W of a channel that the program will be able to accept. The
 // shim's first words there are token, whose last byte becomes the reset byte.
 func newServedPair(fd int, token []byte) (*pair, error) {
-	w, err := newSocket(fd, "channel")
+	w, err := fdio.New(fd, "channel")
 	if err != nil {
 		return nil, err
 	}
@@ -216,8 +216,8 @@ func (pr *pair) greeted() error {
 	have := make([]byte, len(token))
 	n := 0
 	err := error(nil)
-	e := pr.w.whenReadable(func(fd int) bool {
-		n, err = peek(fd, have) // it comes whole: unix_stream_sendmsg makes one buffer of it
+	e := pr.w.WhenReadable(func(fd int) bool {
+		n, err = fdio.Peek(fd, have) // it comes whole: unix_stream_sendmsg makes one buffer of it
 		return err != unix.EAGAIN
 	})
 	switch {
@@ -240,7 +240,7 @@ var errStranger = errors.New("the program accepted the connection by a call that
 // accept makes P writable: setup has ended well.
 func (pr *pair) accept() error {
 	var err error
-	if e := pr.w.control(func(fd int) {
+	if e := pr.w.Control(func(fd int) {
 		if err = discardJunk(fd, pr.junk-1); err != nil {
 			return
 		}
@@ -259,28 +259,6 @@ func (pr *pair) accept() error {
 	return err
 }
 
-// discard takes n bytes out of W's queue that are there, and of no more use.
-func discard(fd, n int) error {
-	buf := buffers.Get()
-	defer buffers.Put(buf)
-	for n > 0 {
-		got, err := rawCall(unix.SYS_READ, fd, (*buf)[:min(n, len(*buf))], 0)
-		switch {
-		case err != nil:
-			return os.NewSyscallError("read", err)
-		case got == 0:
-			return io.ErrUnexpectedEOF
-		}
-		n -= got
-	}
-	return nil
-}
-
-// peek reads without taking, from behind what was peeked at before.
-func peek(fd int, b []byte) (int, error) {
-	return rawCall(unix.SYS_RECVFROM, fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
-}
-
 // read waits for bytes from the program and returns them in a buffer of the pool,
 // which the caller puts back. io.EOF is the program's half-close or close.
 //
@@ -293,7 +271,7 @@ func (pr *pair) read() (*[]byte, int, error) {
 			return nil, 0, err
 		}
 	}
-	if err := pr.w.read(pr.look); err != nil {
+	if err := pr.w.ReadWith(pr.look); err != nil {
 		return nil, 0, err
 	}
 	buf, n, err := pr.found.buf, pr.found.n, pr.found.err
@@ -332,7 +310,7 @@ func (pr *pair) receive(fd int, b []byte) (int, error) {
 			return n, err
 		}
 	}
-	m, err := peek(fd, b[n:])
+	m, err := fdio.Peek(fd, b[n:])
 	switch {
 	case m > 0:
 		err = pr.taken(fd, m)
@@ -345,7 +323,7 @@ func (pr *pair) receive(fd int, b []byte) (int, error) {
 // take reads what is there but its last byte, with the reset byte before it. Where that
 // does not fill b, a byte that is to be read has become the first in the queue.
 func (pr *pair) take(fd int, b []byte) (int, error) {
-	there, err := unreadBytes(fd)
+	there, err := fdio.Unread(fd)
 	if err != nil {
 		return 0, err
 	}
@@ -354,7 +332,7 @@ func (pr *pair) take(fd int, b []byte) (int, error) {
 		return 0, nil
 	}
 	var stale [1]byte
-	n, err := rawReadv(fd, stale[:pr.stale], b[:want])
+	n, err := fdio.RawReadv(fd, stale[:pr.stale], b[:want])
 	if err != nil {
 		return 0, os.NewSyscallError("readv", err)
 	}
@@ -363,20 +341,11 @@ func (pr *pair) take(fd int, b []byte) (int, error) {
 	return n, nil
 }
 
-// unreadBytes is how much lies in a socket's queue.
-func unreadBytes(fd int) (int, error) {
-	var n int32
-	if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCINQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
-		return 0, os.NewSyscallError("ioctl", errno)
-	}
-	return int(n), nil
-}
-
 // taken notes that n bytes were read, and takes all but the last out of the queue: what
 // lies there counts against P's send buffer, each message with all that the kernel
 // allocated for it, and a program that waits for room would wait for ever.
 func (pr *pair) taken(fd, n int) error {
-	err := discard(fd, pr.stale+n-1)
+	err := fdio.Discard(fd, pr.stale+n-1)
 	pr.stale = 1
 	return err
 }
@@ -388,12 +357,12 @@ func (pr *pair) write(b []byte) error {
 }
 
 // writeAll hands pieces to the program as one. It uses them up.
-func (pr *pair) writeAll(pieces [][]byte) error { return pr.w.writeAll(pieces) }
+func (pr *pair) writeAll(pieces [][]byte) error { return pr.w.WriteAll(pieces) }
 
 // finish ends the direction to the program: it reads the end of the data and can
 // still write.
 func (pr *pair) finish() {
-	pr.w.control(func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
+	pr.w.Control(func(fd int) { unix.Shutdown(fd, unix.SHUT_WR) })
 	pr.end(finished)
 }
 
@@ -411,51 +380,34 @@ func (pr *pair) end(direction uint32) {
 	if old := pr.ends.Or(direction); old == direction || old|direction != finished|programEnded {
 		return
 	}
-	pr.w.control(func(fd int) { discard(fd, math.MaxInt) })
+	pr.w.Control(func(fd int) { fdio.Discard(fd, math.MaxInt) })
 	pr.close()
 }
 
 // gone waits until the program has closed every copy of its descriptor.
 func (pr *pair) gone() {
-	pr.w.whenReadable(hungUp)
+	pr.w.WhenReadable(fdio.HungUp)
 }
 
 // hungUp reports whether the program has closed every copy of its descriptor.
-func (pr *pair) hungUp() bool { return pr.is(hungUp) }
+func (pr *pair) hungUp() bool { return pr.is(fdio.HungUp) }
 
 // unsent reports whether the program has written what was not read. Nobody may read
 // meanwhile.
 func (pr *pair) unsent() bool {
 	return pr.is(func(fd int) bool {
-		n, err := unreadBytes(fd)
+		n, err := fdio.Unread(fd)
 		return err != nil || n > pr.stale
 	})
 }
 
 // leaving reports whether the program has closed, or shut one side.
-func (pr *pair) leaving() bool { return pr.is(leaving) }
+func (pr *pair) leaving() bool { return pr.is(fdio.Leaving) }
 
 func (pr *pair) is(f func(fd int) bool) bool {
 	yes := true // of one that we have closed
-	pr.w.control(func(fd int) { yes = f(fd) })
+	pr.w.Control(func(fd int) { yes = f(fd) })
 	return yes
-}
-
-// hungUp tells a program that closed from one that only shut its sending side.
-func hungUp(fd int) bool { return polled(fd, 0) }
-
-func leaving(fd int) bool { return polled(fd, unix.POLLRDHUP) }
-
-// polled reports whether poll(2) has one of events to tell, or an end.
-func polled(fd int, events int16) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
-	for {
-		n, err := unix.Poll(p, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		return n > 0 || err != nil
-	}
 }
 
 // close resets P. It is safe to call it again, and from any goroutine, but on a served
@@ -474,7 +426,7 @@ func (pr *pair) abandon() {
 }
 
 // closed reports whether close was called.
-func (pr *pair) closed() bool { return pr.w.closed.Load() }
+func (pr *pair) closed() bool { return pr.w.Closed() }
 
 // channelName is the abstract address of a channel: see preload/wire.h.
 func channelName(id uint64, peer sockAddr) string {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/libtls"
 )
 
@@ -21,7 +22,7 @@ import (
 // asks for one step at a time (libtls/wire.h). Between steps nothing is computed here; at most
 // one read waits for a record.
 type pump struct {
-	link    *socket
+	link    *fdio.Socket
 	session *session
 	config  *libtls.Config
 	tls     *libtls.Conn
@@ -70,7 +71,7 @@ func (c *caller) startPump(s *session, config *libtls.Config, req request, fds *
 	}
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
-		if p.link, err = newSocket(ends[1], "pump"); err != nil {
+		if p.link, err = fdio.New(ends[1], "pump"); err != nil {
 			unix.Close(ends[0])
 		}
 	}
@@ -136,8 +137,8 @@ func (p *pump) run() {
 func (p *pump) receive() (kind, value uint32, data []byte, err error) {
 	b := make([]byte, pumpHeader+pumpMost)
 	var n int
-	e := p.link.whenReadable(func(fd int) bool {
-		err = again(func() (e error) {
+	e := p.link.WhenReadable(func(fd int) bool {
+		err = fdio.Again(func() (e error) {
 			n, _, e = unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
 			return e
 		})

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
 )
 
 // session is one run of tlswrap: the processes that it started, and what belongs to
@@ -68,8 +70,8 @@ func (s *session) enter(pid process, pidfd int) {
 	go func() {
 		defer s.worker.guard("session", nil)
 		defer s.leave(pid)
-		if f, err := newSocket(pidfd, "pidfd"); err == nil {
-			f.whenReadable(readable)
+		if f, err := fdio.New(pidfd, "pidfd"); err == nil {
+			f.WhenReadable(fdio.Readable)
 			f.Close()
 		}
 	}()
@@ -188,6 +190,3 @@ func (s *session) end() {
 		s.worker.sessionEnded(s)
 	}
 }
-
-// readable reports whether a read would not wait.
-func readable(fd int) bool { return polled(fd, unix.POLLIN) }

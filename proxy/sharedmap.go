@@ -3,13 +3,13 @@ package proxy
 import (
 	"encoding/binary"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
 	"tlswrap/rules"
 )
 
@@ -51,7 +51,7 @@ func newSharedMaps() *sharedMaps {
 func (m *sharedMaps) add(seen bool) (*sharedMap, error) {
 	f := &sharedMap{maps: m, seen: seen, held: make(map[uint16]int)}
 	var err error
-	if f.fd, f.memory, err = newMemoryFile("tlswrap-map", mapSize); err != nil {
+	if f.fd, f.memory, err = fdio.NewMemoryFile("tlswrap-map", mapSize); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -59,32 +59,6 @@ func (m *sharedMaps) add(seen bool) (*sharedMap, error) {
 	f.setPorts(&m.connects, &m.listens)
 	m.all[f] = struct{}{}
 	return f, nil
-}
-
-// newMemoryFile makes a file that programs map. What is never written to takes no memory.
-func newMemoryFile(name string, size int) (fd int, memory []byte, err error) {
-	fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return -1, nil, os.NewSyscallError("memfd_create", err)
-	}
-	err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, int64(size)))
-	if err == nil {
-		memory, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-		err = os.NewSyscallError("mmap", err)
-	}
-	if err == nil {
-		// No program can write to it, or make another's access a SIGBUS. The worker's own
-		// mapping is older than the seal and stays writable (fcntl(2), F_SEAL_FUTURE_WRITE).
-		const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_SEAL
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
-		err = os.NewSyscallError("fcntl", err)
-	}
-	if err != nil {
-		unix.Munmap(memory)
-		unix.Close(fd)
-		return -1, nil, err
-	}
-	return fd, memory, nil
 }
 
 // close ends the map. Programs that still have it ask from now on.

@@ -13,18 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/buffers"
+	"tlswrap/proxy/fdio"
 )
 
 // upstream is the real TCP socket, the program's own, as a record.Transport. It reads
 // ahead as much as there is, and holds a buffer only while bytes are in it.
 type upstream struct {
-	*socket
-	to *socket // what is written to: the same, but for a pair of descriptors
+	*fdio.Socket
+	to *fdio.Socket // what is written to: the same, but for a pair of descriptors
 
 	in         *[]byte // what was read ahead is (*in)[start:end]; nil where nothing was
 	start, end int
-	fill       ioCall // of Fill
-	fillErr    error  // that it ended in
+	fill       fdio.Call // of Fill
+	fillErr    error     // that it ended in
 
 	head  []byte // the first bytes that Read has read
 	peer  netip.AddrPort
@@ -38,19 +39,19 @@ type upstream struct {
 // program's first words until the server's delayed acknowledgement. What the program
 // writes was gathered in the channel already.
 func newUpstream(fd int) (*upstream, error) {
-	s, err := newSocket(fd, "upstream")
+	s, err := fdio.New(fd, "upstream")
 	if err != nil {
 		return nil, err
 	}
-	s.control(func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) })
-	u := &upstream{socket: s, to: s, head: make([]byte, 0, headLen)}
-	u.fill = newIOCall(u.tryFill)
+	s.Control(func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) })
+	u := &upstream{Socket: s, to: s, head: make([]byte, 0, headLen)}
+	u.fill = fdio.NewCall(u.tryFill)
 	return u, nil
 }
 
 // newUpstreamPair reads from one descriptor and writes to another. It takes over both.
 func newUpstreamPair(r, w int) (*upstream, error) {
-	to, err := newSocket(w, "upstream")
+	to, err := fdio.New(w, "upstream")
 	if err != nil {
 		unix.Close(r)
 		return nil, err
@@ -66,10 +67,10 @@ func newUpstreamPair(r, w int) (*upstream, error) {
 
 // Close closes what there is.
 func (u *upstream) Close() error {
-	if u.to != u.socket {
+	if u.to != u.Socket {
 		u.to.Close()
 	}
-	return u.socket.Close()
+	return u.Socket.Close()
 }
 
 // SyscallConn is of what is written to.
@@ -92,13 +93,13 @@ func (u *upstream) connect(to sockAddr) error {
 		sa = &unix.SockaddrInet4{Addr: to.ip.As4(), Port: int(to.port)}
 	}
 	var err error
-	if e := u.control(func(fd int) { err = unix.Connect(fd, sa) }); e != nil {
+	if e := u.Control(func(fd int) { err = unix.Connect(fd, sa) }); e != nil {
 		return e
 	}
 	if err != unix.EINPROGRESS && err != unix.EINTR {
 		return err
 	}
-	e := u.whenWritable(func(fd int) bool {
+	e := u.WhenWritable(func(fd int) bool {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 		if n, _ := unix.Poll(p, 0); n == 0 {
 			return false
@@ -122,7 +123,7 @@ func (u *upstream) disconnect() error {
 	u.Consume(u.end - u.start)
 	u.head, u.ended = u.head[:0], false
 	var err error
-	if e := u.control(func(fd int) { err = disconnect(fd) }); e != nil {
+	if e := u.Control(func(fd int) { err = fdio.Disconnect(fd) }); e != nil {
 		return e
 	}
 	return err
@@ -136,20 +137,11 @@ func (u *upstream) reconnect(to sockAddr) error {
 	return u.connect(to)
 }
 
-func disconnect(fd int) error {
-	var sa unix.RawSockaddr // family 0 is AF_UNSPEC
-	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
 // abortive reports whether the program wants a close to be a reset (SO_LINGER with no
 // time, socket(7)).
 func (u *upstream) abortive() bool {
 	abort := false
-	u.control(func(fd int) {
+	u.Control(func(fd int) {
 		var l unix.Linger
 		size := uint32(unsafe.Sizeof(l))
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER,
@@ -161,7 +153,7 @@ func (u *upstream) abortive() bool {
 
 // abort closes with a reset.
 func (u *upstream) abort() {
-	u.control(func(fd int) {
+	u.Control(func(fd int) {
 		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	})
 	u.Close()
@@ -186,7 +178,7 @@ func (u *upstream) Fill() error {
 	if u.in != nil && u.end == len(*u.in) {
 		return io.ErrShortBuffer
 	}
-	if err := u.read(u.fill); err != nil {
+	if err := u.ReadWith(u.fill); err != nil {
 		return err
 	}
 	return u.fillErr
@@ -197,7 +189,7 @@ func (u *upstream) tryFill(fd int) bool {
 	if buf == nil {
 		buf, u.start, u.end = buffers.Get(), 0, 0
 	}
-	n, err := rawCall(unix.SYS_READ, fd, (*buf)[u.end:], 0)
+	n, err := fdio.RawCall(unix.SYS_READ, fd, (*buf)[u.end:], 0)
 	u.fillErr = err
 	if n > 0 {
 		u.in, u.end = buf, u.end+n
@@ -267,20 +259,20 @@ func (u *upstream) Write(b []byte) (int, error) { return u.to.Write(b) }
 // closeWrite sends a FIN after what was written.
 func (u *upstream) closeWrite() {
 	var err error
-	if e := u.to.control(func(fd int) { err = unix.Shutdown(fd, unix.SHUT_WR) }); e == nil && err == unix.ENOTSOCK {
+	if e := u.to.Control(func(fd int) { err = unix.Shutdown(fd, unix.SHUT_WR) }); e == nil && err == unix.ENOTSOCK {
 		u.to.Close() // the end of a pipe is its close
 	}
 }
 
 // shutdown ends the connection and keeps the socket.
 func (u *upstream) shutdown() {
-	u.control(func(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) })
+	u.Control(func(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) })
 }
 
 // LocalAddr asks the kernel.
 func (u *upstream) LocalAddr() net.Addr {
 	var local netip.AddrPort
-	u.control(func(fd int) {
+	u.Control(func(fd int) {
 		if sa, err := unix.Getsockname(fd); err == nil {
 			local = addrPort(sa)
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
 )
 
 // settle is how long files must be quiet before they are read again: editors write them
@@ -101,7 +103,7 @@ func changing(files map[string]version) bool {
 // seen too (inotify(7)). What is only written to, such as a log file in the same folder,
 // wakes nobody.
 type watchedFolders struct {
-	socket  *socket
+	socket  *fdio.Socket
 	changed chan struct{}
 }
 
@@ -110,7 +112,7 @@ func watchFolders() (*watchedFolders, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
-	s, err := newSocket(fd, "inotify")
+	s, err := fdio.New(fd, "inotify")
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func (f *watchedFolders) add(dir string) error {
 	}
 	const mask = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE
 	var err error
-	if e := f.socket.control(func(fd int) { _, err = unix.InotifyAddWatch(fd, dir, mask) }); e != nil {
+	if e := f.socket.Control(func(fd int) { _, err = unix.InotifyAddWatch(fd, dir, mask) }); e != nil {
 		return e
 	}
 	return err

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
 	"tlswrap/rules"
 )
 
@@ -117,7 +118,7 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	listener, err := newSocket(fd, "control socket")
+	listener, err := fdio.New(fd, "control socket")
 	if err != nil {
 		return err
 	}

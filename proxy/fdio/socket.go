@@ -1,4 +1,4 @@
-package proxy
+package fdio
 
 import (
 	"errors"
@@ -12,21 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a non-blocking descriptor on which system calls of our own wait by way of
+// Socket is a non-blocking descriptor on which system calls of our own wait by way of
 // the network poller. Its methods return os.ErrClosed after Close, and
 // os.ErrDeadlineExceeded past a deadline.
-type socket struct {
+type Socket struct {
 	*os.File
 	raw    syscall.RawConn
 	closed atomic.Bool
 	out    output
 }
 
-// ioCall is a system call that is made again when the descriptor is ready, until it reports
+// Call is a system call that is made again when the descriptor is ready, until it reports
 // that it is done. One that is made once for a socket allocates nothing when it is used.
-type ioCall func(fd uintptr) (done bool)
+type Call func(fd uintptr) (done bool)
 
-func newIOCall(f func(fd int) bool) ioCall { return func(fd uintptr) bool { return f(int(fd)) } }
+func NewCall(f func(fd int) bool) Call { return func(fd uintptr) bool { return f(int(fd)) } }
 
 // output is what a socket writes, under mu.
 type output struct {
@@ -36,16 +36,16 @@ type output struct {
 	iov    []unix.Iovec
 	done   int // bytes that were written
 	err    error
-	write  ioCall
+	write  Call
 }
 
-// newSocket takes over fd, also when it fails.
-func newSocket(fd int, name string) (*socket, error) {
+// New takes over fd, also when it fails.
+func New(fd int, name string) (*Socket, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	s := &socket{File: os.NewFile(uintptr(fd), name)}
+	s := &Socket{File: os.NewFile(uintptr(fd), name)}
 	raw, err := s.SyscallConn()
 	if err == nil && s.SetDeadline(time.Time{}) != nil {
 		// Nobody would wake up who waits for it.
@@ -56,24 +56,24 @@ func newSocket(fd int, name string) (*socket, error) {
 		return nil, err
 	}
 	s.raw = raw
-	s.out.write = newIOCall(s.out.tryWrite)
+	s.out.write = NewCall(s.out.tryWrite)
 	return s, nil
 }
 
-// whenReadable calls f until it returns true, each time that there may be something to
+// WhenReadable calls f until it returns true, each time that there may be something to
 // read. Nobody else may read meanwhile.
-func (s *socket) whenReadable(f func(fd int) bool) error { return s.read(newIOCall(f)) }
+func (s *Socket) WhenReadable(f func(fd int) bool) error { return s.ReadWith(NewCall(f)) }
 
-// read is whenReadable with a call that is used again.
-func (s *socket) read(c ioCall) error { return s.sort(s.raw.Read(c)) }
+// ReadWith is whenReadable with a call that is used again.
+func (s *Socket) ReadWith(c Call) error { return s.sort(s.raw.Read(c)) }
 
-// whenWritable does the same for writing.
-func (s *socket) whenWritable(f func(fd int) bool) error {
-	return s.sort(s.raw.Write(newIOCall(f)))
+// WhenWritable does the same for writing.
+func (s *Socket) WhenWritable(f func(fd int) bool) error {
+	return s.sort(s.raw.Write(NewCall(f)))
 }
 
 // Write implements io.Writer. It may be called from any goroutine.
-func (s *socket) Write(b []byte) (int, error) {
+func (s *Socket) Write(b []byte) (int, error) {
 	o := &s.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -81,15 +81,15 @@ func (s *socket) Write(b []byte) (int, error) {
 	return s.write(o.one[:])
 }
 
-// writeAll writes pieces, which it uses up, as one.
-func (s *socket) writeAll(pieces [][]byte) error {
+// WriteAll writes pieces, which it uses up, as one.
+func (s *Socket) WriteAll(pieces [][]byte) error {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	_, err := s.write(pieces)
 	return err
 }
 
-func (s *socket) write(pieces [][]byte) (int, error) {
+func (s *Socket) write(pieces [][]byte) (int, error) {
 	o := &s.out
 	o.pieces, o.done, o.err = pieces, 0, nil
 	if err := s.sort(s.raw.Write(o.write)); err != nil {
@@ -153,10 +153,10 @@ func (o *output) wrote(n int) {
 	}
 }
 
-// rawCall makes a system call that reads or writes b and does not block. It does without
+// RawCall makes a system call that reads or writes b and does not block. It does without
 // what Go's runtime does around system calls that may, which for few bytes costs as
 // much as the call. b is not empty.
-func rawCall(number uintptr, fd int, b []byte, flags uintptr) (int, error) {
+func RawCall(number uintptr, fd int, b []byte, flags uintptr) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
 		switch errno {
@@ -169,9 +169,9 @@ func rawCall(number uintptr, fd int, b []byte, flags uintptr) (int, error) {
 	}
 }
 
-// again makes a call that does not block until no signal has interrupted it: whoever waited for an
+// Again makes a call that does not block until no signal has interrupted it: whoever waited for an
 // event instead would not get one that has come already.
-func again(call func() error) error {
+func Again(call func() error) error {
 	for {
 		if err := call(); err != unix.EINTR {
 			return err
@@ -179,8 +179,8 @@ func again(call func() error) error {
 	}
 }
 
-// rawReadv is readv(2) into a and then b, of which only b is not empty for sure.
-func rawReadv(fd int, a, b []byte) (int, error) {
+// RawReadv is readv(2) into a and then b, of which only b is not empty for sure.
+func RawReadv(fd int, a, b []byte) (int, error) {
 	iov := [2]unix.Iovec{{Base: unsafe.SliceData(a)}, {Base: unsafe.SliceData(b)}}
 	iov[0].SetLen(len(a))
 	iov[1].SetLen(len(b))
@@ -196,22 +196,25 @@ func rawReadv(fd int, a, b []byte) (int, error) {
 	}
 }
 
-// control calls f with the descriptor, which stays open that long.
-func (s *socket) control(f func(fd int)) error {
+// Control calls f with the descriptor, which stays open that long.
+func (s *Socket) Control(f func(fd int)) error {
 	return s.sort(s.raw.Control(func(fd uintptr) { f(int(fd)) }))
 }
 
 // sort gives the poller's error for a closed file, which is not exported, a name.
-func (s *socket) sort(err error) error {
+func (s *Socket) sort(err error) error {
 	if err != nil && s.closed.Load() {
 		return os.ErrClosed
 	}
 	return err
 }
 
+// Closed reports whether Close was called.
+func (s *Socket) Closed() bool { return s.closed.Load() }
+
 // Close closes the descriptor. It may be called again, and from any goroutine; calls
 // that wait return.
-func (s *socket) Close() error {
+func (s *Socket) Close() error {
 	s.closed.Store(true)
 	return s.File.Close()
 }
