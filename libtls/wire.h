@@ -3,7 +3,7 @@
  *
  * Everything that a program gives, a file, memory, or words, goes to the worker as a
  * descriptor when the API says that it is read, and stays there: the shim keeps the number
- * that the worker gave it. A configuration is a list of such numbers. proxy/libtls/wire.go
+ * that the worker gave it. A configuration is a list of such numbers. proxy/wire
  * mirrors this file.
  */
 #ifndef TLSWRAP_LIBTLS_WIRE_H

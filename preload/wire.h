@@ -6,7 +6,7 @@
  * TW_TAKEN from the shim, when the channel stands in the socket's place.
  *
  * Both ends run on one machine, so numbers are in its byte order. The layout is
- * the same for 32-bit and 64-bit programs; proxy/wire.go mirrors it and
+ * the same for 32-bit and 64-bit programs; proxy/wire mirrors it and
  * proxy/wire_test.go compares the two.
  */
 #ifndef TLSWRAP_WIRE_H

@@ -12,14 +12,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
 // adopted asks for a session that the worker does not know, and returns it.
 func adopted(t *testing.T, w *Worker, address string) *session {
 	t.Helper()
-	token := Token{1}
-	ask(t, address, request{op: opSweep, token: token}.marshal(), -1)
+	token := wire.Token{1}
+	ask(t, address, wire.Request{Op: wire.OpSweep, Token: token}.Marshal(), -1)
 	s := w.session(token)
 	if s == nil {
 		t.Fatal("the worker did not adopt the session")
@@ -63,9 +64,9 @@ starttls = "ftp"
 
 	show := func(name, addr string) {
 		t.Helper()
-		r := w.resolveNames(s, request{name: name, addrs: []sockAddr{{ip: netip.MustParseAddr(addr)}}}, -1)
-		if r.answer != answerAddrs {
-			t.Fatalf("%s: %v", name, r.errno)
+		r := w.resolveNames(s, wire.Request{Name: name, Addrs: []wire.Addr{{IP: netip.MustParseAddr(addr)}}}, -1)
+		if r.Answer != wire.AnswerAddrs {
+			t.Fatalf("%s: %v", name, r.Errno)
 		}
 	}
 	show("nobody.test", "192.0.2.1") // now the program means that
@@ -80,7 +81,7 @@ func TestProcessesOfAnAdoptedSessionShareIt(t *testing.T) {
 	w, address := startWorker(t, "default = \"pass\"\n")
 	var all sync.WaitGroup
 	for range 16 {
-		all.Go(func() { ask(t, address, request{op: opSweep, token: Token{1}}.marshal(), -1) })
+		all.Go(func() { ask(t, address, wire.Request{Op: wire.OpSweep, Token: wire.Token{1}}.Marshal(), -1) })
 	}
 	all.Wait()
 	w.maps.mu.Lock()
@@ -120,12 +121,12 @@ func TestSessionsThatAreNotAdopted(t *testing.T) {
 						t.Errorf("this test needs root: %v", errno)
 					}
 				}
-				answered <- ask(t, at, request{op: opSweep, token: Token{1}}.marshal(), -1)
+				answered <- ask(t, at, wire.Request{Op: wire.OpSweep, Token: wire.Token{1}}.Marshal(), -1)
 			}()
 			if got := <-answered; len(got) > 0 {
 				t.Errorf("it was answered: %q", got)
 			}
-			if w.session(Token{1}) != nil {
+			if w.session(wire.Token{1}) != nil {
 				t.Error("a session has begun")
 			}
 		})
@@ -136,18 +137,18 @@ func TestSessionsThatAreNotAdopted(t *testing.T) {
 func TestMapsThatEndHaveAllPortsSet(t *testing.T) {
 	m := newSharedMaps()
 	ended, left := newTestMap(t, m, false), newTestMap(t, m, false)
-	program, err := unix.Mmap(ended.fd, 0, mapSize, unix.PROT_READ, unix.MAP_SHARED)
+	program, err := unix.Mmap(ended.fd, 0, wire.MapSize, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Munmap(program)
 	ended.close()
-	if left.isSet(42) || program[42/8] != 0xff || program[mapPorts+42/8] != 0xff {
+	if left.isSet(42) || program[42/8] != 0xff || program[wire.MapPorts+42/8] != 0xff {
 		t.Error("the map of a session that ended has clear ports, or another has not")
 	}
 	m.shut()
 	m.change(new(rules.PortMap), new(rules.PortMap), func() {})
-	if !left.isSet(42) || left.memory[mapPorts+42/8] != 0xff {
+	if !left.isSet(42) || left.memory[wire.MapPorts+42/8] != 0xff {
 		t.Error("the map of a worker that ends has clear ports")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/wire"
 )
 
 // openHosts opens a file like /etc/hosts until the test ends.
@@ -83,22 +85,22 @@ host = "own.test.kit"
 		{"bad~name", "192.0.2.7", -1, none, "no host name"},
 		{"\\097pp.kit", "192.0.2.1", -1, none, "no host name"},
 	} {
-		r := w.resolveNames(s, request{name: c.name, addrs: []sockAddr{{ip: netip.MustParseAddr(c.ip)}}}, c.hosts)
+		r := w.resolveNames(s, wire.Request{Name: c.name, Addrs: []wire.Addr{{IP: netip.MustParseAddr(c.ip)}}}, c.hosts)
 		if c.refused != none {
 			name, err := hostName(c.name)
 			if err == nil {
 				_, err = w.meant(w.policy.Load().rules, lookedUp{name: name, ips: []netip.Addr{netip.MustParseAddr(c.ip)}, hosts: mustRead(t, w, c.hosts)})
 			}
-			if r.answer != answerError || r.errno != unix.EADDRNOTAVAIL || err == nil || !strings.Contains(err.Error(), c.refused) {
-				t.Errorf("%s at %s: got answer %d, %v", c.name, c.ip, r.answer, err)
+			if r.Answer != wire.AnswerError || r.Errno != unix.EADDRNOTAVAIL || err == nil || !strings.Contains(err.Error(), c.refused) {
+				t.Errorf("%s at %s: got answer %d, %v", c.name, c.ip, r.Answer, err)
 			}
 			continue
 		}
-		if r.answer != answerAddrs {
-			t.Errorf("%s at %s: got answer %d, %v", c.name, c.ip, r.answer, r.errno)
+		if r.Answer != wire.AnswerAddrs {
+			t.Errorf("%s at %s: got answer %d, %v", c.name, c.ip, r.Answer, r.Errno)
 			continue
 		}
-		id, _ := s.names.lookup(r.addrs[0].real())
+		id, _ := s.names.lookup(r.Addrs[0].Real())
 		if id.name != c.want {
 			t.Errorf("%s at %s stands for %q, want %q", c.name, c.ip, id.name, c.want)
 		}

@@ -39,7 +39,7 @@ func (ch *channel) announce() {
 		return
 	}
 	local := ch.up.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
-	from := netip.AddrPortFrom(ch.target.addr.real(), ch.target.addr.port)
+	from := netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port)
 	// A program that has gone is noticed by who carries its bytes.
 	ch.pair.write(proxyHeader(from, local, ch.tls.ConnectionState()))
 }

@@ -21,6 +21,7 @@ import (
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -32,7 +33,7 @@ type channel struct {
 	session *session
 	target  target
 	trust   *trust
-	peer    sockAddr // the target as the program knows it
+	peer    wire.Addr // the target as the program knows it
 	pid     int32
 	pair    *pair
 	up      *upstream
@@ -298,7 +299,7 @@ func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *Failure {
 		if err == nil {
 			return nil
 		}
-		failure = dialFailure(err, netip.AddrPortFrom(a.real(), a.port), rule.Timeout)
+		failure = dialFailure(err, netip.AddrPortFrom(a.Real(), a.Port), rule.Timeout)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
@@ -306,14 +307,14 @@ func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *Failure {
 	return failure
 }
 
-func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]sockAddr, *Failure) {
+func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wire.Addr, *Failure) {
 	to := ch.target.addr
 	if end.Port != 0 {
-		to.port = end.Port
+		to.Port = end.Port
 	}
 	host := end.Host
 	if host == "" {
-		return []sockAddr{to}, nil
+		return []wire.Addr{to}, nil
 	}
 	ips := make([]netip.Addr, 0, 4)
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -321,16 +322,16 @@ func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]soc
 	} else if ips, err = ch.worker.resolver.lookup(ctx, "ip", host); err != nil {
 		return nil, dialFailure(err, netip.AddrPort{}, ch.target.decision.Rule.Timeout)
 	}
-	var addrs []sockAddr
+	var addrs []wire.Addr
 	for _, ip := range ips {
 		ip = ip.Unmap()
 		switch {
-		case to.ip.Is4() && ip.Is6():
+		case to.IP.Is4() && ip.Is6():
 			continue // the program's socket cannot go there
-		case to.ip.Is6() && ip.Is4():
+		case to.IP.Is6() && ip.Is4():
 			ip = netip.AddrFrom16(ip.As16())
 		}
-		addrs = append(addrs, sockAddr{ip: ip, port: to.port})
+		addrs = append(addrs, wire.Addr{IP: ip, Port: to.Port})
 	}
 	if len(addrs) == 0 {
 		return nil, failf(unix.EHOSTUNREACH, "%s has no address of the family that the program's socket is of", host)
@@ -420,28 +421,28 @@ func (ch *channel) setTold(told bool) {
 
 // verdict answers a program that asks how setup ended. consume is set for connect,
 // which reports the end once.
-func (ch *channel) verdict(consume bool) reply {
+func (ch *channel) verdict(consume bool) wire.Reply {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	told := ch.told
 	switch ch.state {
 	case good:
 		if !consume {
-			return reply{answer: answerGood}
+			return wire.Reply{Answer: wire.AnswerGood}
 		}
 		ch.told = true
 		if told {
-			return reply{answer: answerIsConn}
+			return wire.Reply{Answer: wire.AnswerIsConn}
 		}
-		return reply{answer: answerGood}
+		return wire.Reply{Answer: wire.AnswerGood}
 	case failed:
 		ch.told = true
 		if consume && told {
-			return reply{answer: answerGone}
+			return wire.Reply{Answer: wire.AnswerGone}
 		}
-		return reply{answer: answerError, errno: ch.failure.Errno}
+		return wire.Reply{Answer: wire.AnswerError, Errno: ch.failure.Errno}
 	}
-	return reply{answer: answerPending}
+	return wire.Reply{Answer: wire.AnswerPending}
 }
 
 // drainTime is how long the server may take to end its side once the program has

@@ -36,7 +36,7 @@ func (ch *channel) clientTLS(first []byte) *Failure {
 	ch.up.SetDeadline(time.Now().Add(rule.Timeout))
 	err := ch.up.reconnect(ch.target.addr)
 	if err != nil {
-		return dialFailure(err, netip.AddrPortFrom(ch.target.addr.real(), ch.target.addr.port), rule.Timeout)
+		return dialFailure(err, netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port), rule.Timeout)
 	}
 	ch.up.SetDeadline(time.Time{})
 	ch.worker.reportPass(ch.session, ch.target, ch.pid, "the program speaks TLS itself")

@@ -4,18 +4,15 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
-
-// requestTime is how long a peer may take over each message.
-const requestTime = 10 * time.Second
 
 // accept serves the callers of the control socket until it is closed, and returns why it
 // could not go on.
@@ -54,68 +51,58 @@ const retryAccept = 20 * time.Millisecond
 
 // caller is one connection to the control socket.
 type caller struct {
+	*wire.Call
 	worker *Worker
-	fd     int
-	socket *fdio.Socket // fd's owner, once it had to be waited for
-	cred   *unix.Ucred
-}
-
-func (c *caller) close() {
-	if c.socket != nil {
-		c.socket.Close()
-	} else if c.fd >= 0 {
-		unix.Close(c.fd)
-	}
 }
 
 // serve answers one connection, and closes it.
 func (w *Worker) serve(fd int) {
-	c := &caller{worker: w, fd: fd}
-	defer c.close()
 	defer w.guard("request", nil)
-	var err error
-	if c.cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
+	call, err := wire.NewCall(fd)
+	if err != nil {
 		w.log.Warn("refused", "error", err.Error())
 		return
 	}
-	req, fds, err := c.receive()
+	c := &caller{call, w}
+	defer c.Close()
+	req, fds, err := c.Receive()
 	if err != nil {
 		c.refuse(err)
 		return
 	}
-	s := w.session(req.token)
+	s := w.session(req.Token)
 	if s == nil {
 		if s, err = c.open(req, &fds); err != nil {
-			fds.close()
+			fds.Close()
 			c.refuse(err)
 			return
 		}
 	}
 	c.join(s, req, &fds)
-	if req.isTLS() {
+	if req.IsTLS() {
 		c.answerTLS(s, req, fds)
 	} else {
-		c.answer(s, req, fds.take())
+		c.answer(s, req, fds.Take())
 	}
 }
 
 // refuse notes a peer that is not served.
 func (c *caller) refuse(err error) {
-	c.worker.log.Warn("refused", "pid", c.cred.Pid, "uid", c.cred.Uid, "error", err.Error())
+	c.worker.log.Warn("refused", "pid", c.PID, "uid", c.UID, "error", err.Error())
 }
 
 // join notes that the peer's process belongs to the session.
-func (c *caller) join(s *session, req request, fds *descriptors) {
-	p := process{pid: c.cred.Pid}
+func (c *caller) join(s *session, req wire.Request, fds *wire.Descriptors) {
+	p := process{pid: c.PID}
 	sent := -1 // by the shim, which has no standard error to send
-	if req.op == opHello && req.flags&flagStderr == 0 {
-		sent = fds.take()
+	if req.Op == wire.OpHello && req.Flags&wire.FlagStderr == 0 {
+		sent = fds.Take()
 	}
 	if p.pid != 0 && s.has(p) {
 		fdio.Close(sent)
 		return
 	}
-	pidfd := c.pidfd(sent)
+	pidfd := c.Pidfd(sent)
 	if pidfd < 0 {
 		s.heard()
 		return
@@ -124,7 +111,7 @@ func (c *caller) join(s *session, req request, fds *descriptors) {
 		var numbered bool
 		if p.inode, numbered = pidfdInode(pidfd); !numbered {
 			// Linux before 6.9. Every process says hello once.
-			if req.op != opHello {
+			if req.Op != wire.OpHello {
 				unix.Close(pidfd)
 				return
 			}
@@ -132,31 +119,6 @@ func (c *caller) join(s *session, req request, fds *descriptors) {
 		}
 	}
 	s.enter(p, pidfd)
-}
-
-// pidfd returns a descriptor for the peer's process, or -1 where it is gone already. sent,
-// which it takes over, is what the process itself has sent as one, or -1.
-func (c *caller) pidfd(sent int) int {
-	// SO_PEERPIDFD cannot meet a process id that was used again, but is new (Linux 6.5).
-	fd, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-	if err == nil {
-		fdio.Close(sent)
-		return fd
-	}
-	if isPidfd(sent) {
-		return sent
-	}
-	fdio.Close(sent)
-	if fd, err = unix.PidfdOpen(int(c.cred.Pid), 0); err != nil {
-		return -1
-	}
-	return fd
-}
-
-// isPidfd reports whether a descriptor tells of a process's end.
-func isPidfd(fd int) bool {
-	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-	return err == nil && (name == "anon_inode:[pidfd]" || strings.HasPrefix(name, "pidfd:"))
 }
 
 // pidfdInode returns the number that the kernel gives a process's pidfds, where it does: until
@@ -170,215 +132,90 @@ func pidfdInode(fd int) (inode uint64, ok bool) {
 	return st.Ino, true
 }
 
-// descriptors came with a request.
-type descriptors []int
-
-// take returns the first, which is the caller's to close, or -1.
-func (d *descriptors) take() int {
-	if len(*d) == 0 {
-		return -1
-	}
-	fd := (*d)[0]
-	*d = (*d)[1:]
-	return fd
-}
-
-// close closes those that were not taken.
-func (d descriptors) close() {
-	for _, fd := range d {
-		unix.Close(fd)
-	}
-}
-
-// mostDescriptors come with a request of libtls's; others have one at most.
-const mostDescriptors = 3
-
-// receive reads one request, with the descriptors that came along.
-func (c *caller) receive() (request, descriptors, error) {
-	var (
-		data [requestMax + 1]byte
-		oob  [64]byte
-	)
-	n, oobn, flags, err := c.read(data[:], oob[:])
-	if err != nil {
-		return request{}, nil, fmt.Errorf("reading a control request: %w", err)
-	}
-	fds, err := parseDescriptors(oob[:oobn])
-	req, perr := parseRequest(data[:n])
-	most := 1
-	if req.isTLS() {
-		most = mostDescriptors
-	}
-	switch {
-	case err != nil:
-	case perr != nil:
-		err = perr
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > most:
-		err = fmt.Errorf("control request with too much in it, or no room for its descriptor")
-	}
-	if err != nil {
-		fds.close()
-		return request{}, nil, err
-	}
-	return req, fds, nil
-}
-
-// read receives one message. It is there already, as a rule.
-func (c *caller) read(data, oob []byte) (n, oobn, flags int, err error) {
-	try := func(fd int) bool {
-		// A caller that sends and closes at once may do both after the kernel found the
-		// queue empty and before it looks for the end (__unix_dgram_recvmsg in
-		// net/unix/af_unix.c), so an end is believed the second time.
-		for range 2 {
-			err = fdio.Again(func() (e error) {
-				n, oobn, flags, _, e = unix.Recvmsg(fd, data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-				return e
-			})
-			if n > 0 || err != nil {
-				break
-			}
-		}
-		return err != unix.EAGAIN
-	}
-	if try(c.fd) {
-		return n, oobn, flags, err
-	}
-	if c.socket == nil {
-		if c.socket, err = fdio.New(c.fd, "control"); err != nil {
-			c.fd = -1
-			return 0, 0, 0, err
-		}
-	}
-	c.socket.SetReadDeadline(time.Now().Add(requestTime))
-	if e := c.socket.WhenReadable(try); e != nil {
-		err = e
-	}
-	return n, oobn, flags, err
-}
-
-// parseDescriptors takes the descriptors out of a control message; the caller owns them,
-// also those that come with an error.
-func parseDescriptors(oob []byte) (descriptors, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var fds descriptors
-	for _, m := range messages {
-		got, e := unix.ParseUnixRights(&m)
-		if e != nil {
-			err = e
-			continue
-		}
-		fds = append(fds, got...)
-	}
-	return fds, err
-}
-
-// send answers, with a descriptor where fd is not negative. The peer's queue is empty,
-// so it is not waited for; one that is gone is no error of ours.
-func (c *caller) send(r interface{ marshal() []byte }, fd int) error {
-	if fd < 0 {
-		return c.sendWith(r)
-	}
-	return c.sendWith(r, fd)
-}
-
-func (c *caller) sendWith(r interface{ marshal() []byte }, fds ...int) error {
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
-	return unix.Sendmsg(c.fd, r.marshal(), oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-}
-
 // pass lets the program make its native call, and others like it without asking, as long as
 // it can tell that this worker lives.
-func (c *caller) pass(s *session, addrs []sockAddr) {
-	r := reply{answer: answerPass, addrs: addrs}
+func (c *caller) pass(s *session, addrs []wire.Addr) {
+	r := wire.Reply{Answer: wire.AnswerPass, Addrs: addrs}
 	if life, err := lifeFile(); err == nil && s.shared.fd >= 0 {
-		c.sendWith(r, s.shared.fd, life)
+		c.Send(r, s.shared.fd, life)
 	} else {
-		c.sendWith(r)
+		c.Send(r)
 	}
 }
 
 // open begins a session. tlswrap says hello with its standard error before it becomes the
 // program. Whoever asks a long-lived worker without that is a program of one that died: its
 // session goes on here.
-func (c *caller) open(req request, fds *descriptors) (*session, error) {
-	hello := req.op == opHello && req.flags&flagStderr != 0
+func (c *caller) open(req wire.Request, fds *wire.Descriptors) (*session, error) {
+	hello := req.Op == wire.OpHello && req.Flags&wire.FlagStderr != 0
 	if !hello && c.worker.config.EndWithSessions {
 		return nil, fmt.Errorf("control request for no session of this worker")
 	}
-	if !c.worker.allowed(c.cred.Uid) {
+	if !c.worker.allowed(c.UID) {
 		if hello {
-			c.send(reply{answer: answerError, errno: unix.EACCES}, -1)
+			c.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES})
 		}
-		return nil, fmt.Errorf("user %d may not use this worker", c.cred.Uid)
+		return nil, fmt.Errorf("user %d may not use this worker", c.UID)
 	}
 	var v *voice
 	if hello {
 		var stderr *os.File
-		if fd := fds.take(); fd >= 0 {
+		if fd := fds.Take(); fd >= 0 {
 			stderr = os.NewFile(uintptr(fd), "stderr")
 		}
-		v = newVoice(stderr, req.flags&flagVerbose != 0, req.flags&flagQuiet != 0)
+		v = newVoice(stderr, req.Flags&wire.FlagVerbose != 0, req.Flags&wire.FlagQuiet != 0)
 	}
-	s, err := c.worker.newSession(req.token, c.cred.Uid, v)
+	s, err := c.worker.newSession(req.Token, c.UID, v)
 	if err == errManySessions && hello {
-		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
 	}
 	return s, err
 }
 
 // answer does what a request asks. It owns fd.
-func (c *caller) answer(s *session, req request, fd int) {
-	switch req.op {
-	case opConnect:
+func (c *caller) answer(s *session, req wire.Request, fd int) {
+	switch req.Op {
+	case wire.OpConnect:
 		c.connect(s, req, fd)
 		return
-	case opListen:
+	case wire.OpListen:
 		c.listen(s, fd)
 		return
-	case opAccept:
+	case wire.OpAccept:
 		c.accepted(s, fd)
 		return
 	}
 	if fd >= 0 {
 		defer unix.Close(fd)
 	}
-	switch req.op {
-	case opHello:
-		if req.flags&flagStderr != 0 {
-			c.send(reply{answer: answerGood}, -1) // tlswrap waits for it
+	switch req.Op {
+	case wire.OpHello:
+		if req.Flags&wire.FlagStderr != 0 {
+			c.Send(wire.Reply{Answer: wire.AnswerGood}) // tlswrap waits for it
 		}
-	case opVerdict:
+	case wire.OpVerdict:
 		c.verdict(s, req)
-	case opUpstream, opRestart:
+	case wire.OpUpstream, wire.OpRestart:
 		c.lend(s, req)
-	case opNames:
-		s.noteProxyName(c.worker.policy.Load(), c.cred.Pid, req.name, req.addrs)
-		c.send(c.worker.resolveNames(s, req, fd), -1)
-	case opAddress:
-		c.send(c.addressReply(s, req), -1)
-	case opExec:
-		c.send(c.inspect(s, req, fd), -1)
-	case opSweep:
+	case wire.OpNames:
+		s.noteProxyName(c.worker.policy.Load(), c.PID, req.Name, req.Addrs)
+		c.Send(c.worker.resolveNames(s, req, fd))
+	case wire.OpAddress:
+		c.Send(c.addressReply(s, req))
+	case wire.OpExec:
+		c.Send(c.inspect(s, req, fd))
+	case wire.OpSweep:
 		c.worker.sweep()
-		c.send(reply{answer: answerGood}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerGood})
 	default:
-		c.worker.log.Warn("refused", "pid", c.cred.Pid, "error", fmt.Sprintf("control request of unknown kind %d", req.op))
+		c.worker.log.Warn("refused", "pid", c.PID, "error", fmt.Sprintf("control request of unknown kind %d", req.Op))
 	}
 }
 
 // connect decides about one connection, and begins it.
-func (c *caller) connect(s *session, req request, fd int) {
-	if fd < 0 || len(req.addrs) != 1 {
-		c.worker.log.Warn("refused", "pid", c.cred.Pid, "error", "connect request without a socket or an address")
+func (c *caller) connect(s *session, req wire.Request, fd int) {
+	if fd < 0 || len(req.Addrs) != 1 {
+		c.worker.log.Warn("refused", "pid", c.PID, "error", "connect request without a socket or an address")
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -387,20 +224,20 @@ func (c *caller) connect(s *session, req request, fd int) {
 	w := c.worker
 	w.warmRoots()
 	p := w.policy.Load()
-	t, failure := w.identify(s, p, req.addrs[0])
+	t, failure := w.identify(s, p, req.Addrs[0])
 	if failure == nil && t.decision.Action == rules.Deny {
 		failure = failf(unix.EACCES, "refused: a rule denies it")
 		if t.decision.Rule == nil {
 			failure = failf(unix.EACCES, "refused: no rule allows it")
 		}
 	}
-	if failure == nil && t.decision.Action != rules.Pass && req.name != "" {
-		failure = failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", req.name)
+	if failure == nil && t.decision.Action != rules.Pass && req.Name != "" {
+		failure = failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", req.Name)
 	}
 	if failure != nil {
 		unix.Close(fd)
-		w.report(s, "failed", t, c.cred.Pid, failure)
-		c.send(reply{answer: answerError, errno: failure.Errno}, -1)
+		w.report(s, "failed", t, c.PID, failure)
+		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return
 	}
 	// A socket that is connected or listening cannot begin anything: the native call
@@ -411,19 +248,19 @@ func (c *caller) connect(s *session, req request, fd int) {
 		if t.decision.Rule != nil {
 			why = "a rule passes it"
 		}
-		w.reportPass(s, t, c.cred.Pid, why)
+		w.reportPass(s, t, c.PID, why)
 		if t.decision.Action == rules.Pass {
-			w.noteProxy(s, p, t, c.cred.Pid)
+			w.noteProxy(s, p, t, c.PID)
 		}
-		c.pass(s, []sockAddr{t.addr})
+		c.pass(s, []wire.Addr{t.addr})
 		return
 	}
-	ch, end, err := w.newChannel(s, p.trustFor(t), t, req.addrs[0], c.cred.Pid)
+	ch, end, err := w.newChannel(s, p.trustFor(t), t, req.Addrs[0], c.PID)
 	if err != nil {
 		unix.Close(fd)
 		failure := failf(unix.ENETDOWN, "no channel: %v", err)
-		w.report(s, "failed", t, c.cred.Pid, failure)
-		c.send(reply{answer: answerError, errno: failure.Errno}, -1)
+		w.report(s, "failed", t, c.PID, failure)
+		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return
 	}
 	c.begin(ch, end, fd)
@@ -433,13 +270,13 @@ func (c *caller) connect(s *session, req request, fd int) {
 // socket that the program has made for it like fd, its own.
 func (c *caller) begin(ch *channel, end, fd int) {
 	defer unix.Close(fd)
-	err := c.hand(reply{answer: answerChannel}, end)
+	err := c.Hand(wire.Reply{Answer: wire.AnswerChannel}, end)
 	var like likeness
 	var failure *Failure
 	if err == nil {
 		like, failure = likenessOf(fd) // while the program puts its end in place
 	}
-	taken, fresh, ok := c.taken(err)
+	taken, fresh, ok := c.Taken(err)
 	if !ok || fresh < 0 {
 		fdio.Close(fresh)
 		ch.abandon()
@@ -452,69 +289,42 @@ func (c *caller) begin(ch *channel, end, fd int) {
 		ch.abandon()
 		return
 	}
-	ch.setTold(taken.flags&flagConsume != 0)
+	ch.setTold(taken.Flags&wire.FlagConsume != 0)
 	close(ch.taken)
 	go ch.run(failure)
 }
 
-// handOver gives the program what is to stand in the place of its socket, and closes it here. Where
-// the program could not put it in place, its socket was not touched.
-func (c *caller) handOver(r interface{ marshal() []byte }, end int) bool {
-	_, stray, ok := c.taken(c.hand(r, end))
-	fdio.Close(stray)
-	return ok
-}
-
-// hand sends an answer with what is to stand in the place of the program's socket, and closes that
-// here.
-func (c *caller) hand(r interface{ marshal() []byte }, end int) error {
-	defer unix.Close(end)
-	return c.send(r, end)
-}
-
-// taken receives the message that what was handed is in place, unless handing it failed, and the
-// descriptor that came with it: sent, or -1.
-func (c *caller) taken(handed error) (taken request, sent int, ok bool) {
-	if handed != nil {
-		return taken, -1, false
-	}
-	taken, fds, err := c.receive()
-	sent = fds.take()
-	fds.close()
-	return taken, sent, err == nil && taken.op == opTaken
-}
-
-func (c *caller) verdict(s *session, req request) {
-	if s.libtls.knows(req.channel) {
+func (c *caller) verdict(s *session, req wire.Request) {
+	if s.libtls.knows(req.Channel) {
 		// TCP was connected before, and still is.
-		r := reply{answer: answerGood}
-		if req.flags&flagConsume != 0 {
-			r.answer = answerIsConn
+		r := wire.Reply{Answer: wire.AnswerGood}
+		if req.Flags&wire.FlagConsume != 0 {
+			r.Answer = wire.AnswerIsConn
 		}
-		c.send(r, -1)
+		c.Send(r)
 		return
 	}
-	ch := c.worker.channel(s, req.channel)
+	ch := c.worker.channel(s, req.Channel)
 	if ch == nil {
-		c.send(reply{answer: answerGone}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerGone})
 		return
 	}
-	if req.flags&flagUntold != 0 {
+	if req.Flags&wire.FlagUntold != 0 {
 		<-ch.taken // opTaken came first, by another connection, and may still be read
 		ch.setTold(false)
 	}
-	c.send(ch.verdict(req.flags&flagConsume != 0), -1)
+	c.Send(ch.verdict(req.Flags&wire.FlagConsume != 0))
 }
 
 // lend passes the upstream: for one call, or for good and disconnected.
-func (c *caller) lend(s *session, req request) {
-	if t := s.libtls.stream(req.channel); t != nil && req.op == opUpstream {
+func (c *caller) lend(s *session, req wire.Request) {
+	if t := s.libtls.stream(req.Channel); t != nil && req.Op == wire.OpUpstream {
 		c.lendStream(t)
 		return
 	}
 	fd := -1
-	ch := c.worker.channel(s, req.channel)
-	if l := c.worker.listener(s, req.channel); l != nil && req.op == opUpstream {
+	ch := c.worker.channel(s, req.Channel)
+	if l := c.worker.listener(s, req.Channel); l != nil && req.Op == wire.OpUpstream {
 		fd = l.borrow()
 	} else if ch != nil {
 		<-ch.taken
@@ -523,11 +333,11 @@ func (c *caller) lend(s *session, req request) {
 		}
 	}
 	if fd < 0 {
-		c.send(reply{answer: answerGone}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerGone})
 		return
 	}
 	defer unix.Close(fd)
-	if req.op == opRestart {
+	if req.Op == wire.OpRestart {
 		// Nothing of the old connection may come upon the new one.
 		ch.pair.close()
 		ch.up.SetDeadline(past)
@@ -535,11 +345,11 @@ func (c *caller) lend(s *session, req request) {
 		ch.up.Close()
 		c.worker.forget(ch.id)
 		if fdio.Disconnect(fd) != nil {
-			c.send(reply{answer: answerGone}, -1)
+			c.Send(wire.Reply{Answer: wire.AnswerGone})
 			return
 		}
 	}
-	c.send(reply{answer: answerFD}, fd)
+	c.Send(wire.Reply{Answer: wire.AnswerFD}, fd)
 }
 
 // unconnected tells whether a TCP socket is neither connected nor listening.
@@ -554,15 +364,15 @@ func unconnected(fd int) told.Answer {
 
 // resolveNames says which addresses a program is to see for a name. fd is the program's
 // /etc/hosts, or -1.
-func (w *Worker) resolveNames(s *session, req request, fd int) reply {
-	r := reply{answer: answerAddrs, addrs: req.addrs}
-	refuse := func(name string, err error) reply {
+func (w *Worker) resolveNames(s *session, req wire.Request, fd int) wire.Reply {
+	r := wire.Reply{Answer: wire.AnswerAddrs, Addrs: req.Addrs}
+	refuse := func(name string, err error) wire.Reply {
 		w.say(s, fmt.Sprintf("%s: %v", name, err))
-		return reply{answer: answerError, errno: unix.EADDRNOTAVAIL}
+		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EADDRNOTAVAIL}
 	}
-	name, err := hostName(req.name)
+	name, err := hostName(req.Name)
 	if err != nil {
-		return refuse(fmt.Sprintf("%q", req.name), err)
+		return refuse(fmt.Sprintf("%q", req.Name), err)
 	}
 	if name == "" {
 		return r
@@ -570,8 +380,8 @@ func (w *Worker) resolveNames(s *session, req request, fd int) reply {
 	w.warmRoots()
 	p := w.policy.Load().rules
 	l := lookedUp{name: name}
-	for _, a := range req.addrs {
-		l.ips = append(l.ips, a.real())
+	for _, a := range req.Addrs {
+		l.ips = append(l.ips, a.Real())
 	}
 	if fd >= 0 {
 		if l.hosts, err = w.hosts.read(fd); err != nil {
@@ -581,8 +391,8 @@ func (w *Worker) resolveNames(s *session, req request, fd int) reply {
 	if name, err = w.meant(p, l); err != nil {
 		return refuse(l.name, err)
 	}
-	for i, a := range req.addrs {
-		ip := a.real()
+	for i, a := range req.Addrs {
+		ip := a.Real()
 		if id, ok := s.names.lookup(ip); ok && id.name == name {
 			continue // it has been here before
 		}
@@ -593,13 +403,13 @@ func (w *Worker) resolveNames(s *session, req request, fd int) reply {
 			}
 			continue
 		}
-		if req.flags&flagDatagram != 0 || (covered && p.WantsRealAddresses(name, ip)) {
+		if req.Flags&wire.FlagDatagram != 0 || (covered && p.WantsRealAddresses(name, ip)) {
 			if covered {
 				err = s.names.show(ip, name)
 			}
 		} else {
-			if ip, err = s.names.forIdentity(identity{name, ip, a.scope}); err == nil {
-				r.addrs[i] = a.with(ip, 0)
+			if ip, err = s.names.forIdentity(identity{name, ip, a.Scope}); err == nil {
+				r.Addrs[i] = a.With(ip, 0)
 			}
 		}
 		if err != nil {
@@ -610,16 +420,16 @@ func (w *Worker) resolveNames(s *session, req request, fd int) reply {
 }
 
 // addressReply says what a synthetic address stands for.
-func (c *caller) addressReply(s *session, req request) reply {
-	if len(req.addrs) != 1 {
-		return reply{answer: answerGone}
+func (c *caller) addressReply(s *session, req wire.Request) wire.Reply {
+	if len(req.Addrs) != 1 {
+		return wire.Reply{Answer: wire.AnswerGone}
 	}
-	id, ok := s.names.lookup(req.addrs[0].real())
+	id, ok := s.names.lookup(req.Addrs[0].Real())
 	if !ok {
-		if req.flags&flagDestination != 0 {
-			c.worker.report(s, "failed", target{addr: req.addrs[0]}, c.cred.Pid, nobody(req.addrs[0].real()))
+		if req.Flags&wire.FlagDestination != 0 {
+			c.worker.report(s, "failed", target{addr: req.Addrs[0]}, c.PID, nobody(req.Addrs[0].Real()))
 		}
-		return reply{answer: answerGone}
+		return wire.Reply{Answer: wire.AnswerGone}
 	}
-	return reply{answer: answerAddrs, name: id.name, addrs: []sockAddr{req.addrs[0].with(id.ip, id.scope)}}
+	return wire.Reply{Answer: wire.AnswerAddrs, Name: id.name, Addrs: []wire.Addr{req.Addrs[0].With(id.ip, id.scope)}}
 }

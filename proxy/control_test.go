@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -46,7 +47,7 @@ func startWorker(t *testing.T, text string) (*Worker, string) {
 func anybody(uint32) error { return nil }
 
 // greet begins a session whose sentences can be read from the pipe.
-func greet(t *testing.T, address string) (Token, *os.File) {
+func greet(t *testing.T, address string) (wire.Token, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -54,7 +55,7 @@ func greet(t *testing.T, address string) (Token, *os.File) {
 	}
 	t.Cleanup(func() { r.Close() })
 	defer w.Close()
-	var token Token
+	var token wire.Token
 	rand.Read(token[:])
 	uid, err := Greet(address, anybody, token, w, false, false)
 	if err != nil {
@@ -96,10 +97,10 @@ func TestGarbageIsRefusedAndTheWorkerGoesOn(t *testing.T) {
 	garbage := map[string][]byte{
 		"one byte":        {1},
 		"noise":           []byte(strings.Repeat("\xff\x00garbage", 200)),
-		"stranger":        request{op: opConnect, token: Token{1}}.marshal(),
-		"unknown request": request{op: 99, token: token}.marshal(),
-		"connect to nothing": request{op: opConnect, token: token,
-			addrs: []sockAddr{{ip: netip.MustParseAddr("127.0.0.1"), port: 1}}}.marshal(),
+		"stranger":        wire.Request{Op: wire.OpConnect, Token: wire.Token{1}}.Marshal(),
+		"unknown request": wire.Request{Op: 99, Token: token}.Marshal(),
+		"connect to nothing": wire.Request{Op: wire.OpConnect, Token: token,
+			Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: 1}}}.Marshal(),
 	}
 	for name, message := range garbage {
 		t.Run(name, func(t *testing.T) {
@@ -108,8 +109,8 @@ func TestGarbageIsRefusedAndTheWorkerGoesOn(t *testing.T) {
 			}
 		})
 	}
-	ok := request{op: opNames, token: token, name: "x.example", addrs: []sockAddr{{ip: netip.MustParseAddr("192.0.2.1")}}}
-	if got := ask(t, address, ok.marshal(), -1); len(got) != replyHeader+addrLen {
+	ok := wire.Request{Op: wire.OpNames, Token: token, Name: "x.example", Addrs: []wire.Addr{{IP: netip.MustParseAddr("192.0.2.1")}}}
+	if got := ask(t, address, ok.Marshal(), -1); len(got) != wire.ReplyHeader+wire.AddrLen {
 		t.Errorf("a good request got %d bytes", len(got))
 	}
 }
@@ -120,11 +121,11 @@ func TestNamesThatARuleCoversGetAddressesOfTheirOwn(t *testing.T) {
 	token, _ := greet(t, address)
 	real := netip.MustParseAddr("192.0.2.1")
 	ask := func(name string, ip netip.Addr, flags uint16) netip.Addr {
-		r := w.resolveNames(w.session(token), request{name: name, flags: flags, addrs: []sockAddr{{ip: ip}}}, -1)
-		if r.answer != answerAddrs {
-			t.Fatalf("%s: got answer %d, %v", name, r.answer, r.errno)
+		r := w.resolveNames(w.session(token), wire.Request{Name: name, Flags: flags, Addrs: []wire.Addr{{IP: ip}}}, -1)
+		if r.Answer != wire.AnswerAddrs {
+			t.Fatalf("%s: got answer %d, %v", name, r.Answer, r.Errno)
 		}
-		return r.addrs[0].ip
+		return r.Addrs[0].IP
 	}
 	a, b := ask("a.example", real, 0), ask("b.example", real, 0)
 	if a == b || !isSynthetic(a) || !isSynthetic(b) {
@@ -139,7 +140,7 @@ func TestNamesThatARuleCoversGetAddressesOfTheirOwn(t *testing.T) {
 	if mapped := ask("a.example", netip.MustParseAddr("::ffff:192.0.2.1"), 0); mapped != netip.AddrFrom16(a.As16()) {
 		t.Errorf("IPv4-mapped: got %v, want %v mapped", mapped, a)
 	}
-	for name, flags := range map[string]uint16{"other.test": 0, "192.0.2.1": 0, "kept.test": 0, "c.example": flagDatagram} {
+	for name, flags := range map[string]uint16{"other.test": 0, "192.0.2.1": 0, "kept.test": 0, "c.example": wire.FlagDatagram} {
 		if got := ask(name, real, flags); got != real {
 			t.Errorf("%s: got %v, want the real address", name, got)
 		}
@@ -164,7 +165,7 @@ func resolves(addrs map[string]string) func(context.Context, string, string) ([]
 // identifyWith decides about addr in a session that was shown names.
 func identifyWith(t *testing.T, w *Worker, s *session, addr string, port uint16) (target, *Failure) {
 	t.Helper()
-	return w.identify(s, w.policy.Load(), sockAddr{ip: netip.MustParseAddr(addr), port: port})
+	return w.identify(s, w.policy.Load(), wire.Addr{IP: netip.MustParseAddr(addr), Port: port})
 }
 
 func TestRealAddressesAreMatchedWithTheRulesOwnNames(t *testing.T) {

@@ -48,7 +48,7 @@ func (ch *channel) expectData(port uint16) {
 	if all.to == nil {
 		all.to = make(map[netip.AddrPort]*channel)
 	}
-	all.to[netip.AddrPortFrom(ch.peer.real(), port)] = ch
+	all.to[netip.AddrPortFrom(ch.peer.Real(), port)] = ch
 	all.mu.Unlock()
 
 	ch.data.mu.Lock()
@@ -80,7 +80,7 @@ func (ch *channel) dropData() {
 	ch.data.mu.Lock()
 	defer ch.data.mu.Unlock()
 	for port := range ch.data.ports {
-		at := netip.AddrPortFrom(ch.peer.real(), port)
+		at := netip.AddrPortFrom(ch.peer.Real(), port)
 		if all.to[at] == ch { // no other connection has announced it since
 			delete(all.to, at)
 		}
@@ -97,7 +97,7 @@ func (ch *channel) dataTarget(port uint16) target {
 	if rule.Upstream = (rules.Endpoint{Host: rule.Upstream.Host}); rule.Upstream.Host != "" && rule.Via.Scheme == "" {
 		rule.Upstream.Host = ch.up.peer.Addr().String()
 	}
-	t.addr.port, t.decision.Rule, t.control = port, &rule, ch
+	t.addr.Port, t.decision.Rule, t.control = port, &rule, ch
 	return t
 }
 

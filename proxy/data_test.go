@@ -4,13 +4,14 @@ import (
 	"net/netip"
 	"testing"
 
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
 // testControl is a control connection to peer that has announced ports.
 func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...uint16) *channel {
 	to := netip.MustParseAddrPort(peer)
-	addr := sockAddr{ip: to.Addr(), port: to.Port()}
+	addr := wire.Addr{IP: to.Addr(), Port: to.Port()}
 	ch := &channel{worker: w, session: s, peer: addr,
 		target: target{name: "ftp.example.test", addr: addr, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
 		up:     &upstream{peer: netip.MustParseAddrPort("192.0.2.9:21")}}
@@ -30,14 +31,14 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 
 	find := func(addr string, port uint16) target {
 		t.Helper()
-		got, failure := w.identify(s, policy, sockAddr{ip: netip.MustParseAddr(addr), port: port})
+		got, failure := w.identify(s, policy, wire.Addr{IP: netip.MustParseAddr(addr), Port: port})
 		if failure != nil {
 			t.Fatal(failure)
 		}
 		return got
 	}
 	got := find("::ffff:192.0.2.1", 1024)
-	if got.control != first || got.decision.Action != rules.TLS || got.name != "ftp.example.test" || got.addr.port != 1024 {
+	if got.control != first || got.decision.Action != rules.TLS || got.name != "ftp.example.test" || got.addr.Port != 1024 {
 		t.Errorf("an announced port led to %+v", got)
 	}
 	// The data goes to the server that the control connection goes to.

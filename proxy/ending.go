@@ -3,6 +3,8 @@ package proxy
 import (
 	"strings"
 	"time"
+
+	"tlswrap/proxy/wire"
 )
 
 // ending tells tls_read and tls_write why there is no more, and whether the end that a read met was
@@ -40,7 +42,7 @@ func (l *libtlsState) howItEnded(id uint64) ending {
 
 // ended forgets a connection but for how it ended, where the program cannot have been told.
 func (l *libtlsState) ended(id uint64, how ending) {
-	how.reason = strings.Clone(how.reason[:min(len(how.reason), tlsTextMost)])
+	how.reason = strings.Clone(how.reason[:min(len(how.reason), wire.TlsTextMost)])
 	e := &end{ending: how}
 	l.mu.Lock()
 	delete(l.streams, id)

@@ -3,6 +3,8 @@ package proxy
 import (
 	"strings"
 	"testing"
+
+	"tlswrap/proxy/wire"
 )
 
 func newEnds(u *user) *libtlsState { return newLibtlsState(&Worker{}, u) }
@@ -10,7 +12,7 @@ func newEnds(u *user) *libtlsState { return newLibtlsState(&Worker{}, u) }
 func TestOfAnEndedConnectionTheEndIsKept(t *testing.T) {
 	u := &user{ends: crowd{most: mostEndsOfUser}}
 	l := newEnds(u)
-	for id, how := range []ending{{true, "unexpected EOF"}, {false, strings.Repeat("long ", tlsTextMost)}, {}} {
+	for id, how := range []ending{{true, "unexpected EOF"}, {false, strings.Repeat("long ", wire.TlsTextMost)}, {}} {
 		l.remember(&stream{id: uint64(id), last: how})
 		l.ended(uint64(id), how)
 		if l.stream(uint64(id)) != nil {
@@ -20,7 +22,7 @@ func TestOfAnEndedConnectionTheEndIsKept(t *testing.T) {
 	if got := l.howItEnded(0); got != (ending{true, "unexpected EOF"}) {
 		t.Errorf("got %v", got)
 	}
-	if got := l.howItEnded(1); got.truncated || len(got.reason) != tlsTextMost {
+	if got := l.howItEnded(1); got.truncated || len(got.reason) != wire.TlsTextMost {
 		t.Errorf("got %v, with %d bytes", got.truncated, len(got.reason))
 	}
 	if l.knows(2) || !l.knows(1) {

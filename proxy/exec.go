@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/quote"
+	"tlswrap/proxy/wire"
 )
 
 // Executor is the process that is about to start a program.
@@ -261,16 +262,16 @@ func sameFile(file *os.File, path string) (bool, error) {
 }
 
 // inspect answers a program that is about to start another.
-func (c *caller) inspect(s *session, req request, fd int) reply {
+func (c *caller) inspect(s *session, req wire.Request, fd int) wire.Reply {
 	w := c.worker
-	refuse := func(why string) reply {
-		w.say(s, fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.name)), why))
-		return reply{answer: answerError, errno: unix.EACCES}
+	refuse := func(why string) wire.Reply {
+		w.say(s, fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.Name)), why))
+		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES}
 	}
-	if req.flags&flagLibraryNoExec != 0 {
+	if req.Flags&wire.FlagLibraryNoExec != 0 {
 		return refuse(errNoExec.Error())
 	}
-	if req.flags&flagUnfollowed != 0 {
+	if req.Flags&wire.FlagUnfollowed != 0 {
 		return refuse("it cannot be told to which folder the file actions of posix_spawn lead")
 	}
 	if fd < 0 {
@@ -278,19 +279,19 @@ func (c *caller) inspect(s *session, req request, fd int) reply {
 	}
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return reply{answer: answerError, errno: unix.ENFILE}
+		return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENFILE}
 	}
-	file := os.NewFile(uintptr(dup), req.name)
+	file := os.NewFile(uintptr(dup), req.Name)
 	defer file.Close()
 	if fi, err := file.Stat(); err == nil && !fi.Mode().IsRegular() {
-		return reply{answer: answerError, errno: unix.EACCES} // as execve(2) has it
+		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES} // as execve(2) has it
 	}
 	by := Executor{
-		UID: c.cred.Uid, GID: c.cred.Gid,
-		NoNewPrivs: req.flags&flagNoNewPrivs != 0, IDsDiffer: req.flags&flagIDsDiffer != 0,
-		Interprets: req.flags&flagInterpreter != 0, Mapped: req.flags&flagMapped != 0,
+		UID: c.UID, GID: c.GID,
+		NoNewPrivs: req.Flags&wire.FlagNoNewPrivs != 0, IDsDiffer: req.Flags&wire.FlagIDsDiffer != 0,
+		Interprets: req.Flags&wire.FlagInterpreter != 0, Mapped: req.Flags&wire.FlagMapped != 0,
 	}
-	if req.flags&flagIDsReset != 0 {
+	if req.Flags&wire.FlagIDsReset != 0 {
 		by.UID, by.GID = NobodysID, NobodysID
 	}
 	got, err := Inspect(file, w.config.Library, by)
@@ -300,24 +301,24 @@ func (c *caller) inspect(s *session, req request, fd int) reply {
 	if l := got.Loader; l != nil {
 		// First comes the argument after the loader's own name.
 		argument := Argument{Next: 1}
-		if req.flags&flagArgument != 0 {
-			if argument, err = l.Argument(req.name); err != nil {
+		if req.Flags&wire.FlagArgument != 0 {
+			if argument, err = l.Argument(req.Name); err != nil {
 				return refuse(err.Error())
 			}
 		}
 		switch {
 		case argument.Program:
-			return reply{answer: answerProgram}
+			return wire.Reply{Answer: wire.AnswerProgram}
 		case argument.Next > 0:
-			return reply{answer: answerArgument, number: uint16(argument.Next)}
+			return wire.Reply{Answer: wire.AnswerArgument, Number: uint16(argument.Next)}
 		}
 		got.Library = l.Library
 	}
 	switch {
 	case got.Interpreter != "":
-		return reply{answer: answerScript, name: got.Interpreter}
+		return wire.Reply{Answer: wire.AnswerScript, Name: got.Interpreter}
 	case got.Library != "":
-		return reply{answer: answerExec, name: got.Library}
+		return wire.Reply{Answer: wire.AnswerExec, Name: got.Library}
 	}
-	return reply{answer: answerError, errno: unix.ENOEXEC}
+	return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOEXEC}
 }

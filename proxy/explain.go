@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -36,7 +37,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 	}
 	ch := &channel{
 		worker: &Worker{resolver: newResolver()},
-		target: target{name: name, addr: sockAddr{ip: ip, port: port}, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
+		target: target{name: name, addr: wire.Addr{IP: ip, Port: port}, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
 		trust:  p.trust[rule],
 	}
 	family := unix.AF_INET6
@@ -83,7 +84,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 // rule's name has it.
 func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *Failure) {
 	w := &Worker{resolver: newResolver()}
-	t, failure := w.identify(&session{names: new(names)}, &policy{rules: r}, sockAddr{ip: ip, port: port})
+	t, failure := w.identify(&session{names: new(names)}, &policy{rules: r}, wire.Addr{IP: ip, Port: port})
 	return t.name, failure
 }
 

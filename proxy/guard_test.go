@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 	"tlswrap/tests/testkit"
 )
@@ -168,8 +169,8 @@ func serveShort(l net.Listener, config *tls.Config) {
 }
 
 // begin begins a session of a program, and returns what ends that program.
-func (lab *handshakeLab) begin() (Token, func(), error) {
-	var token Token
+func (lab *handshakeLab) begin() (wire.Token, func(), error) {
+	var token wire.Token
 	rand.Read(token[:])
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
@@ -236,7 +237,7 @@ func (lab *handshakeLab) connectAndEnd(port int) error {
 	if err != nil {
 		return err
 	}
-	c, err := call(lab.address, requestTime, anybody)
+	c, err := wire.Dial(lab.address, wire.RequestTime, anybody)
 	if err != nil {
 		return err
 	}
@@ -245,13 +246,13 @@ func (lab *handshakeLab) connectAndEnd(port int) error {
 	if err != nil {
 		return err
 	}
-	r, end, err := c.ask(request{op: opConnect, token: token, addrs: []sockAddr{{ip: netip.MustParseAddr("127.0.0.1"), port: uint16(port)}}}, fd)
+	r, end, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(port)}}}, fd)
 	unix.Close(fd)
-	if err != nil || r.answer != answerChannel {
-		return fmt.Errorf("connect: answer %d, %v", r.answer, err)
+	if err != nil || r.Answer != wire.AnswerChannel {
+		return fmt.Errorf("connect: answer %d, %v", r.Answer, err)
 	}
 	defer unix.Close(end)
 	defer leave()
-	_, err = c.Write(request{op: opTaken, token: token}.marshal())
+	_, err = c.Write(wire.Request{Op: wire.OpTaken, Token: token}.Marshal())
 	return err
 }

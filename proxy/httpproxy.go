@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -183,7 +184,7 @@ func newProxied() proxied {
 
 // noteProxyName remembers the addresses of a name that a process has looked up, where that is its
 // proxy's.
-func (s *session) noteProxyName(p *policy, pid int32, lookedUp string, addrs []sockAddr) {
+func (s *session) noteProxyName(p *policy, pid int32, lookedUp string, addrs []wire.Addr) {
 	if !p.hasURLHosts() {
 		return
 	}
@@ -198,8 +199,8 @@ func (s *session) noteProxyName(p *policy, pid int32, lookedUp string, addrs []s
 		return
 	}
 	for _, a := range addrs {
-		if known := d.addrs[name]; len(known) < mostAddrs && !slices.Contains(known, a.real()) {
-			d.addrs[name] = append(known, a.real())
+		if known := d.addrs[name]; len(known) < mostAddrs && !slices.Contains(known, a.Real()) {
+			d.addrs[name] = append(known, a.Real())
 		}
 	}
 }
@@ -228,7 +229,7 @@ func (d *proxied) due(shared *sharedMap, t target, e envProxy, https bool, hosts
 	if len(hosts) == 0 {
 		return ""
 	}
-	ip, port := t.addr.real(), t.addr.port
+	ip, port := t.addr.Real(), t.addr.Port
 	if !slices.Contains(e.ports, port) || ip != e.ip && !owns(e.name, d.addrs[e.name], ip) {
 		for _, port := range e.ports {
 			if !d.held[port] {

@@ -16,13 +16,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
 // target is where a program wants to go, as the worker understands it.
 type target struct {
-	name     string   // the host name, or "" where only the address is known
-	addr     sockAddr // the real address
+	name     string    // the host name, or "" where only the address is known
+	addr     wire.Addr // the real address
 	decision rules.Decision
 	control  *channel // that this is a data connection of; nil for others
 }
@@ -32,55 +33,55 @@ func (t target) host() string {
 	if t.name != "" {
 		return t.name
 	}
-	return t.addr.real().String()
+	return t.addr.Real().String()
 }
 
 func (t target) String() string {
-	return net.JoinHostPort(t.host(), strconv.Itoa(int(t.addr.port)))
+	return net.JoinHostPort(t.host(), strconv.Itoa(int(t.addr.Port)))
 }
 
 // identify finds out whom a program means by addr. A synthetic address stands for a
 // name. With a real one, the program resolved for itself, or was shown it: then the
 // names that it was shown and the host names of the rules for that port, resolved
 // here, are candidates.
-func (w *Worker) identify(s *session, p *policy, addr sockAddr) (target, *Failure) {
+func (w *Worker) identify(s *session, p *policy, addr wire.Addr) (target, *Failure) {
 	t, failure := w.identifyAddr(s, p, addr)
 	if failure != nil {
 		return t, failure
 	}
 	// What a server announces is a data connection where no other rule is about the port.
-	if control := s.data.control(addr.real(), addr.port); control != nil {
+	if control := s.data.control(addr.Real(), addr.Port); control != nil {
 		d := t.decision
 		if d.Rule == nil || d.Action == rules.Pass || d.Rule == control.target.decision.Rule {
-			return control.dataTarget(addr.port), nil
+			return control.dataTarget(addr.Port), nil
 		}
 	}
 	return t, nil
 }
 
-func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Failure) {
+func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *Failure) {
 	t := target{addr: addr}
-	ip := addr.real()
+	ip := addr.Real()
 	if isSynthetic(ip) {
 		id, ok := s.names.lookup(ip)
 		if !ok {
 			return t, nobody(ip)
 		}
-		t.name, t.addr = id.name, addr.with(id.ip, id.scope)
-		t.decision = p.rules.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.port})
+		t.name, t.addr = id.name, addr.With(id.ip, id.scope)
+		t.decision = p.rules.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.Port})
 		return t, nil
 	}
 	if ip.IsUnspecified() {
 		// connect(2) to "any" is to this host (ip_route_connect, tcp_v6_connect).
-		if ip = netip.IPv6Loopback(); addr.real().Is4() {
+		if ip = netip.IPv6Loopback(); addr.Real().Is4() {
 			ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		}
 	}
 	candidates := slices.Clone(s.names.shownAs(ip))
-	if s.adopted && len(candidates) == 0 && p.rules.MayNeedName(addr.port) {
+	if s.adopted && len(candidates) == 0 && p.rules.MayNeedName(addr.Port) {
 		return t, failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
 	}
-	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.port), func(line string) { w.say(s, line) })
+	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.Port), func(line string) { w.say(s, line) })
 	if failure != nil {
 		return t, failure
 	}
@@ -88,7 +89,7 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 	slices.Sort(candidates)
 	candidates = slices.Compact(candidates)
 
-	t.decision = p.rules.Decide(rules.Target{Addr: ip, Port: addr.port})
+	t.decision = p.rules.Decide(rules.Target{Addr: ip, Port: addr.Port})
 	if t.decision.Action == rules.Pass && s.forgotAnnounced() {
 		names, covers := p.rules.DataServers(ip)
 		at, failure := w.resolver.namesAt(ip, names, func(line string) { w.say(s, line) })
@@ -101,7 +102,7 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr sockAddr) (target, *Fa
 	}
 	var covered []string
 	for _, name := range candidates {
-		d := p.rules.Decide(rules.Target{Name: name, Addr: ip, Port: addr.port})
+		d := p.rules.Decide(rules.Target{Name: name, Addr: ip, Port: addr.Port})
 		if d.Action == rules.Pass {
 			continue
 		}

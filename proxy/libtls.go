@@ -12,6 +12,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/libtls"
+	"tlswrap/proxy/wire"
 )
 
 // libtlsState is what the programs of a session that call libtls have here.
@@ -68,46 +69,46 @@ func (l *libtlsState) hurry() {
 
 // answerTLS does what a request of libtls's asks. It owns fds. The error of a request is a
 // sentence that the program finds in tls_error.
-func (c *caller) answerTLS(s *session, req request, fds descriptors) {
-	defer func() { fds.close() }()
+func (c *caller) answerTLS(s *session, req wire.Request, fds wire.Descriptors) {
+	defer func() { fds.Close() }()
 	store := s.libtls.store
 	var (
-		r   = tlsReply{answer: answerGood}
+		r   = wire.TLSReply{Answer: wire.AnswerGood}
 		err error
 	)
-	switch req.op {
-	case opTLSLoad:
+	switch req.Op {
+	case wire.OpTLSLoad:
 		var data []byte
-		kind := libtls.Kind(req.flags)
-		if data, err = loadPart(kind, fds.take()); err == nil {
-			r.number, err = store.Load(kind, data)
+		kind := libtls.Kind(req.Flags)
+		if data, err = loadPart(kind, fds.Take()); err == nil {
+			r.Number, err = store.Load(kind, data)
 		}
-	case opTLSBuild:
+	case wire.OpTLSBuild:
 		c.worker.warmRoots()
 		var data []byte
-		if data, err = fdio.ReadFile(fds.take(), libtls.Most); err == nil {
-			r.number, err = store.Build(data)
+		if data, err = fdio.ReadFile(fds.Take(), libtls.Most); err == nil {
+			r.Number, err = store.Build(data)
 		}
-	case opTLSDrop:
-		store.Drop(req.channel)
+	case wire.OpTLSDrop:
+		store.Drop(req.Channel)
 		return
-	case opTLSEnd:
-		e := s.libtls.howItEnded(req.channel)
-		if r.text = e.reason; r.text == "" {
-			r.text = libtls.Sentence(unix.ECONNRESET)
+	case wire.OpTLSEnd:
+		e := s.libtls.howItEnded(req.Channel)
+		if r.Text = e.reason; r.Text == "" {
+			r.Text = libtls.Sentence(unix.ECONNRESET)
 		}
 		if e.truncated {
-			r.value = 1
+			r.Value = 1
 		}
-	case opTLSName:
+	case wire.OpTLSName:
 		var chain []byte
-		if chain, err = fdio.ReadFile(fds.take(), libtls.Most); err == nil {
+		if chain, err = fdio.ReadFile(fds.Take(), libtls.Most); err == nil {
 			var ok bool
-			if ok, err = libtls.ContainsName(chain, string(req.body)); ok {
-				r.value = 1
+			if ok, err = libtls.ContainsName(chain, string(req.Body)); ok {
+				r.Value = 1
 			}
 		}
-	case opTLSOCSP, opTLSDecrypt:
+	case wire.OpTLSOCSP, wire.OpTLSDecrypt:
 		var data []byte
 		if data, err = c.compute(store, req, &fds); err == nil {
 			if err = c.sendData(data); err == nil {
@@ -118,40 +119,40 @@ func (c *caller) answerTLS(s *session, req request, fds descriptors) {
 		if key, ok := errors.AsType[libtls.UnsupportedKey](err); ok && !s.voice.quiet {
 			s.voice.say("tls_load_file: the private key is of no use: " + key.Error())
 		}
-	case opTLSStart:
+	case wire.OpTLSStart:
 		c.start(s, req, &fds)
 		return
-	case opTLSRing:
+	case wire.OpTLSRing:
 		var fd int
-		if fd, err = s.libtls.stream(req.channel).openRing(); err == nil {
-			c.send(tlsReply{answer: answerFD}, fd)
+		if fd, err = s.libtls.stream(req.Channel).openRing(); err == nil {
+			c.Send(wire.TLSReply{Answer: wire.AnswerFD}, fd)
 			unix.Close(fd)
 			return
 		}
 	default:
-		c.refuse(fmt.Errorf("control request of unknown kind %d", req.op))
+		c.refuse(fmt.Errorf("control request of unknown kind %d", req.Op))
 		return
 	}
 	if err != nil {
-		r = tlsReply{answer: answerError, text: err.Error()}
+		r = wire.TLSReply{Answer: wire.AnswerError, Text: err.Error()}
 	}
-	c.send(r, -1)
+	c.Send(r)
 }
 
-func (c *caller) compute(store *libtls.Store, req request, fds *descriptors) ([]byte, error) {
-	first, err := fdio.ReadFile(fds.take(), libtls.Most)
+func (c *caller) compute(store *libtls.Store, req wire.Request, fds *wire.Descriptors) ([]byte, error) {
+	first, err := fdio.ReadFile(fds.Take(), libtls.Most)
 	if err != nil {
 		return nil, err
 	}
-	if req.op == opTLSDecrypt {
-		return libtls.Decrypt(first, req.body)
+	if req.Op == wire.OpTLSDecrypt {
+		return libtls.Decrypt(first, req.Body)
 	}
-	config, err := store.Config(req.channel)
+	config, err := store.Config(req.Channel)
 	if err != nil {
 		return nil, err
 	}
 	defer config.Release()
-	second, err := fdio.ReadFile(fds.take(), libtls.Most)
+	second, err := fdio.ReadFile(fds.Take(), libtls.Most)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +174,7 @@ func (c *caller) sendData(data []byte) error {
 		}
 		done += n
 	}
-	c.send(tlsReply{answer: answerFD}, fd)
+	c.Send(wire.TLSReply{Answer: wire.AnswerFD}, fd)
 	return nil
 }
 
@@ -199,23 +200,25 @@ func loadWords(fd int) ([]byte, error) {
 }
 
 // start begins a connection on the program's descriptors.
-func (c *caller) start(s *session, req request, fds *descriptors) {
-	fail := func(err error) { c.send(tlsReply{answer: answerError, text: "handshake failed: " + err.Error()}, -1) }
-	config, err := s.libtls.store.Config(req.channel)
+func (c *caller) start(s *session, req wire.Request, fds *wire.Descriptors) {
+	fail := func(err error) {
+		c.Send(wire.TLSReply{Answer: wire.AnswerError, Text: "handshake failed: " + err.Error()})
+	}
+	config, err := s.libtls.store.Config(req.Channel)
 	if err != nil {
 		fail(err)
 		return
 	}
-	if req.flags&startCallbacks != 0 {
+	if req.Flags&wire.StartCallbacks != 0 {
 		c.startPump(s, config, req, fds)
 		return
 	}
-	t := &stream{id: newID(), worker: c.worker, session: s, config: config, name: string(req.body), pid: c.cred.Pid}
+	t := &stream{id: newID(), worker: c.worker, session: s, config: config, name: string(req.Body), pid: c.PID}
 	want := 1
-	if req.flags&startTwoWays != 0 {
+	if req.Flags&wire.StartTwoWays != 0 {
 		want++
 	}
-	if req.flags&startSession != 0 {
+	if req.Flags&wire.StartSession != 0 {
 		want++
 	}
 	if len(*fds) != want {
@@ -231,10 +234,10 @@ func (c *caller) start(s *session, req request, fds *descriptors) {
 	}
 	pr.most = framesSize
 	t.pair = pr
-	ok := c.handOver(tlsReply{answer: answerChannel, number: t.id}, end)
+	ok := c.HandOver(wire.TLSReply{Answer: wire.AnswerChannel, Number: t.id}, end)
 	// Up to here nothing has happened to the transport. What comes now shows: it does not block
 	// any more.
-	if !ok || t.adopt(req.flags, fds) != nil {
+	if !ok || t.adopt(req.Flags, fds) != nil {
 		t.close()
 		config.Release()
 		return
@@ -245,15 +248,15 @@ func (c *caller) start(s *session, req request, fds *descriptors) {
 }
 
 // adopt takes the descriptors over.
-func (t *stream) adopt(flags uint16, fds *descriptors) error {
+func (t *stream) adopt(flags uint16, fds *wire.Descriptors) error {
 	var err error
-	if flags&startTwoWays != 0 {
-		t.up, err = newUpstreamPair(fds.take(), fds.take())
+	if flags&wire.StartTwoWays != 0 {
+		t.up, err = newUpstreamPair(fds.Take(), fds.Take())
 	} else {
-		t.up, err = newUpstream(fds.take())
+		t.up, err = newUpstream(fds.Take())
 	}
-	if err == nil && flags&startSession != 0 {
-		t.file = os.NewFile(uintptr(fds.take()), "session")
+	if err == nil && flags&wire.StartSession != 0 {
+		t.file = os.NewFile(uintptr(fds.Take()), "session")
 	}
 	return err
 }
@@ -263,10 +266,10 @@ func (c *caller) lendStream(t *stream) {
 	fd := -1
 	t.up.Control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
 	if fd < 0 {
-		c.send(reply{answer: answerGone}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerGone})
 		return
 	}
-	c.send(reply{answer: answerFD}, fd)
+	c.Send(wire.Reply{Answer: wire.AnswerFD}, fd)
 	unix.Close(fd)
 }
 
@@ -277,15 +280,15 @@ func (t *stream) channelName(fd int) string {
 	if err != nil {
 		return ""
 	}
-	var peer sockAddr
+	var peer wire.Addr
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:
-		peer = sockAddr{ip: netip.AddrFrom4(a.Addr), port: uint16(a.Port)}
+		peer = wire.Addr{IP: netip.AddrFrom4(a.Addr), Port: uint16(a.Port)}
 	case *unix.SockaddrInet6:
-		peer = sockAddr{ip: netip.AddrFrom16(a.Addr), port: uint16(a.Port), scope: a.ZoneId}
+		peer = wire.Addr{IP: netip.AddrFrom16(a.Addr), Port: uint16(a.Port), Scope: a.ZoneId}
 	default:
 		return ""
 	}
-	t.peer = netip.AddrPortFrom(peer.real(), peer.port)
+	t.peer = netip.AddrPortFrom(peer.Real(), peer.Port)
 	return channelName(t.id, peer)
 }

@@ -10,10 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/wire"
 )
-
-// lifeSize is that of struct tw_life of preload/wire.h.
-const lifeSize = 4
 
 // robustList is what set_robust_list(2) takes: a list with one entry.
 type robustList struct {
@@ -29,7 +27,7 @@ var robust robustList
 // lifeFile returns the memory file that tells programs whether this process lives. However it
 // ends, the kernel says so there.
 var lifeFile = sync.OnceValues(func() (fd int, err error) {
-	fd, memory, err := fdio.NewMemoryFile("tlswrap-life", lifeSize)
+	fd, memory, err := fdio.NewMemoryFile("tlswrap-life", wire.LifeSize)
 	if err != nil {
 		return -1, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -74,10 +75,10 @@ func (c *caller) listen(s *session, fd int) {
 		c.pass(s, nil)
 		return
 	}
-	l, q, end, err := w.newListener(s, fd, local, svc, c.cred.Pid)
+	l, q, end, err := w.newListener(s, fd, local, svc, c.PID)
 	if err != nil {
 		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
-		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
 		return
 	}
 	own, err := unix.FcntlInt(uintptr(end), unix.F_DUPFD_CLOEXEC, 0)
@@ -85,11 +86,11 @@ func (c *caller) listen(s *session, fd int) {
 		unix.Close(end)
 		l.add(q, false)
 		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
-		c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
 		return
 	}
 	defer unix.Close(own)
-	ok := c.handOver(reply{answer: answerChannel}, end)
+	ok := c.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end)
 	if err = l.add(q, ok); err != nil {
 		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
 	}
@@ -102,19 +103,7 @@ func (c *caller) listen(s *session, fd int) {
 // cannotServe refuses a socket of which nobody can tell whether it is to be served.
 func (c *caller) cannotServe(s *session, err error) {
 	c.worker.say(s, fmt.Sprintf("a socket to be served on: it cannot be told where that is: %v", err))
-	c.send(reply{answer: answerError, errno: unix.ENETDOWN}, -1)
-}
-
-// addrPort is a socket's address, invalid for what is no Internet address. An IPv4-mapped one
-// counts as IPv4.
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
+	c.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
 }
 
 // serviceOn returns where a socket is bound, and what serves there: nil for nothing. An error says
@@ -124,7 +113,7 @@ func (w *Worker) serviceOn(fd int) (local netip.AddrPort, svc *service, err erro
 	if err != nil {
 		return local, nil, os.NewSyscallError("getsockname", err)
 	}
-	local = addrPort(sa)
+	local = wire.AddrPort(sa)
 	return local, w.policy.Load().serviceFor(local), nil
 }
 
@@ -282,7 +271,7 @@ func (l *listener) accept() {
 			}
 			continue
 		}
-		go l.serve(fd, peerAddr(from))
+		go l.serve(fd, wire.AddrOf(from))
 	}
 }
 
@@ -308,7 +297,7 @@ func resetClient(fd int) {
 }
 
 // serve is a client's goroutine.
-func (l *listener) serve(fd int, peer sockAddr) {
+func (l *listener) serve(fd int, peer wire.Addr) {
 	var ch *channel
 	defer l.worker.guard("client", func() {
 		if ch != nil {
@@ -321,20 +310,9 @@ func (l *listener) serve(fd int, peer sockAddr) {
 	}
 }
 
-// peerAddr is a client's address in the form that the program expects: that of its socket.
-func peerAddr(sa unix.Sockaddr) sockAddr {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return sockAddr{ip: netip.AddrFrom4(sa.Addr), port: uint16(sa.Port)}
-	case *unix.SockaddrInet6:
-		return sockAddr{ip: netip.AddrFrom16(sa.Addr), port: uint16(sa.Port), scope: sa.ZoneId}
-	}
-	return sockAddr{ip: netip.IPv4Unspecified()}
-}
-
 // greet shakes hands with a client, and puts it into a program's queue. nil: there is
 // nobody to serve.
-func (l *listener) greet(fd int, peer sockAddr) *channel {
+func (l *listener) greet(fd int, peer wire.Addr) *channel {
 	defer func() { <-l.slots }()
 	up, err := newUpstream(fd)
 	if err != nil {

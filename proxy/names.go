@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"tlswrap/proxy/wire"
 )
 
 // The ranges that synthetic addresses come from (RFC 2544, RFC 5180): nothing on the
@@ -69,16 +71,16 @@ func (n *names) forIdentity(id identity) (netip.Addr, error) {
 	var ip netip.Addr
 	switch {
 	case id.ip.Is4():
-		if n.used4 == mapCount4-1 {
+		if n.used4 == wire.MapCount4-1 {
 			return ip, errNoSynthetic
 		}
 		n.used4++
-		ip = n.free(synthetic4, start%mapCount4, mapCount4)
-	case n.used6 < mapCount6-1:
+		ip = n.free(synthetic4, start%wire.MapCount4, wire.MapCount4)
+	case n.used6 < wire.MapCount6-1:
 		n.used6++
-		ip = n.free(synthetic6, start%mapCount6, mapCount6)
+		ip = n.free(synthetic6, start%wire.MapCount6, wire.MapCount6)
 	default: // those that programs ask the worker about
-		ip = n.free(synthetic6, start|mapCount6, 0)
+		ip = n.free(synthetic6, start|wire.MapCount6, 0)
 	}
 	n.synthetic[id] = ip
 	n.identity[ip] = id

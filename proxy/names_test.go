@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"tlswrap/proxy/wire"
 )
 
 func testIdentity(i int) identity {
@@ -54,7 +56,7 @@ func TestEverySyntheticAddressIsGivenOnce(t *testing.T) {
 	if len(n.identity) != 2*(count-1) {
 		t.Errorf("%d addresses are different", len(n.identity))
 	}
-	n.used4, n.used6 = mapCount4-1, mapCount6-1
+	n.used4, n.used6 = wire.MapCount4-1, wire.MapCount6-1
 	if ip, err := n.forIdentity(testIdentity(1)); err != errNoSynthetic {
 		t.Errorf("one too many got %v, %v", ip, err)
 	}
@@ -73,7 +75,7 @@ func TestSyntheticAddressesInAnswers(t *testing.T) {
 	token, _ := greet(t, address)
 	s := w.session(token)
 	ask := func(name string, ip netip.Addr) netip.Addr {
-		return w.resolveNames(s, request{name: name, addrs: []sockAddr{{ip: ip}}}, -1).addrs[0].ip
+		return w.resolveNames(s, wire.Request{Name: name, Addrs: []wire.Addr{{IP: ip}}}, -1).Addrs[0].IP
 	}
 	a := ask("a.test", netip.MustParseAddr("192.0.2.1"))
 	if again := ask("a.test", a); again != a {

@@ -15,6 +15,7 @@ import (
 
 	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/wire"
 )
 
 // pair is the worker's end of a channel, W, and until it is handed over the
@@ -130,9 +131,6 @@ func (d *drain) take(fd, n int) int {
 	return taken
 }
 
-// sendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
-const sendBuffer = 208 << 10
-
 // newPair makes a channel whose program end is bound to the abstract address name
 // (without its leading NUL), if there is one. The caller owns p, a descriptor in blocking
 // mode. It is full of junk until accept, unless it is ready: then there is only the reset byte.
@@ -142,7 +140,7 @@ func newPair(name string, ready bool) (pr *pair, p int, err error) {
 		return nil, -1, os.NewSyscallError("socketpair", err)
 	}
 	pr = makePair()
-	unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+	unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, wire.SendBuffer)
 	if name != "" {
 		err = os.NewSyscallError("bind", unix.Bind(fds[0], &unix.SockaddrUnix{Name: "@" + name}))
 	}
@@ -429,10 +427,10 @@ func (pr *pair) abandon() {
 func (pr *pair) closed() bool { return pr.w.Closed() }
 
 // channelName is the abstract address of a channel: see preload/wire.h.
-func channelName(id uint64, peer sockAddr) string {
+func channelName(id uint64, peer wire.Addr) string {
 	family := '6'
-	if peer.ip.Is4() {
+	if peer.IP.Is4() {
 		family = '4'
 	}
-	return fmt.Sprintf("tlswrap/%016x/%c%04x%08x%s", id, family, peer.port, peer.scope, hex.EncodeToString(peer.ip.AsSlice()))
+	return fmt.Sprintf("tlswrap/%016x/%c%04x%08x%s", id, family, peer.Port, peer.Scope, hex.EncodeToString(peer.IP.AsSlice()))
 }

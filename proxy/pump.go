@@ -16,6 +16,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/libtls"
+	"tlswrap/proxy/wire"
 )
 
 // pump is a libtls connection over the program's callbacks: the program moves the records, and
@@ -29,45 +30,18 @@ type pump struct {
 	file    *os.File
 
 	sending sync.Mutex
-	open    [pumpIn]atomic.Bool // steps, by their kind
-	records chan []byte         // IN
+	open    [wire.PumpIn]atomic.Bool // steps, by their kind
+	records chan []byte              // IN
 	gone    chan struct{}
 	record  []byte // what is left of the last
 	ended   bool
 }
 
-const (
-	pumpHandshake = iota + 1
-	pumpRead
-	pumpWrite
-	pumpClose
-	pumpIn
-)
-
-const (
-	pumpOut = iota + 16
-	pumpWant
-	pumpDone
-	pumpFailed
-)
-
-// What a done step tells besides, above the step in the value.
-const (
-	pumpEnd       = 1 << 8 // close_notify
-	pumpTruncated = 2 << 8
-	pumpMore      = 3 << 8 // there is more of this
-)
-
-const (
-	pumpHeader = 8
-	pumpMost   = 32 << 10
-)
-
 // startPump hands one end of a pump to the program.
-func (c *caller) startPump(s *session, config *libtls.Config, req request, fds *descriptors) {
+func (c *caller) startPump(s *session, config *libtls.Config, req wire.Request, fds *wire.Descriptors) {
 	p := &pump{session: s, config: config, records: make(chan []byte), gone: make(chan struct{})}
-	if req.flags&startSession != 0 && len(*fds) > 0 {
-		p.file = os.NewFile(uintptr(fds.take()), "session")
+	if req.Flags&wire.StartSession != 0 && len(*fds) > 0 {
+		p.file = os.NewFile(uintptr(fds.Take()), "session")
 	}
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
@@ -78,10 +52,10 @@ func (c *caller) startPump(s *session, config *libtls.Config, req request, fds *
 	if err != nil {
 		p.close()
 		config.Release()
-		c.send(tlsReply{answer: answerError, text: "handshake failed: " + err.Error()}, -1)
+		c.Send(wire.TLSReply{Answer: wire.AnswerError, Text: "handshake failed: " + err.Error()})
 		return
 	}
-	err = c.send(tlsReply{answer: answerFD}, ends[0])
+	err = c.Send(wire.TLSReply{Answer: wire.AnswerFD}, ends[0])
 	unix.Close(ends[0])
 	if err != nil {
 		p.close()
@@ -92,7 +66,7 @@ func (c *caller) startPump(s *session, config *libtls.Config, req request, fds *
 		p.tls = config.Server(p)
 	} else {
 		// In the middle of a renegotiation a write would wait for records, which only a read asks for.
-		p.tls = config.Client(p, string(req.body), p.file, tls.RenegotiateNever)
+		p.tls = config.Client(p, string(req.Body), p.file, tls.RenegotiateNever)
 	}
 	s.channelOpened()
 	go p.run()
@@ -119,15 +93,15 @@ func (p *pump) run() {
 		if err != nil {
 			return
 		}
-		if kind == pumpIn {
+		if kind == wire.PumpIn {
 			select {
 			case p.records <- data:
-			case <-time.After(requestTime): // nobody has asked for it
+			case <-time.After(wire.RequestTime): // nobody has asked for it
 				return
 			}
 			continue
 		}
-		if kind < pumpHandshake || kind >= pumpIn || p.open[kind].Swap(true) {
+		if kind < wire.PumpHandshake || kind >= wire.PumpIn || p.open[kind].Swap(true) {
 			return // no such step, or one that is open already
 		}
 		go p.step(kind, int(value), data)
@@ -135,7 +109,7 @@ func (p *pump) run() {
 }
 
 func (p *pump) receive() (kind, value uint32, data []byte, err error) {
-	b := make([]byte, pumpHeader+pumpMost)
+	b := make([]byte, wire.PumpHeader+wire.PumpMost)
 	var n int
 	e := p.link.WhenReadable(func(fd int) bool {
 		err = fdio.Again(func() (e error) {
@@ -149,17 +123,17 @@ func (p *pump) receive() (kind, value uint32, data []byte, err error) {
 		return 0, 0, nil, e
 	case err != nil:
 		return 0, 0, nil, err
-	case n < pumpHeader:
+	case n < wire.PumpHeader:
 		return 0, 0, nil, io.EOF
 	}
 	ne := binary.NativeEndian
-	return ne.Uint32(b), ne.Uint32(b[4:]), b[pumpHeader:n], nil
+	return ne.Uint32(b), ne.Uint32(b[4:]), b[wire.PumpHeader:n], nil
 }
 
 func (p *pump) send(kind, value int, data []byte) error {
 	p.sending.Lock()
 	defer p.sending.Unlock()
-	b := make([]byte, pumpHeader, pumpHeader+len(data))
+	b := make([]byte, wire.PumpHeader, wire.PumpHeader+len(data))
 	binary.NativeEndian.PutUint32(b, uint32(kind))
 	binary.NativeEndian.PutUint32(b[4:], uint32(value))
 	_, err := p.link.Write(append(b, data...))
@@ -170,9 +144,9 @@ func (p *pump) send(kind, value int, data []byte) error {
 func (p *pump) step(kind uint32, value int, data []byte) {
 	defer p.session.worker.guard("pump", p.close)
 	answer, more, out := p.do(kind, value, data)
-	for len(out) > pumpMost {
-		p.send(answer, int(kind)|pumpMore, out[:pumpMost])
-		out = out[pumpMost:]
+	for len(out) > wire.PumpMost {
+		p.send(answer, int(kind)|wire.PumpMore, out[:wire.PumpMost])
+		out = out[wire.PumpMost:]
 	}
 	p.open[kind].Store(false) // before the program can ask for the next
 	p.send(answer, int(kind)|more, out)
@@ -182,34 +156,34 @@ func (p *pump) do(kind uint32, value int, data []byte) (answer, more int, out []
 	defer func() {
 		if r := recover(); r != nil {
 			p.session.worker.log.Error("panic", "in", "pump", "panic", r, "stack", string(debug.Stack()))
-			answer, more, out = pumpFailed, 0, []byte("internal error")
+			answer, more, out = wire.PumpFailed, 0, []byte("internal error")
 		}
 	}()
 	var err error
 	switch kind {
-	case pumpHandshake:
+	case wire.PumpHandshake:
 		out, _ = p.tls.Open()
-	case pumpRead:
+	case wire.PumpRead:
 		b := make([]byte, min(max(value, 1), maxPlaintext))
 		n := 0
 		n, err = p.tls.Read(b)
 		switch {
 		case n > 0:
-			return pumpDone, 0, b[:n]
+			return wire.PumpDone, 0, b[:n]
 		case p.ended:
-			return pumpDone, pumpTruncated, nil
+			return wire.PumpDone, wire.PumpTruncated, nil
 		case err == io.EOF:
-			return pumpDone, pumpEnd, nil
+			return wire.PumpDone, wire.PumpEnd, nil
 		}
-	case pumpWrite:
+	case wire.PumpWrite:
 		_, err = p.tls.Write(data)
-	case pumpClose:
+	case wire.PumpClose:
 		err = p.tls.CloseWrite()
 	}
 	if err != nil {
-		return pumpFailed, 0, []byte(libtls.Sentence(err))
+		return wire.PumpFailed, 0, []byte(libtls.Sentence(err))
 	}
-	return pumpDone, 0, out
+	return wire.PumpDone, 0, out
 }
 
 // Read asks the program for a record. It implements net.Conn.
@@ -218,7 +192,7 @@ func (p *pump) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if len(p.record) == 0 {
-		if err := p.send(pumpWant, 0, nil); err != nil {
+		if err := p.send(wire.PumpWant, 0, nil); err != nil {
 			return 0, err
 		}
 		select {
@@ -239,8 +213,8 @@ func (p *pump) Read(b []byte) (int, error) {
 // Write gives the program ciphertext to send.
 func (p *pump) Write(b []byte) (int, error) {
 	for rest := b; len(rest) > 0; {
-		n := min(len(rest), pumpMost)
-		if err := p.send(pumpOut, 0, rest[:n]); err != nil {
+		n := min(len(rest), wire.PumpMost)
+		if err := p.send(wire.PumpOut, 0, rest[:n]); err != nil {
 			return len(b) - len(rest), err
 		}
 		rest = rest[n:]

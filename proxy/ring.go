@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/wire"
 )
 
 // ring is memory that a program and the worker share, for the frames that a libtls connection
@@ -19,8 +21,6 @@ type ring struct {
 
 // mostRings bounds the memory of them all, 0.5 MiB each. Other connections use frames alone.
 const mostRings = 128
-
-const ringSize = ringHeader + ringSlots*maxPlaintext
 
 // openRing makes a stream's ring. The caller closes fd.
 func (t *stream) openRing() (fd int, err error) {
@@ -61,14 +61,14 @@ func newRing() (*ring, int, error) {
 	if err != nil {
 		return nil, -1, os.NewSyscallError("memfd_create", err)
 	}
-	if err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, ringSize)); err == nil {
+	if err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, wire.RingSize)); err == nil {
 		// Who made it smaller would end us with SIGBUS.
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
 		err = os.NewSyscallError("fcntl", err)
 	}
 	var memory []byte
 	if err == nil {
-		memory, err = unix.Mmap(fd, 0, ringSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		memory, err = unix.Mmap(fd, 0, wire.RingSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		err = os.NewSyscallError("mmap", err)
 	}
 	if err != nil {
@@ -80,11 +80,11 @@ func newRing() (*ring, int, error) {
 
 // frame returns what a header names, or nil.
 func (r *ring) frame(header uint32) []byte {
-	slot, n := header&^frameInRing>>ringSlotShift, header&(1<<ringSlotShift-1)
-	if r == nil || slot >= ringSlots || n > maxPlaintext {
+	slot, n := header&^wire.FrameInRing>>wire.RingSlotShift, header&(1<<wire.RingSlotShift-1)
+	if r == nil || slot >= wire.RingSlots || n > wire.FrameMost {
 		return nil
 	}
-	return r.memory[ringHeader+slot*maxPlaintext:][:n:n]
+	return r.memory[wire.RingHeader+slot*wire.FrameMost:][:n:n]
 }
 
 // release has the program use n slots again.

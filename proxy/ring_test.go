@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/wire"
 )
 
 // A program may write anything into a header: only what lies within a slot is a frame.
@@ -16,13 +18,13 @@ func TestFramesInARing(t *testing.T) {
 	}
 	defer unix.Close(fd)
 	defer unix.Munmap(r.memory)
-	header := func(slot, n uint32) uint32 { return frameInRing | slot<<ringSlotShift | n }
-	for _, bad := range []uint32{header(ringSlots, 1), header(0, maxPlaintext+1), header(0x7fff, maxPlaintext), header(ringSlots-1, 0xffff)} {
+	header := func(slot, n uint32) uint32 { return wire.FrameInRing | slot<<wire.RingSlotShift | n }
+	for _, bad := range []uint32{header(wire.RingSlots, 1), header(0, maxPlaintext+1), header(0x7fff, maxPlaintext), header(wire.RingSlots-1, 0xffff)} {
 		if b := r.frame(bad); b != nil {
 			t.Errorf("header %#x is a frame of %d bytes", bad, len(b))
 		}
 	}
-	if b := r.frame(header(ringSlots-1, maxPlaintext)); len(b) != maxPlaintext {
+	if b := r.frame(header(wire.RingSlots-1, maxPlaintext)); len(b) != maxPlaintext {
 		t.Errorf("the last slot has %d bytes", len(b))
 	}
 	if b := (*ring)(nil).frame(header(0, 1)); b != nil {
@@ -31,7 +33,7 @@ func TestFramesInARing(t *testing.T) {
 
 	// What the program writes is there, and it cannot make the memory smaller.
 	want := bytes.Repeat([]byte{7}, 100)
-	if _, err := unix.Pwrite(fd, want, ringHeader+maxPlaintext); err != nil {
+	if _, err := unix.Pwrite(fd, want, wire.RingHeader+maxPlaintext); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.frame(header(1, 100)); !bytes.Equal(got, want) {

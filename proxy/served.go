@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/record"
+	"tlswrap/proxy/wire"
 )
 
 // newServed makes the channel of a client, before its handshake, whose time begins. Nobody
 // finds it yet: it is entered once it has its pair.
-func (w *Worker) newServed(s *session, svc *service, up *upstream, peer sockAddr, pid int32) *channel {
+func (w *Worker) newServed(s *session, svc *service, up *upstream, peer wire.Addr, pid int32) *channel {
 	closed := make(chan struct{})
 	close(closed)
 	ch := &channel{worker: w, session: s, target: target{addr: peer, decision: serviceRule(svc)}, pid: pid,
@@ -143,18 +144,18 @@ func (c *caller) accepted(s *session, fd int) {
 	}
 	if svc == nil {
 		unix.Close(fd)
-		c.send(reply{answer: answerPass}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerPass})
 		return
 	}
-	var peer sockAddr
+	var peer wire.Addr
 	if sa, err := unix.Getpeername(fd); err == nil {
-		peer = peerAddr(sa)
+		peer = wire.AddrOf(sa)
 	}
 	up, err := newUpstream(fd)
 	if err != nil {
 		return
 	}
-	ch := w.newServed(s, svc, up, peer, c.cred.Pid)
+	ch := w.newServed(s, svc, up, peer, c.PID)
 	failure := ch.guard(ch.shakeHands)
 	end := -1
 	if failure == nil {
@@ -169,13 +170,13 @@ func (c *caller) accepted(s *session, fd int) {
 		}
 	}
 	if failure != nil {
-		w.report(s, "rejected", ch.target, c.cred.Pid, failure)
+		w.report(s, "rejected", ch.target, c.PID, failure)
 		ch.reject(failure)
-		c.send(reply{answer: answerError, errno: failure.Errno}, -1)
+		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return
 	}
 	w.enter(ch)
-	if !c.handOver(reply{answer: answerChannel}, end) {
+	if !c.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
 		ch.pair.close()
 		ch.reject(errLeft)
 		return

@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/wire"
 )
 
 // session is one run of tlswrap: the processes that it started, and what belongs to
 // them. It ends when the last process is gone and the last channel is closed.
 type session struct {
 	worker  *Worker
-	token   Token
+	token   wire.Token
 	user    *user // who began it
 	adopted bool  // another worker has begun it, and what that showed its programs is not known
 	begun   time.Time

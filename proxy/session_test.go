@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/wire"
 )
 
 // startProcess starts one, and returns it with a descriptor for it.
@@ -28,7 +30,7 @@ func TestPidfdsAreKnownAndNumberTheirProcesses(t *testing.T) {
 	defer unix.Close(a)
 	_, b := startProcess(t)
 	defer unix.Close(b)
-	if !isPidfd(a) || isPidfd(-1) {
+	if !wire.IsPidfd(a) || wire.IsPidfd(-1) {
 		t.Error("a pidfd is not taken for one, or nothing is")
 	}
 	var pipe [2]int
@@ -37,7 +39,7 @@ func TestPidfdsAreKnownAndNumberTheirProcesses(t *testing.T) {
 	}
 	defer unix.Close(pipe[0])
 	defer unix.Close(pipe[1])
-	if _, ok := pidfdInode(pipe[0]); ok || isPidfd(pipe[0]) {
+	if _, ok := pidfdInode(pipe[0]); ok || wire.IsPidfd(pipe[0]) {
 		t.Error("a pipe is taken for a pidfd")
 	}
 	first, ok := pidfdInode(a)
@@ -75,7 +77,7 @@ func TestSessionOfProcessesThatCannotBeSeenEndsSomeTimeAfterTheLastRequest(t *te
 	old := unwatched
 	unwatched = 2 * time.Second
 	w, _ := startWorker(t, "default = \"pass\"\n")
-	s, err := w.newSession(Token{1}, 0, newVoice(nil, false, true))
+	s, err := w.newSession(wire.Token{1}, 0, newVoice(nil, false, true))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -32,17 +33,6 @@ type sharedMaps struct {
 	all               map[*sharedMap]struct{}
 }
 
-// The layout of struct tw_map; a test compares the two.
-const (
-	mapPorts  = len(rules.PortMap{})
-	mapReal4  = 2 * mapPorts
-	mapCount4 = 1 << 17
-	mapReal6  = mapReal4 + 4*mapCount4
-	mapCount6 = 1 << 16
-	mapLen6   = 24 // sizeof(struct tw_real6)
-	mapSize   = mapReal6 + mapLen6*mapCount6
-)
-
 func newSharedMaps() *sharedMaps {
 	return &sharedMaps{all: make(map[*sharedMap]struct{})}
 }
@@ -51,7 +41,7 @@ func newSharedMaps() *sharedMaps {
 func (m *sharedMaps) add(seen bool) (*sharedMap, error) {
 	f := &sharedMap{maps: m, seen: seen, held: make(map[uint16]int)}
 	var err error
-	if f.fd, f.memory, err = fdio.NewMemoryFile("tlswrap-map", mapSize); err != nil {
+	if f.fd, f.memory, err = fdio.NewMemoryFile("tlswrap-map", wire.MapSize); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -78,7 +68,7 @@ func (f *sharedMap) close() {
 func (f *sharedMap) shut() {
 	delete(f.maps.all, f)
 	f.seen = true
-	for i := range mapReal4 {
+	for i := range wire.MapReal4 {
 		f.memory[i] = 0xff
 	}
 }
@@ -98,7 +88,7 @@ func (m *sharedMaps) change(connects, listens *rules.PortMap, swap func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var oldOrNew [2]rules.PortMap
-	for i := range mapPorts {
+	for i := range wire.MapPorts {
 		oldOrNew[0][i] = m.connects[i] | connects[i]
 		oldOrNew[1][i] = m.listens[i] | listens[i]
 	}
@@ -124,7 +114,7 @@ func (f *sharedMap) setPorts(connects, listens *rules.PortMap) {
 		ports[port/8] |= 1 << (port % 8)
 	}
 	copy(f.memory, ports[:])
-	copy(f.memory[mapPorts:], listens[:])
+	copy(f.memory[wire.MapPorts:], listens[:])
 }
 
 // hold sets a port that programs connect to, until as many calls of release.
@@ -164,16 +154,16 @@ func (f *sharedMap) publish(synthetic netip.Addr, id identity) {
 	}
 	if synthetic.Is4() {
 		ip, real := synthetic.As4(), id.ip.As4()
-		i := binary.BigEndian.Uint32(ip[:]) % mapCount4
-		atomic.StoreUint32(f.word(mapReal4+4*int(i)), binary.NativeEndian.Uint32(real[:]))
+		i := binary.BigEndian.Uint32(ip[:]) % wire.MapCount4
+		atomic.StoreUint32(f.word(wire.MapReal4+4*int(i)), binary.NativeEndian.Uint32(real[:]))
 		return
 	}
 	ip, real := synthetic.As16(), id.ip.As16()
 	i := binary.BigEndian.Uint64(ip[8:])
-	if i >= mapCount6 {
+	if i >= wire.MapCount6 {
 		return
 	}
-	at := mapReal6 + mapLen6*int(i)
+	at := wire.MapReal6 + wire.MapLen6*int(i)
 	copy(f.memory[at:], real[:])
 	binary.NativeEndian.PutUint32(f.memory[at+16:], id.scope)
 	atomic.StoreUint32(f.word(at+20), 1)

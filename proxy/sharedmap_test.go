@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -72,7 +73,7 @@ func TestMapOfASessionThatIsSeenPassesNothing(t *testing.T) {
 			t.Fatalf("port %d passes unseen", port)
 		}
 	}
-	if f.memory[mapPorts] != 0 {
+	if f.memory[wire.MapPorts] != 0 {
 		t.Error("ports to listen on are set too")
 	}
 }
@@ -90,12 +91,12 @@ func TestMapTellsWhatAddressesStandFor(t *testing.T) {
 	four := show(identity{name: "a.example.test", ip: netip.MustParseAddr("192.0.2.1")})
 	six := show(identity{name: "a.example.test", ip: netip.MustParseAddr("fe80::1"), scope: 7})
 	b := four.As4()
-	entry := f.memory[mapReal4+4*(int(b[1]&1)<<16|int(b[2])<<8|int(b[3])):]
+	entry := f.memory[wire.MapReal4+4*(int(b[1]&1)<<16|int(b[2])<<8|int(b[3])):]
 	if got := netip.AddrFrom4([4]byte(entry)).String(); got != "192.0.2.1" {
 		t.Errorf("%v stands for %s", four, got)
 	}
 	c := six.As16()
-	entry = f.memory[mapReal6+mapLen6*(int(c[14])<<8|int(c[15])):]
+	entry = f.memory[wire.MapReal6+wire.MapLen6*(int(c[14])<<8|int(c[15])):]
 	if got := netip.AddrFrom16([16]byte(entry)).String(); got != "fe80::1" || entry[16] != 7 || entry[20] != 1 {
 		t.Errorf("%v stands for %s with scope and mark %v", six, got, entry[16:24])
 	}
@@ -124,7 +125,7 @@ func TestMapFileIsSealed(t *testing.T) {
 	if err := unix.Ftruncate(f.fd, 0); err != unix.EPERM {
 		t.Errorf("ftruncate: %v", err)
 	}
-	if _, err := unix.Mmap(f.fd, 0, mapSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != unix.EPERM {
+	if _, err := unix.Mmap(f.fd, 0, wire.MapSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != unix.EPERM {
 		t.Errorf("mmap: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/libtls"
+	"tlswrap/proxy/wire"
 )
 
 // stream is a libtls connection on descriptors: its pair stands in the place of the program's
@@ -49,7 +50,7 @@ type stream struct {
 }
 
 // framesSize is as much as one read takes of frames: so that many whole ones fit.
-const framesSize = 4 * (maxPlaintext + 4)
+const framesSize = 4 * (wire.FrameMost + 4)
 
 func (t *stream) String() string {
 	side := "client"
@@ -258,13 +259,13 @@ func (t *stream) send(b []byte) error {
 			}
 			t.headerLen = 0
 			header := binary.NativeEndian.Uint32(t.header[:])
-			if header&frameInRing != 0 {
+			if header&wire.FrameInRing != 0 {
 				if err := out.addFromRing(header); err != nil {
 					return err
 				}
 				continue
 			}
-			if header > maxPlaintext {
+			if header > wire.FrameMost {
 				return errors.Join(out.flush(), unix.EPROTO)
 			}
 			t.frame = int(header)

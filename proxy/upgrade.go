@@ -37,7 +37,7 @@ func (ch *channel) askTLS() *Failure {
 	u := &upgrade{protocol: p}
 	u.dialogue.Host = ch.verifiedName()
 	u.dialogue.Local = ch.up.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
-	u.dialogue.Peer = ch.peer.real()
+	u.dialogue.Peer = ch.peer.Real()
 	if !ch.explains() {
 		u.dialogue.Open = ch.letIn
 		u.dialogue.Warn = func(reason string) { ch.report("failed", failf(unix.EPROTO, "%s", reason)) }
@@ -169,7 +169,7 @@ func (ch *channel) dialVia(ctx context.Context, upstream rules.Endpoint) *Failur
 		f.Reason = "by way of " + rule.Via.Endpoint.String() + ": " + f.Reason
 		return f
 	}
-	to := rules.Endpoint{Host: ch.target.host(), Port: ch.target.addr.port}
+	to := rules.Endpoint{Host: ch.target.host(), Port: ch.target.addr.Port}
 	if upstream.Port != 0 {
 		to.Port = upstream.Port
 	}

@@ -14,6 +14,7 @@ import (
 
 	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/wire"
 )
 
 // upstream is the real TCP socket, the program's own, as a record.Transport. It reads
@@ -86,11 +87,11 @@ func (u *upstream) SetWriteDeadline(t time.Time) error { return u.to.SetWriteDea
 
 // connect connects to one address, under the deadline that was set. The error is the
 // network's own, a unix.Errno, or os.ErrDeadlineExceeded.
-func (u *upstream) connect(to sockAddr) error {
-	u.peer = netip.AddrPortFrom(to.real(), to.port)
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: to.ip.As16(), Port: int(to.port), ZoneId: to.scope}
-	if to.ip.Is4() {
-		sa = &unix.SockaddrInet4{Addr: to.ip.As4(), Port: int(to.port)}
+func (u *upstream) connect(to wire.Addr) error {
+	u.peer = netip.AddrPortFrom(to.Real(), to.Port)
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: to.IP.As16(), Port: int(to.Port), ZoneId: to.Scope}
+	if to.IP.Is4() {
+		sa = &unix.SockaddrInet4{Addr: to.IP.As4(), Port: int(to.Port)}
 	}
 	var err error
 	if e := u.Control(func(fd int) { err = unix.Connect(fd, sa) }); e != nil {
@@ -130,7 +131,7 @@ func (u *upstream) disconnect() error {
 }
 
 // reconnect connects to an address once more.
-func (u *upstream) reconnect(to sockAddr) error {
+func (u *upstream) reconnect(to wire.Addr) error {
 	if err := u.disconnect(); err != nil {
 		return err
 	}
@@ -274,7 +275,7 @@ func (u *upstream) LocalAddr() net.Addr {
 	var local netip.AddrPort
 	u.Control(func(fd int) {
 		if sa, err := unix.Getsockname(fd); err == nil {
-			local = addrPort(sa)
+			local = wire.AddrPort(sa)
 		}
 	})
 	return net.TCPAddrFromAddrPort(local)

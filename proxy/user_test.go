@@ -9,21 +9,23 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/wire"
 )
 
 func TestAUserHasNoMoreSessionsThanTheMost(t *testing.T) {
 	w, address := startWorker(t, "default = \"pass\"\n")
 	u := w.user(uint32(os.Geteuid()))
-	var some []Token
+	var some []wire.Token
 	w.mu.Lock()
 	for range mostSessions {
-		var token Token
+		var token wire.Token
 		rand.Read(token[:])
 		w.sessions[token] = &session{worker: w, user: u, voice: newVoice(nil, false, true)}
 		some = append(some, token)
 	}
 	w.mu.Unlock()
-	var token Token
+	var token wire.Token
 	rand.Read(token[:])
 	if _, err := Greet(address, anybody, token, os.Stderr, false, true); err == nil || !strings.Contains(err.Error(), "4096 sessions") {
 		t.Errorf("got %v", err)

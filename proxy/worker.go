@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -56,7 +57,7 @@ type Worker struct {
 
 	mu        sync.Mutex
 	users     map[uint32]*user
-	sessions  map[Token]*session
+	sessions  map[wire.Token]*session
 	channels  map[uint64]*channel
 	listeners map[uint64]*listener
 	sweeping  bool          // a sweep of the listeners is due
@@ -69,7 +70,7 @@ type Worker struct {
 func New(config Config) (*Worker, error) {
 	w := &Worker{
 		config: config, log: config.Log, resolver: newResolver(), maps: newSharedMaps(),
-		users: make(map[uint32]*user), sessions: make(map[Token]*session), channels: make(map[uint64]*channel), listeners: make(map[uint64]*listener),
+		users: make(map[uint32]*user), sessions: make(map[wire.Token]*session), channels: make(map[uint64]*channel), listeners: make(map[uint64]*listener),
 		ended: make(chan struct{}),
 	}
 	if w.log == nil {
@@ -131,7 +132,7 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	}()
 	if w.config.EndWithSessions {
 		// Who started the worker may have died before it said hello.
-		defer time.AfterFunc(requestTime, w.guarded("start", w.endUnused)).Stop()
+		defer time.AfterFunc(wire.RequestTime, w.guarded("start", w.endUnused)).Stop()
 	}
 	select {
 	case <-ctx.Done():
@@ -148,7 +149,7 @@ func (w *Worker) allowed(uid uint32) bool {
 	return uid == uint32(os.Geteuid()) || slices.Contains(w.config.AllowUIDs, uid)
 }
 
-func (w *Worker) session(t Token) *session {
+func (w *Worker) session(t wire.Token) *session {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.sessions[t]
@@ -156,7 +157,7 @@ func (w *Worker) session(t Token) *session {
 
 // newSession begins a session of a user's that speaks with v, or that another worker has begun
 // where v is nil: nobody hears its sentences then, but they are in the log.
-func (w *Worker) newSession(t Token, uid uint32, v *voice) (*session, error) {
+func (w *Worker) newSession(t wire.Token, uid uint32, v *voice) (*session, error) {
 	adopted := v == nil
 	if adopted {
 		v = newVoice(nil, false, false)
@@ -263,7 +264,7 @@ func (w *Worker) hurryOrphans(s *session) {
 // newChannel makes the channel for a connection to t, which the program calls peer.
 // end is the program's side; the caller closes it once it is handed over, gives the
 // channel its upstream, and runs or abandons it.
-func (w *Worker) newChannel(s *session, trust *trust, t target, peer sockAddr, pid int32) (ch *channel, end int, err error) {
+func (w *Worker) newChannel(s *session, trust *trust, t target, peer wire.Addr, pid int32) (ch *channel, end int, err error) {
 	ch = &channel{worker: w, session: s, target: t, trust: trust, peer: peer, pid: pid,
 		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	ch.id = newID()
@@ -339,7 +340,7 @@ func (w *Worker) say(s *session, line string) {
 }
 
 func (w *Worker) attrs(t target, pid int32) []any {
-	a := []any{"target", t.String(), "address", net.JoinHostPort(t.addr.real().String(), strconv.Itoa(int(t.addr.port))), "pid", pid}
+	a := []any{"target", t.String(), "address", net.JoinHostPort(t.addr.Real().String(), strconv.Itoa(int(t.addr.Port))), "pid", pid}
 	if t.decision.Rule != nil {
 		a = append(a, "rule", t.decision.Rule.String())
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy"
+	"tlswrap/proxy/wire"
 )
 
 // runProgram wraps: tlswrap [flags] program [args...].
@@ -166,7 +167,7 @@ func inspectProgram(path string, argv []string, library string) (preload, refuse
 // control is where this program's worker is.
 type control struct {
 	uid     uint32
-	token   proxy.Token
+	token   wire.Token
 	address string
 }
 

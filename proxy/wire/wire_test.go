@@ -1,4 +1,4 @@
-package proxy
+package wire
 
 import (
 	"bytes"
@@ -56,7 +56,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 				t.Fatal(err)
 			}
 			program := filepath.Join(dir, "layout")
-			if out, err := exec.Command(cc, "-static", "-I../preload", "-o", program, source).CombinedOutput(); err != nil {
+			if out, err := exec.Command(cc, "-static", "-I../../preload", "-o", program, source).CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			argv := []string{program}
@@ -72,10 +72,10 @@ func TestWireMatchesTheShims(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d\n%d %d %d %d %d\n%d %d %d %d\n%d %d %d %d %d\n",
-				wireMagic, wireTokenLen, wireNameLen, wireMaxAddrs, requestHeader, replyHeader, addrLen,
-				sendBuffer, mapSize, mapReal4, mapReal6, 16, 20, lifeSize, 0x40000000, 0x3fffffff, opHello, opSweep, opConnect, flagConsume, flagNoNewPrivs, flagStderr, flagUntold, flagMapped,
-				answerPass, answerChannel, answerAddrs, answerProgram,
-				opTLSRing, frameInRing, ringSlotShift, ringHeader, ringSize)
+				wireMagic, TokenLen, wireNameLen, wireMaxAddrs, requestHeader, ReplyHeader, AddrLen,
+				SendBuffer, MapSize, MapReal4, MapReal6, 16, 20, LifeSize, 0x40000000, 0x3fffffff, OpHello, OpSweep, OpConnect, FlagConsume, FlagNoNewPrivs, FlagStderr, FlagUntold, FlagMapped,
+				AnswerPass, AnswerChannel, AnswerAddrs, AnswerProgram,
+				OpTLSRing, FrameInRing, RingSlotShift, RingHeader, RingSize)
 			message, ok := bytes.CutPrefix(out, []byte(want))
 			if !ok {
 				t.Fatalf("got\n%.200s\nwant\n%s", out, want)
@@ -84,10 +84,10 @@ func TestWireMatchesTheShims(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantRequest := request{
-				op: opNames, flags: flagDatagram, channel: 0x1122334455667788, name: "db.example.com",
-				token: Token(bytes.Repeat([]byte{0xab}, wireTokenLen)),
-				addrs: []sockAddr{{ip: netip.MustParseAddr("10.0.0.1"), port: 5432, scope: 7}},
+			wantRequest := Request{
+				Op: OpNames, Flags: FlagDatagram, Channel: 0x1122334455667788, Name: "db.example.com",
+				Token: Token(bytes.Repeat([]byte{0xab}, TokenLen)),
+				Addrs: []Addr{{IP: netip.MustParseAddr("10.0.0.1"), Port: 5432, Scope: 7}},
 			}
 			if !reflect.DeepEqual(got, wantRequest) {
 				t.Errorf("got  %+v\nwant %+v", got, wantRequest)
@@ -97,7 +97,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 }
 
 func TestRequestsThatDoNotFitAreRefused(t *testing.T) {
-	good := request{op: opNames, name: "a", addrs: []sockAddr{{ip: netip.MustParseAddr("::1")}}}.marshal()
+	good := Request{Op: OpNames, Name: "a", Addrs: []Addr{{IP: netip.MustParseAddr("::1")}}}.Marshal()
 	tests := map[string]func(b []byte) []byte{
 		"empty":        func([]byte) []byte { return nil },
 		"short":        func(b []byte) []byte { return b[:requestHeader-1] },
@@ -119,14 +119,14 @@ func TestRequestsThatDoNotFitAreRefused(t *testing.T) {
 }
 
 func FuzzRequest(f *testing.F) {
-	f.Add(request{op: opNames, name: "a", addrs: []sockAddr{{ip: netip.MustParseAddr("::1")}}}.marshal())
-	f.Add(request{op: opConnect, addrs: []sockAddr{{ip: netip.MustParseAddr("10.0.0.1"), port: 1}}}.marshal())
+	f.Add(Request{Op: OpNames, Name: "a", Addrs: []Addr{{IP: netip.MustParseAddr("::1")}}}.Marshal())
+	f.Add(Request{Op: OpConnect, Addrs: []Addr{{IP: netip.MustParseAddr("10.0.0.1"), Port: 1}}}.Marshal())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := parseRequest(b)
 		if err != nil {
 			return
 		}
-		again, err := parseRequest(r.marshal())
+		again, err := parseRequest(r.Marshal())
 		if err != nil || !reflect.DeepEqual(r, again) {
 			t.Errorf("%+v became %+v, %v", r, again, err)
 		}

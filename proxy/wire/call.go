@@ -1,0 +1,215 @@
+package wire
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
+)
+
+// RequestTime is how long a peer may take over each message.
+const RequestTime = 10 * time.Second
+
+// Call is one connection to the control socket: who asks, what is asked, and how it is answered. It
+// is used by one goroutine.
+type Call struct {
+	PID      int32 // of the process that asks; 0 where that is in another PID namespace
+	UID, GID uint32
+
+	fd     int
+	socket *fdio.Socket // fd's owner, once it had to be waited for
+}
+
+// NewCall takes over the descriptor of a connection that was accepted from a control socket, also
+// when it fails. Who asks is what the kernel says (SO_PEERCRED, unix(7)).
+func NewCall(fd int) (*Call, error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("getsockopt", err)
+	}
+	return &Call{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid, fd: fd}, nil
+}
+
+// Close ends the connection. The descriptors that were received with it are their takers'.
+func (c *Call) Close() {
+	if c.socket != nil {
+		c.socket.Close()
+	} else if c.fd >= 0 {
+		unix.Close(c.fd)
+	}
+}
+
+// Pidfd returns a descriptor for the peer's process, or -1 where it is gone already. sent,
+// which it takes over, is what the process itself has sent as one, or -1.
+func (c *Call) Pidfd(sent int) int {
+	// SO_PEERPIDFD cannot meet a process id that was used again, but is new (Linux 6.5).
+	fd, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if err == nil {
+		fdio.Close(sent)
+		return fd
+	}
+	if IsPidfd(sent) {
+		return sent
+	}
+	fdio.Close(sent)
+	if fd, err = unix.PidfdOpen(int(c.PID), 0); err != nil {
+		return -1
+	}
+	return fd
+}
+
+// IsPidfd reports whether a descriptor tells of a process's end.
+func IsPidfd(fd int) bool {
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	return err == nil && (name == "anon_inode:[pidfd]" || strings.HasPrefix(name, "pidfd:"))
+}
+
+// Descriptors came with a request.
+type Descriptors []int
+
+// Take returns the first, which is the caller's to close, or -1.
+func (d *Descriptors) Take() int {
+	if len(*d) == 0 {
+		return -1
+	}
+	fd := (*d)[0]
+	*d = (*d)[1:]
+	return fd
+}
+
+// Close closes those that were not taken.
+func (d Descriptors) Close() {
+	for _, fd := range d {
+		unix.Close(fd)
+	}
+}
+
+// mostDescriptors come with a request of libtls's; others have one at most.
+const mostDescriptors = 3
+
+// Receive reads one request, with the descriptors that came along.
+func (c *Call) Receive() (Request, Descriptors, error) {
+	var (
+		data [requestMax + 1]byte
+		oob  [64]byte
+	)
+	n, oobn, flags, err := c.read(data[:], oob[:])
+	if err != nil {
+		return Request{}, nil, fmt.Errorf("reading a control request: %w", err)
+	}
+	fds, err := parseDescriptors(oob[:oobn])
+	req, perr := parseRequest(data[:n])
+	most := 1
+	if req.IsTLS() {
+		most = mostDescriptors
+	}
+	switch {
+	case err != nil:
+	case perr != nil:
+		err = perr
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > most:
+		err = fmt.Errorf("control request with too much in it, or no room for its descriptor")
+	}
+	if err != nil {
+		fds.Close()
+		return Request{}, nil, err
+	}
+	return req, fds, nil
+}
+
+// read receives one message. It is there already, as a rule.
+func (c *Call) read(data, oob []byte) (n, oobn, flags int, err error) {
+	try := func(fd int) bool {
+		// A caller that sends and closes at once may do both after the kernel found the
+		// queue empty and before it looks for the end (__unix_dgram_recvmsg in
+		// net/unix/af_unix.c), so an end is believed the second time.
+		for range 2 {
+			err = fdio.Again(func() (e error) {
+				n, oobn, flags, _, e = unix.Recvmsg(fd, data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+				return e
+			})
+			if n > 0 || err != nil {
+				break
+			}
+		}
+		return err != unix.EAGAIN
+	}
+	if try(c.fd) {
+		return n, oobn, flags, err
+	}
+	if c.socket == nil {
+		if c.socket, err = fdio.New(c.fd, "control"); err != nil {
+			c.fd = -1
+			return 0, 0, 0, err
+		}
+	}
+	c.socket.SetReadDeadline(time.Now().Add(RequestTime))
+	if e := c.socket.WhenReadable(try); e != nil {
+		err = e
+	}
+	return n, oobn, flags, err
+}
+
+// parseDescriptors takes the descriptors out of a control message; the caller owns them,
+// also those that come with an error.
+func parseDescriptors(oob []byte) (Descriptors, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var fds Descriptors
+	for _, m := range messages {
+		got, e := unix.ParseUnixRights(&m)
+		if e != nil {
+			err = e
+			continue
+		}
+		fds = append(fds, got...)
+	}
+	return fds, err
+}
+
+// Send answers, with copies of descriptors. The peer's queue is empty, so it is not waited for; one
+// that is gone is no error of ours.
+func (c *Call) Send(r Message, fds ...int) error {
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	return unix.Sendmsg(c.fd, r.Marshal(), oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+// HandOver gives the program what is to stand in the place of its socket, and closes it here. Where
+// the program could not put it in place, its socket was not touched.
+func (c *Call) HandOver(r Message, end int) bool {
+	_, stray, ok := c.Taken(c.Hand(r, end))
+	fdio.Close(stray)
+	return ok
+}
+
+// Hand sends an answer with what is to stand in the place of the program's socket, and closes that
+// here.
+func (c *Call) Hand(r Message, end int) error {
+	defer unix.Close(end)
+	return c.Send(r, end)
+}
+
+// Taken receives the message that what was handed is in place, unless handing it failed, and the
+// descriptor that came with it: sent, or -1.
+func (c *Call) Taken(handed error) (taken Request, sent int, ok bool) {
+	if handed != nil {
+		return taken, -1, false
+	}
+	taken, fds, err := c.Receive()
+	sent = fds.Take()
+	fds.Close()
+	return taken, sent, err == nil && taken.Op == OpTaken
+}

@@ -1,0 +1,71 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is a connection to a worker's control socket.
+type Conn struct{ *net.UnixConn }
+
+// Dial connects to the control socket at address, for an exchange of at most limit, unless trust
+// has something against the user that listens there.
+func Dial(address string, limit time.Duration, trust func(uid uint32) error) (Conn, error) {
+	dialer := net.Dialer{Timeout: RequestTime}
+	dialed, err := dialer.Dial("unixpacket", address)
+	if err != nil {
+		return Conn{}, errors.Unwrap(err)
+	}
+	conn := dialed.(*net.UnixConn)
+	var cred *unix.Ucred
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		if e := raw.Control(func(fd uintptr) {
+			cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		}); e != nil {
+			err = e
+		}
+	}
+	if err == nil {
+		err = trust(cred.Uid)
+	}
+	if err != nil {
+		conn.Close()
+		return Conn{}, err
+	}
+	conn.SetDeadline(time.Now().Add(limit))
+	return Conn{conn}, nil
+}
+
+// Tell sends a request that is not answered.
+func (c Conn) Tell(req Request) error {
+	_, err := c.Write(req.Marshal())
+	return err
+}
+
+// Ask sends a request with a descriptor, and returns the reply with the descriptor that
+// came along, the caller's to close, or -1. Of the reply only answer and errno are read.
+func (c Conn) Ask(req Request, fd int) (r Reply, got int, err error) {
+	if _, _, err := c.WriteMsgUnix(req.Marshal(), unix.UnixRights(fd), nil); err != nil {
+		return r, -1, err
+	}
+	var b [ReplyHeader + AddrLen]byte
+	var oob [64]byte
+	n, oobn, _, _, err := c.ReadMsgUnix(b[:], oob[:])
+	if err != nil {
+		return r, -1, err
+	}
+	fds, err := parseDescriptors(oob[:oobn])
+	got = fds.Take()
+	fds.Close()
+	if err == nil && (n < ReplyHeader || binary.NativeEndian.Uint32(b[:]) != wireMagic) {
+		err = errors.New("it does not speak this version of the control protocol")
+	}
+	r.Answer = answer(binary.NativeEndian.Uint16(b[4:]))
+	r.Errno = unix.Errno(binary.NativeEndian.Uint32(b[8:]))
+	return r, got, err
+}

@@ -1,0 +1,63 @@
+package wire
+
+// What programs and the worker share beside messages, as preload/wire.h and libtls/wire.h have it.
+
+// The layout of struct tw_map.
+const (
+	MapPorts  = 65536 / 8
+	MapReal4  = 2 * MapPorts
+	MapCount4 = 1 << 17
+	MapReal6  = MapReal4 + 4*MapCount4
+	MapCount6 = 1 << 16
+	MapLen6   = 24 // sizeof(struct tw_real6)
+	MapSize   = MapReal6 + MapLen6*MapCount6
+)
+
+// LifeSize is that of struct tw_life of preload/wire.h.
+const LifeSize = 4
+
+// SendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
+const SendBuffer = 208 << 10
+
+// A frame in a ring, and struct tw_tls_ring.
+const (
+	FrameInRing   uint32 = 1 << 31
+	RingSlotShift        = 16
+	RingSlots            = 32
+	RingHeader           = 4096
+)
+
+// FrameMost is what one frame carries, TW_TLS_FRAME, and the size of a slot.
+const FrameMost = 16 << 10
+
+const RingSize = RingHeader + RingSlots*FrameMost
+
+// The steps that a program asks a pump for, and its records (enum tw_tls_pump).
+const (
+	PumpHandshake = iota + 1
+	PumpRead
+	PumpWrite
+	PumpClose
+	PumpIn
+)
+
+// What a pump answers.
+const (
+	PumpOut = iota + 16
+	PumpWant
+	PumpDone
+	PumpFailed
+)
+
+// What a done step tells besides, above the step in the value.
+const (
+	PumpEnd       = 1 << 8 // close_notify
+	PumpTruncated = 2 << 8
+	PumpMore      = 3 << 8 // there is more of this
+)
+
+// The sizes of a pump's header and of what follows it at most.
+const (
+	PumpHeader = 8
+	PumpMost   = 32 << 10
+)
