@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
 
@@ -70,7 +71,7 @@ func (w *Worker) meant(p *rules.Policy, l lookedUp) (string, error) {
 		case c.err == nil && c.shares:
 			note(c.name)
 		case c.err != nil && !(fromFile && slices.Contains(below, c.name)):
-			return "", fmt.Errorf("cannot tell whether it is short for %s, which a rule covers: %s", c.name, lookupError(c.err))
+			return "", fmt.Errorf("cannot tell whether it is short for %s, which a rule covers: %s", c.name, verdict.LookUp(c.err))
 		}
 	}
 	for _, name := range found {
@@ -158,7 +159,7 @@ func (r *resolver) shares(l lookedUp, name string, ofRule bool) (bool, error) {
 
 // StandsFor returns the name that a worker takes host for, which has the addresses ips:
 // host itself, or one with a rule that it is short for.
-func StandsFor(p *rules.Policy, host string, ips []netip.Addr) (string, *Failure) {
+func StandsFor(p *rules.Policy, host string, ips []netip.Addr) (string, *verdict.Failure) {
 	w := &Worker{resolver: newResolver()}
 	l := lookedUp{name: host, ips: ips}
 	if f, err := os.Open("/etc/hosts"); err == nil {
@@ -167,7 +168,7 @@ func StandsFor(p *rules.Policy, host string, ips []netip.Addr) (string, *Failure
 	}
 	name, err := w.meant(p, l)
 	if err != nil {
-		return "", failf(unix.EADDRNOTAVAIL, "%v", err)
+		return "", verdict.Failf(unix.EADDRNOTAVAIL, "%v", err)
 	}
 	return name, nil
 }

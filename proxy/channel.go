@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -53,7 +53,7 @@ type channel struct {
 
 	mu      sync.Mutex
 	state   state
-	failure *Failure
+	failure *verdict.Failure
 	told    bool // connect or SO_ERROR has reported how setup ended
 
 	left sync.Once // the session does not count it any more
@@ -72,7 +72,7 @@ const (
 const keepFailed = 30 * time.Second
 
 // run sets the connection up and has its bytes carried, unless it has failed already.
-func (ch *channel) run(err *Failure) {
+func (ch *channel) run(err *verdict.Failure) {
 	defer ch.worker.guard("setup", ch.drop)
 	if err == nil {
 		err = ch.guard(ch.setup)
@@ -131,11 +131,11 @@ func (ch *channel) relay() {
 }
 
 // guard turns a panic into the end of this one connection.
-func (ch *channel) guard(step func() *Failure) (failure *Failure) {
+func (ch *channel) guard(step func() *verdict.Failure) (failure *verdict.Failure) {
 	defer func() {
 		if r := recover(); r != nil {
 			ch.worker.log.Error("panic", "target", ch.target.String(), "panic", r, "stack", string(debug.Stack()))
-			failure = failf(unix.EPROTO, "internal error: %v", r)
+			failure = verdict.Failf(unix.EPROTO, "internal error: %v", r)
 		}
 	}()
 	return step()
@@ -144,7 +144,7 @@ func (ch *channel) guard(step func() *Failure) (failure *Failure) {
 // bothWays runs down beside up, and returns up's failure when both have ended, after a panic
 // too: what comes then gives back the buffers of both. down's failure is told at once, unless
 // the program has closed: then nobody is left to be told how the server does.
-func (ch *channel) bothWays(down func() *Failure, up func(down <-chan struct{}) *Failure) *Failure {
+func (ch *channel) bothWays(down func() *verdict.Failure, up func(down <-chan struct{}) *verdict.Failure) *verdict.Failure {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -154,7 +154,7 @@ func (ch *channel) bothWays(down func() *Failure, up func(down <-chan struct{}) 
 			ch.pair.close()
 		}
 	}()
-	return ch.guard(func() *Failure {
+	return ch.guard(func() *verdict.Failure {
 		ended := false
 		defer func() {
 			if !ended {
@@ -174,7 +174,7 @@ var past = time.Unix(1, 0)
 
 // setup connects, shakes hands and verifies, within the rule's timeout. It stops when
 // the program closes its end.
-func (ch *channel) setup() *Failure {
+func (ch *channel) setup() *verdict.Failure {
 	rule := ch.target.decision.Rule
 	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
 	defer cancel()
@@ -199,7 +199,7 @@ func (ch *channel) setup() *Failure {
 }
 
 // connect does everything that comes before the program is told.
-func (ch *channel) connect(ctx context.Context) *Failure {
+func (ch *channel) connect(ctx context.Context) *verdict.Failure {
 	if f := ch.reach(ctx); f != nil {
 		return f
 	}
@@ -210,11 +210,11 @@ func (ch *channel) connect(ctx context.Context) *Failure {
 }
 
 // errLeft is the end of a setup that the program gave up.
-var errLeft = failf(unix.ECONNRESET, "the program gave up")
+var errLeft = verdict.Failf(unix.ECONNRESET, "the program gave up")
 
 // accept lets the program have its connection. It is told of before, since the program
 // may need nothing more of it, and be gone, and then nobody is told.
-func (ch *channel) accept() *Failure {
+func (ch *channel) accept() *verdict.Failure {
 	ch.reportGood()
 	if f := ch.open(); f != nil {
 		return f
@@ -226,7 +226,7 @@ func (ch *channel) accept() *Failure {
 }
 
 // open tells the program that it is connected.
-func (ch *channel) open() *Failure {
+func (ch *channel) open() *verdict.Failure {
 	if ch.opened {
 		return nil
 	}
@@ -244,7 +244,7 @@ func (ch *channel) open() *Failure {
 
 // reach gets as far as the TLS handshake: to the port where the server speaks TLS at once,
 // if the rule knows one and something listens there, or else by asking for it.
-func (ch *channel) reach(ctx context.Context) *Failure {
+func (ch *channel) reach(ctx context.Context) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	if rule.TLSPort != 0 {
 		if f := ch.dialTLSPort(ctx); f == nil || ctx.Err() != nil {
@@ -256,7 +256,7 @@ func (ch *channel) reach(ctx context.Context) *Failure {
 		return ch.askTLS()
 	}
 	if rule.TLSPort != 0 {
-		f.Reason += fmt.Sprintf("; nothing answers on port %d either", rule.TLSPort)
+		f = verdict.Failf(f.Errno, "%s; nothing answers on port %d either", f.Reason, rule.TLSPort)
 	}
 	return f
 }
@@ -265,7 +265,7 @@ func (ch *channel) reach(ctx context.Context) *Failure {
 // packets to a port that is not meant to be used may be dropped.
 const tlsPortTime = 3 * time.Second
 
-func (ch *channel) dialTLSPort(ctx context.Context) *Failure {
+func (ch *channel) dialTLSPort(ctx context.Context) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	deadline, _ := ctx.Deadline()
 	ch.up.SetDeadline(time.Now().Add(min(tlsPortTime, rule.Timeout/2)))
@@ -279,7 +279,7 @@ func (ch *channel) dialTLSPort(ctx context.Context) *Failure {
 
 // dial connects the upstream, to the address that the program meant, or to where the
 // rule says.
-func (ch *channel) dial(ctx context.Context, to rules.Endpoint) *Failure {
+func (ch *channel) dial(ctx context.Context, to rules.Endpoint) *verdict.Failure {
 	if ch.target.decision.Rule.Via.Scheme != "" {
 		return ch.dialVia(ctx, to)
 	}
@@ -288,7 +288,7 @@ func (ch *channel) dial(ctx context.Context, to rules.Endpoint) *Failure {
 
 // dialTo connects to an endpoint, of which host and port may be missing: those are the
 // target's.
-func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *Failure {
+func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	addrs, failure := ch.upstreamAddrs(ctx, to)
 	for i, a := range addrs {
@@ -299,7 +299,7 @@ func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *Failure {
 		if err == nil {
 			return nil
 		}
-		failure = dialFailure(err, netip.AddrPortFrom(a.Real(), a.Port), rule.Timeout)
+		failure = verdict.Dial(err, netip.AddrPortFrom(a.Real(), a.Port), rule.Timeout)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
@@ -307,7 +307,7 @@ func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *Failure {
 	return failure
 }
 
-func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wire.Addr, *Failure) {
+func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wire.Addr, *verdict.Failure) {
 	to := ch.target.addr
 	if end.Port != 0 {
 		to.Port = end.Port
@@ -320,7 +320,7 @@ func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wir
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ips = append(ips, ip)
 	} else if ips, err = ch.worker.resolver.lookup(ctx, "ip", host); err != nil {
-		return nil, dialFailure(err, netip.AddrPort{}, ch.target.decision.Rule.Timeout)
+		return nil, verdict.Dial(err, netip.AddrPort{}, ch.target.decision.Rule.Timeout)
 	}
 	var addrs []wire.Addr
 	for _, ip := range ips {
@@ -334,7 +334,7 @@ func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wir
 		addrs = append(addrs, wire.Addr{IP: ip, Port: to.Port})
 	}
 	if len(addrs) == 0 {
-		return nil, failf(unix.EHOSTUNREACH, "%s has no address of the family that the program's socket is of", host)
+		return nil, verdict.Failf(unix.EHOSTUNREACH, "%s has no address of the family that the program's socket is of", host)
 	}
 	return addrs, nil
 }
@@ -349,12 +349,12 @@ func (ch *channel) verifiedName() string {
 
 // handshake shakes hands and verifies. Where verification failed it also returns the
 // chain that it failed on.
-func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
+func (ch *channel) handshake() (*verdict.Failure, []*x509.Certificate) {
 	rule := ch.target.decision.Rule
 	name := ch.verifiedName()
 	config, auth, err := ch.trust.tlsConfig(rule, name)
 	if err != nil {
-		return failf(unix.EKEYREJECTED, "%v", err), nil
+		return verdict.Failf(unix.EKEYREJECTED, "%v", err), nil
 	}
 	if ch.upgrade != nil && len(config.NextProtos) == 0 {
 		config.NextProtos = ch.upgrade.protocol.ALPN
@@ -371,11 +371,11 @@ func (ch *channel) handshake() (*Failure, []*x509.Certificate) {
 	if ch.notTransferred(err) {
 		return errNoTransfer, nil
 	}
-	a := attempt{
-		name: name, head: ch.up.first(), timeout: rule.Timeout, min: rule.MinVersion,
-		asked: auth.asked, hasCert: auth.cert != nil, now: time.Now(),
+	a := verdict.Attempt{
+		Name: name, Head: ch.up.first(), Timeout: rule.Timeout, Min: rule.MinVersion,
+		Asked: auth.asked, HasCert: auth.cert != nil, Now: time.Now(),
 	}
-	return a.explain(err), sentChain(err)
+	return a.Explain(err), verdict.SentChain(err)
 }
 
 // sealInKernel has the kernel seal what goes upstream, where the rules want that. Nobody
@@ -387,7 +387,7 @@ func (ch *channel) sealInKernel() {
 }
 
 // fail ends a setup: the sentence first, then the program's errno.
-func (ch *channel) fail(f *Failure) {
+func (ch *channel) fail(f *verdict.Failure) {
 	if f != errLeft {
 		ch.report("failed", f)
 	}
@@ -453,9 +453,9 @@ const drainTime = 5 * time.Second
 
 // carry moves the bytes: one goroutine a direction. It returns when the program has
 // closed its end, or the connection broke.
-func (ch *channel) carry() *Failure { return ch.bothWays(ch.download, ch.carryUp) }
+func (ch *channel) carry() *verdict.Failure { return ch.bothWays(ch.download, ch.carryUp) }
 
-func (ch *channel) carryUp(down <-chan struct{}) *Failure {
+func (ch *channel) carryUp(down <-chan struct{}) *verdict.Failure {
 	var (
 		sending *upstreamError
 		hello   *clientTLSError
@@ -473,7 +473,7 @@ func (ch *channel) carryUp(down <-chan struct{}) *Failure {
 			ch.up.Close()
 			return nil
 		}
-		ch.breakOff(brokenUpstream(sending.err))
+		ch.breakOff(verdict.Broken(sending.err))
 	case errors.Is(err, unix.ECONNRESET):
 		// The program closed, and had not read all that was there (unix_release_sock).
 		// TCP sends a reset then, and no FIN before (RFC 1122, section 4.2.2.13).
@@ -483,9 +483,9 @@ func (ch *channel) carryUp(down <-chan struct{}) *Failure {
 		<-down
 		return ch.clientTLS(hello.first)
 	case errors.As(err, &fault):
-		ch.breakOff(dialogueFailure(err))
+		ch.breakOff(verdict.Dialogue(err))
 	case err == errStranger:
-		ch.breakOff(failf(unix.EPROTO, "%v", err))
+		ch.breakOff(verdict.Failf(unix.EPROTO, "%v", err))
 	default:
 		// The program has closed, and all that it wrote has been sent.
 		ch.tls.CloseWrite()
@@ -497,7 +497,7 @@ func (ch *channel) carryUp(down <-chan struct{}) *Failure {
 
 // breakOff ends a connection from this side, also where the program does not read. First
 // comes the sentence, then the reset, after which the program may end.
-func (ch *channel) breakOff(f *Failure) {
+func (ch *channel) breakOff(f *verdict.Failure) {
 	ch.report("broken", f)
 	ch.pair.close()
 	ch.up.Close()
@@ -555,7 +555,7 @@ type upstreamError struct{ err error }
 func (e *upstreamError) Error() string { return e.err.Error() }
 
 // download carries what the server sends.
-func (ch *channel) download() *Failure {
+func (ch *channel) download() *verdict.Failure {
 	filter := ch.filter
 	var fault error
 	err := deliver(ch.tls, ch.pair, func(pieces [][]byte) ([][]byte, error) {
@@ -573,7 +573,7 @@ func (ch *channel) download() *Failure {
 	})
 	switch {
 	case fault != nil:
-		return dialogueFailure(fault)
+		return verdict.Dialogue(fault)
 	case err != nil:
 		return ch.downloadEnd(err)
 	}
@@ -585,10 +585,10 @@ const maxPlaintext = 16 << 10
 
 // downloadEnd sorts the ends of what the server sends. nil: an end that the program
 // was told of as one.
-func (ch *channel) downloadEnd(err error) *Failure {
-	if alert, ok := remoteAlert(err); ok {
-		a := attempt{name: ch.target.host(), asked: ch.auth.asked, hasCert: ch.auth.cert != nil}
-		return failf(unix.ECONNRESET, "%s", a.explainAlert(alert, err).Reason)
+func (ch *channel) downloadEnd(err error) *verdict.Failure {
+	if alert, ok := verdict.RemoteAlert(err); ok {
+		a := verdict.Attempt{Name: ch.target.host(), Asked: ch.auth.asked, HasCert: ch.auth.cert != nil}
+		return verdict.Failf(unix.ECONNRESET, "%s", a.ExplainAlert(alert, err).Reason)
 	}
 	var (
 		header   tls.RecordHeaderError
@@ -596,14 +596,14 @@ func (ch *channel) downloadEnd(err error) *Failure {
 	)
 	switch {
 	case errors.As(err, &delivery):
-		return failf(unix.ECONNRESET, "%v", delivery)
+		return verdict.Failf(unix.ECONNRESET, "%v", delivery)
 	case errors.As(err, &header):
 		said := append(header.RecordHeader[:], ch.up.Ahead()...)
-		return failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))
+		return verdict.Failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))
 	case ch.up.ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
 		if over, ok := ch.filter.(starttls.Farewell); !ch.target.decision.Rule.AllowTruncation && (!ok || !over.Over()) {
-			return failf(unix.ECONNRESET, "the %s ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)", ch.other())
+			return verdict.Failf(unix.ECONNRESET, "the %s ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)", ch.other())
 		}
 		ch.pair.finish()
 		return nil
@@ -613,7 +613,7 @@ func (ch *channel) downloadEnd(err error) *Failure {
 	case errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
 	}
-	return brokenUpstream(err)
+	return verdict.Broken(err)
 }
 
 // other is the peer's part, for people.
@@ -622,12 +622,4 @@ func (ch *channel) other() string {
 		return "client"
 	}
 	return "server"
-}
-
-func brokenUpstream(err error) *Failure {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return failf(errno, "the connection broke: %v", errno)
-	}
-	return failf(unix.ECONNRESET, "the connection broke: %v", err)
 }

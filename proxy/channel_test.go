@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/verdict"
 )
 
 // Where one direction panics, the other has ended before anybody goes on, whichever it is.
@@ -28,7 +30,7 @@ func TestAPanicEndsBothDirections(t *testing.T) {
 		w := &Worker{log: slog.New(slog.DiscardHandler)}
 		ch := &channel{worker: w, session: &session{worker: w, voice: newVoice(nil, false, true)}, pair: pr, up: up}
 		ended := false
-		wait := func(wait func() error) *Failure {
+		wait := func(wait func() error) *verdict.Failure {
 			wait()
 			ended = true
 			return nil
@@ -37,9 +39,9 @@ func TestAPanicEndsBothDirections(t *testing.T) {
 		listening := func() error { _, err := pr.w.Read(make([]byte, 1)); return err }
 		if down {
 			// It reads the reset byte first.
-			ch.bothWays(func() *Failure { panic("x") }, func(<-chan struct{}) *Failure { listening(); return wait(listening) })
+			ch.bothWays(func() *verdict.Failure { panic("x") }, func(<-chan struct{}) *verdict.Failure { listening(); return wait(listening) })
 		} else {
-			f := ch.bothWays(func() *Failure { return wait(reading) }, func(<-chan struct{}) *Failure { panic("x") })
+			f := ch.bothWays(func() *verdict.Failure { return wait(reading) }, func(<-chan struct{}) *verdict.Failure { panic("x") })
 			if f == nil || !strings.Contains(f.Reason, "internal error: x") {
 				t.Errorf("it ends with %v", f)
 			}

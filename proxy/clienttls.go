@@ -10,6 +10,7 @@ import (
 
 	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/quote"
+	"tlswrap/proxy/verdict"
 )
 
 // speaksTLS reports whether a program's first bytes are those of a ClientHello (RFC
@@ -28,20 +29,20 @@ func (*clientTLSError) Error() string { return "the program speaks TLS itself" }
 
 // clientTLS refuses a program that speaks TLS itself, or connects it anew to where it
 // wanted to go, and carries its records as they are. Nothing else uses the upstream.
-func (ch *channel) clientTLS(first []byte) *Failure {
+func (ch *channel) clientTLS(first []byte) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	if !rule.PassClientTLS {
-		return failf(unix.EPROTO, "the program speaks TLS itself, and would have had TLS inside TLS: refused (client_tls = \"pass\" in the rule lets it through)")
+		return verdict.Failf(unix.EPROTO, "the program speaks TLS itself, and would have had TLS inside TLS: refused (client_tls = \"pass\" in the rule lets it through)")
 	}
 	ch.up.SetDeadline(time.Now().Add(rule.Timeout))
 	err := ch.up.reconnect(ch.target.addr)
 	if err != nil {
-		return dialFailure(err, netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port), rule.Timeout)
+		return verdict.Dial(err, netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port), rule.Timeout)
 	}
 	ch.up.SetDeadline(time.Time{})
 	ch.worker.reportPass(ch.session, ch.target, ch.pid, "the program speaks TLS itself")
 
-	return ch.bothWays(ch.passDown, func(<-chan struct{}) *Failure {
+	return ch.bothWays(ch.passDown, func(<-chan struct{}) *verdict.Failure {
 		if f := ch.passUp(first); f != nil {
 			ch.up.Close()
 			return f
@@ -56,14 +57,14 @@ func (ch *channel) clientTLS(first []byte) *Failure {
 
 // passUp carries what the program writes, as long as that is TLS records: nothing else
 // may leave for a host that the rule covers.
-func (ch *channel) passUp(b []byte) *Failure {
+func (ch *channel) passUp(b []byte) *verdict.Failure {
 	var records framing
 	for {
 		if !records.next(b) {
-			return failf(unix.EPROTO, "the program spoke TLS itself, and then something else: refused, after %s", quote.Line(b))
+			return verdict.Failf(unix.EPROTO, "the program spoke TLS itself, and then something else: refused, after %s", quote.Line(b))
 		}
 		if _, err := ch.up.Write(b); err != nil {
-			return brokenUpstream(err)
+			return verdict.Broken(err)
 		}
 		buf, n, err := ch.pair.read()
 		if err != nil {
@@ -75,7 +76,7 @@ func (ch *channel) passUp(b []byte) *Failure {
 }
 
 // passDown carries what the server sends.
-func (ch *channel) passDown() *Failure {
+func (ch *channel) passDown() *verdict.Failure {
 	buf := buffers.Get()
 	defer buffers.Put(buf)
 	for {

@@ -10,6 +10,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -226,13 +227,13 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 	p := w.policy.Load()
 	t, failure := w.identify(s, p, req.Addrs[0])
 	if failure == nil && t.decision.Action == rules.Deny {
-		failure = failf(unix.EACCES, "refused: a rule denies it")
+		failure = verdict.Failf(unix.EACCES, "refused: a rule denies it")
 		if t.decision.Rule == nil {
-			failure = failf(unix.EACCES, "refused: no rule allows it")
+			failure = verdict.Failf(unix.EACCES, "refused: no rule allows it")
 		}
 	}
 	if failure == nil && t.decision.Action != rules.Pass && req.Name != "" {
-		failure = failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", req.Name)
+		failure = verdict.Failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", req.Name)
 	}
 	if failure != nil {
 		unix.Close(fd)
@@ -258,7 +259,7 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 	ch, end, err := w.newChannel(s, p.trustFor(t), t, req.Addrs[0], c.PID)
 	if err != nil {
 		unix.Close(fd)
-		failure := failf(unix.ENETDOWN, "no channel: %v", err)
+		failure := verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 		w.report(s, "failed", t, c.PID, failure)
 		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return
@@ -272,7 +273,7 @@ func (c *caller) begin(ch *channel, end, fd int) {
 	defer unix.Close(fd)
 	err := c.Hand(wire.Reply{Answer: wire.AnswerChannel}, end)
 	var like likeness
-	var failure *Failure
+	var failure *verdict.Failure
 	if err == nil {
 		like, failure = likenessOf(fd) // while the program puts its end in place
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
 
@@ -102,7 +103,7 @@ func (ch *channel) dataTarget(port uint16) target {
 }
 
 // errNoTransfer is the end of a data connection on which the server said nothing.
-var errNoTransfer = failf(unix.ECONNRESET, "the server ended the data connection before it spoke TLS")
+var errNoTransfer = verdict.Failf(unix.ECONNRESET, "the server ended the data connection before it spoke TLS")
 
 // notTransferred reports whether err is that, as the end of a handshake.
 func (ch *channel) notTransferred(err error) bool {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -24,7 +25,7 @@ type Probe struct {
 	Chain    []*x509.Certificate  // as the server sent it, verified or not
 	State    *tls.ConnectionState // nil where the handshake did not finish
 	Said     []starttls.Line      // with a proxy, and before TLS
-	Failure  *Failure             // nil where all was verified
+	Failure  *verdict.Failure     // nil where all was verified
 	Took     time.Duration
 }
 
@@ -82,26 +83,17 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 
 // NameFor returns the host name that a worker takes a real address for, or "" where no
 // rule's name has it.
-func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *Failure) {
+func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *verdict.Failure) {
 	w := &Worker{resolver: newResolver()}
 	t, failure := w.identify(&session{names: new(names)}, &policy{rules: r}, wire.Addr{IP: ip, Port: port})
 	return t.name, failure
-}
-
-// sentChain is the chain that a failed verification was about.
-func sentChain(err error) []*x509.Certificate {
-	var v *tls.CertificateVerificationError
-	if errors.As(err, &v) {
-		return v.UnverifiedCertificates
-	}
-	return nil
 }
 
 // LookUp resolves a host for Explain as a worker does.
 func LookUp(ctx context.Context, host string) ([]netip.Addr, error) {
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return nil, errors.New(lookupError(err))
+		return nil, errors.New(verdict.LookUp(err))
 	}
 	for i := range ips {
 		ips[i] = ips[i].Unmap()

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
 
@@ -75,7 +76,7 @@ func Serve(address string, uid uint32, token wire.Token, fd int, accepted bool) 
 	case r.Answer == wire.AnswerPass:
 		return false, nil
 	case r.Answer == wire.AnswerError:
-		return true, failf(r.Errno, "%v", r.Errno)
+		return true, verdict.Failf(r.Errno, "%v", r.Errno)
 	case r.Answer != wire.AnswerChannel || end < 0:
 		return true, errors.New("it did not answer as expected")
 	}

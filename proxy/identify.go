@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -44,7 +45,7 @@ func (t target) String() string {
 // name. With a real one, the program resolved for itself, or was shown it: then the
 // names that it was shown and the host names of the rules for that port, resolved
 // here, are candidates.
-func (w *Worker) identify(s *session, p *policy, addr wire.Addr) (target, *Failure) {
+func (w *Worker) identify(s *session, p *policy, addr wire.Addr) (target, *verdict.Failure) {
 	t, failure := w.identifyAddr(s, p, addr)
 	if failure != nil {
 		return t, failure
@@ -59,7 +60,7 @@ func (w *Worker) identify(s *session, p *policy, addr wire.Addr) (target, *Failu
 	return t, nil
 }
 
-func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *Failure) {
+func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *verdict.Failure) {
 	t := target{addr: addr}
 	ip := addr.Real()
 	if isSynthetic(ip) {
@@ -79,7 +80,7 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *F
 	}
 	candidates := slices.Clone(s.names.shownAs(ip))
 	if s.adopted && len(candidates) == 0 && p.rules.MayNeedName(addr.Port) {
-		return t, failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
+		return t, verdict.Failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
 	}
 	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.Port), func(line string) { w.say(s, line) })
 	if failure != nil {
@@ -97,7 +98,7 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *F
 			return t, failure
 		}
 		if covers || len(at) > 0 {
-			return t, failf(unix.EHOSTUNREACH, "cannot tell for a minute whether the worker before this one expected a data connection there")
+			return t, verdict.Failf(unix.EHOSTUNREACH, "cannot tell for a minute whether the worker before this one expected a data connection there")
 		}
 	}
 	var covered []string
@@ -111,15 +112,15 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *F
 	}
 	if len(covered) > 1 {
 		t.name = ""
-		return t, failf(unix.EACCES, "the address belongs to %s, and the program did not say which it means; set addresses = \"synthetic\" or give them addresses of their own",
+		return t, verdict.Failf(unix.EACCES, "the address belongs to %s, and the program did not say which it means; set addresses = \"synthetic\" or give them addresses of their own",
 			strings.Join(covered, " and "))
 	}
 	return t, nil
 }
 
 // nobody is why nothing goes to a synthetic address that stands for nothing.
-func nobody(ip netip.Addr) *Failure {
-	return failf(unix.EHOSTUNREACH, "%s is a synthetic address that this run did not give out", ip)
+func nobody(ip netip.Addr) *verdict.Failure {
+	return verdict.Failf(unix.EHOSTUNREACH, "%s is a synthetic address that this run did not give out", ip)
 }
 
 // resolver looks up the host names of rules, and remembers the answers for a while.
@@ -234,7 +235,7 @@ func (r *resolver) find(name string, ofRule bool) *lookup {
 // namesAt returns those of names, which rules have, that have the address ip. Where it
 // cannot tell, a rule might cover the connection, and it fails. say is told, once, that a
 // look-up failed and what was known before counts.
-func (r *resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]string, *Failure) {
+func (r *resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]string, *verdict.Failure) {
 	results := make([]*lookup, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
@@ -244,10 +245,10 @@ func (r *resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]s
 	var at []string
 	for i, l := range results {
 		if l.err != nil {
-			return nil, failf(unix.EHOSTUNREACH, "cannot tell whether this address is %s, which a rule covers: %v", names[i], lookupError(l.err))
+			return nil, verdict.Failf(unix.EHOSTUNREACH, "cannot tell whether this address is %s, which a rule covers: %v", names[i], verdict.LookUp(l.err))
 		}
 		if l.stale != nil && !l.told.Swap(true) {
-			say(fmt.Sprintf("%s: %s; its last known addresses count", names[i], lookupError(l.stale)))
+			say(fmt.Sprintf("%s: %s; its last known addresses count", names[i], verdict.LookUp(l.stale)))
 		}
 		if owns(names[i], l.addrs, ip) {
 			at = append(at, names[i])
@@ -261,14 +262,6 @@ func (r *resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]s
 func owns(name string, addrs []netip.Addr, ip netip.Addr) bool {
 	local := name == "localhost" || strings.HasSuffix(name, ".localhost")
 	return slices.Contains(addrs, ip) || (local && ip.IsLoopback())
-}
-
-func lookupError(err error) string {
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
-		return fmt.Sprintf("looking up %s: %s", dns.Name, dns.Err)
-	}
-	return err.Error()
 }
 
 // collideTime is how long a look-up waits for those of the rules' own names.

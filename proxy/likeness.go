@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
 	"sync"
 	"time"
 	"unsafe"
@@ -10,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/verdict"
 )
 
 // The program's own TCP socket is not what the worker connects: another process may have a copy
@@ -187,10 +187,10 @@ type setOption struct {
 }
 
 // likenessOf reads a socket that is not connected, and leaves it as it is.
-func likenessOf(fd int) (l likeness, failure *Failure) {
+func likenessOf(fd int) (l likeness, failure *verdict.Failure) {
 	var err error
 	if l.kind, err = kindOf(fd); err != nil {
-		return l, errnoFailure(err, "it cannot be told what kind of socket it is")
+		return l, verdict.OfCall(err, "it cannot be told what kind of socket it is")
 	}
 	usual := pristineValues(l.kind)
 	for i, o := range likenessOptions {
@@ -203,22 +203,22 @@ func likenessOf(fd int) (l likeness, failure *Failure) {
 		}
 	}
 	if l.bound, err = boundTo(fd); err != nil {
-		return l, errnoFailure(err, "the socket does not tell its address")
+		return l, verdict.OfCall(err, "the socket does not tell its address")
 	}
 	return l, nil
 }
 
 // give makes fresh, a new socket of the program's, like the one that was read, original. It needs
 // that one only where it is bound.
-func (l *likeness) give(fresh, original int) *Failure {
+func (l *likeness) give(fresh, original int) *verdict.Failure {
 	got, err := kindOf(fresh)
 	switch {
 	case err != nil:
-		return errnoFailure(err, "it cannot be told what kind of socket the program has made")
+		return verdict.OfCall(err, "it cannot be told what kind of socket the program has made")
 	case l.kind.netns != got.netns:
-		return failf(unix.ENETDOWN, "the program has changed its network namespace since it made the socket")
+		return verdict.Failf(unix.ENETDOWN, "the program has changed its network namespace since it made the socket")
 	case l.kind != got:
-		return failf(unix.ENETDOWN, "the program's new socket is of another kind")
+		return verdict.Failf(unix.ENETDOWN, "the program's new socket is of another kind")
 	}
 	for _, o := range l.options {
 		var now [64]byte
@@ -226,7 +226,7 @@ func (l *likeness) give(fresh, original int) *Failure {
 			continue
 		}
 		if err := o.put(fresh, o.value); err != nil && !o.found {
-			return errnoFailure(err, "the socket's %s cannot be given to the new one that is to be connected", o.name)
+			return verdict.OfCall(err, "the socket's %s cannot be given to the new one that is to be connected", o.name)
 		}
 	}
 	if l.bound == nil {
@@ -235,25 +235,18 @@ func (l *likeness) give(fresh, original int) *Failure {
 	return bindAlike(fresh, original, l.bound)
 }
 
-// errnoFailure is a system call's failure.
-func errnoFailure(err error, format string, args ...any) *Failure {
-	errno := unix.ENETDOWN
-	errors.As(err, &errno)
-	return failf(errno, format+": %v", append(args, err)...)
-}
-
 // bindAlike binds fresh to sa, where original is bound. While neither listens both can be, where
 // both have SO_REUSEADDR (socket(7)): for as long as it takes.
-func bindAlike(fresh, original int, sa unix.Sockaddr) *Failure {
+func bindAlike(fresh, original int, sa unix.Sockaddr) *verdict.Failure {
 	for _, fd := range []int{original, fresh} {
 		restore, err := switchOn(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
 		if err != nil {
-			return errnoFailure(err, "SO_REUSEADDR")
+			return verdict.OfCall(err, "SO_REUSEADDR")
 		}
 		defer restore()
 	}
 	if err := unix.Bind(fresh, sa); err != nil {
-		return errnoFailure(err, "the new socket that is to be connected cannot be bound to the old one's address")
+		return verdict.OfCall(err, "the new socket that is to be connected cannot be bound to the old one's address")
 	}
 	return nil
 }

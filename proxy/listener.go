@@ -15,6 +15,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -333,9 +334,9 @@ func (l *listener) greet(fd int, peer wire.Addr) *channel {
 	few, fewInAll := l.handshakes.leave(here), l.session.user.handshakes.leave(there)
 	switch {
 	case !few:
-		failure = failf(unix.EPROTO, "more than %d clients did not finish their handshakes, and this one had begun first", maxHandshakes)
+		failure = verdict.Failf(unix.EPROTO, "more than %d clients did not finish their handshakes, and this one had begun first", maxHandshakes)
 	case !fewInAll:
-		failure = failf(unix.EPROTO, "more than %d clients of this user's programs did not finish their handshakes, and this one had begun first", mostHandshakes)
+		failure = verdict.Failf(unix.EPROTO, "more than %d clients of this user's programs did not finish their handshakes, and this one had begun first", mostHandshakes)
 	}
 	if failure == nil {
 		failure = l.deliver(ch)
@@ -375,13 +376,13 @@ func (l *listener) next() (q *queue, path int, err error) {
 
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
 // pair, and can be found, before.
-func (l *listener) deliver(ch *channel) *Failure {
+func (l *listener) deliver(ch *channel) *verdict.Failure {
 	fd, err := boundSocket(channelName(ch.id, ch.target.addr))
 	if err == nil {
 		ch.pair, err = newServedPair(fd, l.session.token[:])
 	}
 	if err != nil {
-		return failf(unix.ENETDOWN, "no channel: %v", err)
+		return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 	}
 	l.worker.enter(ch)
 	failure := l.enqueue(ch.pair)
@@ -392,15 +393,15 @@ func (l *listener) deliver(ch *channel) *Failure {
 }
 
 // enqueue connects a pair to the first queue that a program listens on.
-func (l *listener) enqueue(pr *pair) *Failure {
+func (l *listener) enqueue(pr *pair) *verdict.Failure {
 	for {
 		q, path, err := l.next()
 		if err != nil {
-			return failf(unix.ENETDOWN, "no channel: %v", err)
+			return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 		}
 		if q == nil {
 			l.sweep()
-			return failf(unix.ECONNRESET, "the program does not listen any more")
+			return verdict.Failf(unix.ECONNRESET, "the program does not listen any more")
 		}
 		if e := pr.w.Control(func(fd int) { err = q.connect(path, fd) }); e != nil {
 			err = e
@@ -410,7 +411,7 @@ func (l *listener) enqueue(pr *pair) *Failure {
 			return nil
 		}
 		if err != unix.ECONNREFUSED {
-			return failf(unix.ENETDOWN, "no channel: %v", err)
+			return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 		}
 		l.drop(q)
 	}

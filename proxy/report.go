@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+
+	"tlswrap/proxy/verdict"
 )
 
-func (ch *channel) report(event string, f *Failure) {
+func (ch *channel) report(event string, f *verdict.Failure) {
 	ch.worker.report(ch.session, event, ch.target, ch.pid, f)
 }
 

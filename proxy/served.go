@@ -2,16 +2,13 @@ package proxy
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/record"
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
 
@@ -30,7 +27,7 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer wire.Add
 }
 
 // shakeHands lets a client prove what the service demands, within its time.
-func (ch *channel) shakeHands() *Failure {
+func (ch *channel) shakeHands() *verdict.Failure {
 	ch.tls = record.Server(ch.up, ch.service.config)
 	ch.sealInKernel()
 	err := ch.answerSSLRequest()
@@ -38,7 +35,7 @@ func (ch *channel) shakeHands() *Failure {
 		err = ch.tls.Handshake()
 	}
 	if err != nil {
-		return ch.explainClient(err)
+		return verdict.Client(err, ch.up.first(), ch.service.listen.Timeout)
 	}
 	ch.up.SetDeadline(time.Time{})
 	ch.reportClient()
@@ -46,54 +43,13 @@ func (ch *channel) shakeHands() *Failure {
 }
 
 // reject ends a client that the program is not told of.
-func (ch *channel) reject(f *Failure) {
+func (ch *channel) reject(f *verdict.Failure) {
 	ch.reportRejected(f)
 	ch.up.Close()
 	ch.forgetSecrets()
 	close(ch.ended)
 	ch.worker.forget(ch.id)
 	ch.leave()
-}
-
-// explainClient says why a client's handshake failed.
-func (ch *channel) explainClient(err error) *Failure {
-	var (
-		verify  *tls.CertificateVerificationError
-		header  tls.RecordHeaderError
-		errno   unix.Errno
-		failure *Failure
-	)
-	if errors.As(err, &failure) {
-		return failure
-	}
-	if alert, ok := remoteAlert(err); ok {
-		return failf(unix.EPROTO, "the client refused: %s", alertText(alert, err))
-	}
-	switch {
-	case errors.As(err, &verify):
-		return failf(unix.EKEYREJECTED, "the client's certificate: %s", strings.TrimPrefix(verify.Err.Error(), "x509: "))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return failf(unix.ETIMEDOUT, "the client did not finish the TLS handshake within %v", ch.service.listen.Timeout)
-	case errors.As(err, &header):
-		a := attempt{head: ch.up.first()}
-		return failf(unix.EPROTO, "the client does not speak TLS%s", a.quote())
-	case errors.As(err, &errno):
-		return failf(errno, "during the TLS handshake: %v", errno)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return failf(unix.EPROTO, "the client closed the connection during the TLS handshake")
-	}
-	return failf(unix.EPROTO, "TLS handshake: %s", strings.TrimPrefix(err.Error(), "tls: "))
-}
-
-// alertText is what a client's alert is taken for by people.
-func alertText(alert uint8, err error) string {
-	switch alert {
-	case alertBadCertificate, alertUnknownCA:
-		return "it does not accept the certificate"
-	case alertProtocolVersion:
-		return "it has no TLS version in common"
-	}
-	return "alert: " + strings.TrimPrefix(err.Error(), "remote error: tls: ")
 }
 
 // client is the verified name of the client, or "".
@@ -125,7 +81,7 @@ func (ch *channel) reportClient() {
 
 // reportRejected tells of a client that the program does not see. Anybody can connect,
 // so a person is told only where asked for.
-func (ch *channel) reportRejected(f *Failure) {
+func (ch *channel) reportRejected(f *verdict.Failure) {
 	ch.worker.log.Warn("rejected", append(ch.worker.attrs(ch.target, ch.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
 	if v := ch.session.voice; v.verbose {
 		v.say(fmt.Sprintf("client %s: %s (%s)", ch.target, f.Reason, ch.service.listen))
@@ -166,7 +122,7 @@ func (c *caller) accepted(s *session, fd int) {
 			}
 		}
 		if err != nil {
-			failure = failf(unix.ENETDOWN, "no channel: %v", err)
+			failure = verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 		}
 	}
 	if failure != nil {

@@ -12,6 +12,7 @@ import (
 
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/record"
+	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
 
@@ -124,7 +125,7 @@ func clientName(c *x509.Certificate) string {
 	case len(names) > 0:
 		return quote.Printable([]byte(names[0]))
 	}
-	return subject(c)
+	return verdict.Subject(c)
 }
 
 // newServices makes the services of a policy. One of old's whose certificates and demands

@@ -5,6 +5,8 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/verdict"
 )
 
 // PostgreSQL's clients ask for TLS before they begin it (the messages SSLRequest and
@@ -51,17 +53,17 @@ func (ch *channel) answerSSLRequest() error {
 		case code>>16 == pgVersion && size >= pgRequestLen && size <= pgMostStartup:
 			return ch.refuseStartup(int64(size - pgRequestLen))
 		default:
-			return failf(unix.EPROTO, "the client does not speak TLS")
+			return verdict.Failf(unix.EPROTO, "the client does not speak TLS")
 		}
 	}
-	return failf(unix.EPROTO, "the client asks for encryption again and again")
+	return verdict.Failf(unix.EPROTO, "the client asks for encryption again and again")
 }
 
 // answerRequest answers a request. What came with it was not said under TLS
 // (CVE-2021-23214).
 func (ch *channel) answerRequest(answer byte) error {
 	if len(ch.up.Ahead()) > 0 {
-		return failf(unix.EPROTO, "the client said more than it may before TLS")
+		return verdict.Failf(unix.EPROTO, "the client said more than it may before TLS")
 	}
 	_, err := ch.up.Write([]byte{answer})
 	return err
@@ -77,5 +79,5 @@ func (ch *channel) refuseStartup(rest int64) error {
 	if _, err := ch.up.Write(pgRefusal); err != nil {
 		return err
 	}
-	return failf(unix.EPROTO, "the client speaks PostgreSQL's protocol without TLS")
+	return verdict.Failf(unix.EPROTO, "the client speaks PostgreSQL's protocol without TLS")
 }

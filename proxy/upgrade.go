@@ -10,6 +10,7 @@ import (
 
 	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
 
@@ -29,7 +30,7 @@ func (ch *channel) protocol() *starttls.Protocol {
 }
 
 // askTLS has the dialogue before TLS.
-func (ch *channel) askTLS() *Failure {
+func (ch *channel) askTLS() *verdict.Failure {
 	p := ch.protocol()
 	if p == nil {
 		return nil
@@ -40,7 +41,7 @@ func (ch *channel) askTLS() *Failure {
 	u.dialogue.Peer = ch.peer.Real()
 	if !ch.explains() {
 		u.dialogue.Open = ch.letIn
-		u.dialogue.Warn = func(reason string) { ch.report("failed", failf(unix.EPROTO, "%s", reason)) }
+		u.dialogue.Warn = func(reason string) { ch.report("failed", verdict.Failf(unix.EPROTO, "%s", reason)) }
 	}
 	if p.Data != nil {
 		ch.data.sessions = newDataSessions()
@@ -48,7 +49,7 @@ func (ch *channel) askTLS() *Failure {
 	}
 	ch.upgrade = u
 	if err := u.dialogue.Ask(plain{ch.up}, p); err != nil {
-		return dialogueFailure(err)
+		return verdict.Dialogue(err)
 	}
 	if p.NewFilter != nil {
 		ch.filter = p.NewFilter(&u.dialogue)
@@ -60,12 +61,12 @@ func (ch *channel) askTLS() *Failure {
 func (ch *channel) explains() bool { return ch.pair == nil }
 
 // secured ends the dialogue, under TLS.
-func (ch *channel) secured() *Failure {
+func (ch *channel) secured() *verdict.Failure {
 	if ch.upgrade == nil {
 		return nil
 	}
 	if err := ch.upgrade.dialogue.Run(ch.tls, ch.upgrade.protocol.Secured); err != nil {
-		return dialogueFailure(err)
+		return verdict.Dialogue(err)
 	}
 	return nil
 }
@@ -118,7 +119,7 @@ func (c programConn) Write(b []byte) (int, error) {
 }
 
 // refuse ends a setup whose program had been let in before it failed.
-func (ch *channel) refuse(f *Failure) {
+func (ch *channel) refuse(f *verdict.Failure) {
 	if ch.matters(f) {
 		ch.report("failed", f)
 		if refusal := ch.upgrade.protocol.Refusal; refusal != nil {
@@ -134,7 +135,7 @@ func (ch *channel) refuse(f *Failure) {
 // data connection that has carried nothing is not missed: what the server does not want
 // to transfer it says on the control connection, and a program may close what it does not
 // need.
-func (ch *channel) matters(f *Failure) bool {
+func (ch *channel) matters(f *verdict.Failure) bool {
 	switch {
 	case f == errLeft:
 		return false
@@ -144,30 +145,11 @@ func (ch *channel) matters(f *Failure) bool {
 	return f != errNoTransfer && !ch.pair.hungUp()
 }
 
-// dialogueFailure explains why a dialogue, or a proxy's, ended badly.
-func dialogueFailure(err error) *Failure {
-	var (
-		failure *Failure
-		fault   *starttls.Error
-		errno   unix.Errno
-	)
-	switch {
-	case errors.As(err, &failure):
-		return failure
-	case errors.As(err, &fault):
-		return failf(unix.EPROTO, "%s", fault.Reason)
-	case errors.As(err, &errno):
-		return failf(errno, "before TLS: %v", errno)
-	}
-	return failf(unix.EPROTO, "before TLS: %v", err)
-}
-
 // dialVia connects to the rule's proxy, and has that connect to the target.
-func (ch *channel) dialVia(ctx context.Context, upstream rules.Endpoint) *Failure {
+func (ch *channel) dialVia(ctx context.Context, upstream rules.Endpoint) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	if f := ch.dialTo(ctx, rule.Via.Endpoint); f != nil {
-		f.Reason = "by way of " + rule.Via.Endpoint.String() + ": " + f.Reason
-		return f
+		return f.By(rule.Via.Endpoint)
 	}
 	to := rules.Endpoint{Host: ch.target.host(), Port: ch.target.addr.Port}
 	if upstream.Port != 0 {
@@ -182,9 +164,7 @@ func (ch *channel) dialVia(ctx context.Context, upstream rules.Endpoint) *Failur
 		ch.said = append(ch.said, d.Said()...)
 	}
 	if err != nil {
-		f := dialogueFailure(err)
-		f.Reason = "by way of " + rule.Via.Endpoint.String() + ": " + f.Reason
-		return f
+		return verdict.Dialogue(err).By(rule.Via.Endpoint)
 	}
 	return nil
 }

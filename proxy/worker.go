@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -348,7 +349,7 @@ func (w *Worker) attrs(t target, pid int32) []any {
 }
 
 // report tells of a failure, in one sentence.
-func (w *Worker) report(s *session, event string, t target, pid int32, f *Failure) {
+func (w *Worker) report(s *session, event string, t target, pid int32, f *verdict.Failure) {
 	w.log.Error(event, append(w.attrs(t, pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
 	if s.voice.quiet {
 		return

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy"
+	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
 
@@ -197,7 +198,7 @@ func (p page) probe(probe *proxy.Probe, rule *rules.Rule) int {
 }
 
 // refused prints why a program would not get its connection.
-func (p page) refused(f *proxy.Failure) int {
+func (p page) refused(f *verdict.Failure) int {
 	p.line("verdict", "refused: %s (%s, %q)", f.Reason, unix.ErrnoName(f.Errno), f.Errno.Error())
 	return exitBad
 }

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy"
+	"tlswrap/proxy/inspect"
+	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
 
@@ -64,7 +66,7 @@ func runProgram(args []string, io stdio) int {
 		return complainLines(io, exitOurs, err)
 	}
 	if err := o.serveInherited(control); err != nil {
-		if _, told := errors.AsType[*proxy.Failure](err); told {
+		if _, told := errors.AsType[*verdict.Failure](err); told {
 			return exitOurs
 		}
 		return complain(io, exitOurs, "%v", err)
@@ -128,7 +130,7 @@ func findProgram(name string) (path string, status int, err error) {
 // program that its arguments name. It returns the library to preload, or what is refused.
 func inspectProgram(path string, argv []string, library string) (preload, refused string, err error) {
 	noNewPrivs, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
-	by := proxy.Executor{
+	by := inspect.Executor{
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), NoNewPrivs: noNewPrivs == 1,
 		IDsDiffer: os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid(),
 	}
@@ -139,7 +141,7 @@ func inspectProgram(path string, argv []string, library string) (preload, refuse
 		if err != nil {
 			return "", name, errors.Unwrap(err)
 		}
-		got, err := proxy.Inspect(file, library, by)
+		got, err := inspect.File(file, library, by)
 		file.Close()
 		switch {
 		case err != nil:
@@ -147,11 +149,11 @@ func inspectProgram(path string, argv []string, library string) (preload, refuse
 		case got.Interpreter != "":
 			path, by.Interprets = got.Interpreter, true
 		case got.Loader == nil:
-			return got.Library, name, proxy.CheckLibrary(got.Library)
+			return got.Library, name, inspect.CheckLibrary(got.Library)
 		default:
 			at, err := got.Loader.Program(argv[1:])
 			if at < 0 {
-				return got.Loader.Library, name, proxy.CheckLibrary(got.Loader.Library)
+				return got.Loader.Library, name, inspect.CheckLibrary(got.Loader.Library)
 			}
 			argv = argv[1+at:]
 			if err != nil {

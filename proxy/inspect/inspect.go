@@ -1,4 +1,8 @@
-package proxy
+// Package inspect looks at programs before they start: whether the shim can be preloaded into the one in
+// a file, with which library, or what the kernel starts in its place. It opens programs that it was
+// given, the library, and the table of binfmt_misc, and connects to nothing. tlswrap calls it for the
+// program that it becomes, and the worker for those that a program starts.
+package inspect
 
 import (
 	"bytes"
@@ -14,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/quote"
-	"tlswrap/proxy/wire"
 )
 
 // Executor is the process that is about to start a program.
@@ -27,12 +30,12 @@ type Executor struct {
 	Mapped     bool // a dynamic loader maps it, and the kernel is not asked to start it
 }
 
-// NobodysID is in an Executor whose ids are not known: what a file gives is then more
+// UnknownID is in an Executor whose ids are not known: what a file gives is then more
 // than it has.
-const NobodysID = ^uint32(0)
+const UnknownID = ^uint32(0)
 
-// errNoExec is why a library cannot be preloaded that the loader may not map.
-var errNoExec = errors.New("the library to preload is on a file system mounted noexec")
+// ErrNoExec is why a library cannot be preloaded that the loader may not map.
+var ErrNoExec = errors.New("the library to preload is on a file system mounted noexec")
 
 // CheckLibrary tells whether the loader could map library, as this process sees it.
 func CheckLibrary(library string) error {
@@ -41,13 +44,13 @@ func CheckLibrary(library string) error {
 		return fmt.Errorf("the library to preload cannot be looked at: %w", err)
 	}
 	if fs.Flags&unix.ST_NOEXEC != 0 {
-		return errNoExec
+		return ErrNoExec
 	}
 	return nil
 }
 
-// Inspection is what became of looking at a program's file.
-type Inspection struct {
+// Result is what became of looking at a program's file.
+type Result struct {
 	// Library is what to preload.
 	Library string
 	// Interpreter is set instead where the kernel starts another file with this one: the
@@ -57,73 +60,73 @@ type Inspection struct {
 	Loader *Loader
 }
 
-// Inspect tells whether the shim can be preloaded into the program in file, and with
+// File tells whether the shim can be preloaded into the program in file, and with
 // which library. The error says why not: the loader itself would only warn, or say
 // nothing, and the program would connect without us.
 //
 // library is the shim for this machine's own kind of program; those for others are in
 // folders beside it, named as elf.Machine does (EM_386, EM_AARCH64).
-func Inspect(file *os.File, library string, by Executor) (Inspection, error) {
+func File(file *os.File, library string, by Executor) (Result, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		return Inspection{}, os.NewSyscallError("fstat", err)
+		return Result{}, os.NewSyscallError("fstat", err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return Inspection{}, errors.New("not a regular file")
+		return Result{}, errors.New("not a regular file")
 	}
 	if err := checkPrivileges(file, &st, by); err != nil {
-		return Inspection{}, err
+		return Result{}, err
 	}
 	head := make([]byte, 256) // BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
 	n, err := file.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
-		return Inspection{}, err
+		return Result{}, err
 	}
 	if !by.Mapped {
 		other, err := miscInterpreter(miscTable, file.Name(), head)
 		switch {
 		case err != nil && !errors.Is(err, errNoTable):
-			return Inspection{}, err
+			return Result{}, err
 		case other != "":
-			return Inspection{Interpreter: other}, nil
+			return Result{Interpreter: other}, nil
 		case bytes.HasPrefix(head, []byte("#!")):
-			return Inspection{Interpreter: interpreter(head[2:n])}, nil
+			return Result{Interpreter: interpreter(head[2:n])}, nil
 		case err != nil && !bytes.HasPrefix(head, []byte(elf.ELFMAG)) && bytes.IndexByte(head[:n], 0) >= 0:
-			return Inspection{}, fmt.Errorf("it cannot be told what this machine starts it with: %w", err)
+			return Result{}, fmt.Errorf("it cannot be told what this machine starts it with: %w", err)
 		case !bytes.HasPrefix(head, []byte(elf.ELFMAG)):
 			// execve fails; execvp and posix_spawnp give a text to the shell.
-			return Inspection{Interpreter: "/bin/sh"}, nil
+			return Result{Interpreter: "/bin/sh"}, nil
 		}
 	}
 	f, err := elf.NewFile(file)
 	if err != nil {
-		return Inspection{}, fmt.Errorf("not a program that this machine can start: %v", err)
+		return Result{}, fmt.Errorf("not a program that this machine can start: %v", err)
 	}
 	defer f.Close()
 	if own, err := sameFile(file, "/proc/self/exe"); err == nil && own {
-		return Inspection{Library: library}, nil // tlswrap in tlswrap
+		return Result{Library: library}, nil // tlswrap in tlswrap
 	}
 	if err := checkCalls(file, f); err != nil {
-		return Inspection{}, err
+		return Result{}, err
 	}
 	if library, err = libraryFor(f, library); err != nil {
-		return Inspection{}, err
+		return Result{}, err
 	}
 	if path := loadedBy(f); path != "" {
 		if !by.Mapped && !loaderName.MatchString(filepath.Base(path)) {
-			return Inspection{}, fmt.Errorf("it is loaded by %s, which is not known to preload", quote.Printable([]byte(path)))
+			return Result{}, fmt.Errorf("it is loaded by %s, which is not known to preload", quote.Printable([]byte(path)))
 		}
-		return Inspection{Library: library}, nil
+		return Result{Library: library}, nil
 	}
 	loader := asLoader(f)
 	switch {
 	case loader == nil:
-		return Inspection{}, errors.New("it is statically linked")
+		return Result{}, errors.New("it is statically linked")
 	case by.Interprets:
-		return Inspection{}, errors.New("it is a dynamic loader, and it cannot be told which program it is given")
+		return Result{}, errors.New("it is a dynamic loader, and it cannot be told which program it is given")
 	}
 	loader.Library = library
-	return Inspection{Loader: loader}, nil
+	return Result{Loader: loader}, nil
 }
 
 // checkPrivileges finds programs that start in secure-execution mode (ld.so(8)), in
@@ -259,66 +262,4 @@ func sameFile(file *os.File, path string) (bool, error) {
 	}
 	b, err := os.Stat(path)
 	return err == nil && os.SameFile(a, b), err
-}
-
-// inspect answers a program that is about to start another.
-func (c *caller) inspect(s *session, req wire.Request, fd int) wire.Reply {
-	w := c.worker
-	refuse := func(why string) wire.Reply {
-		w.say(s, fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.Name)), why))
-		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES}
-	}
-	if req.Flags&wire.FlagLibraryNoExec != 0 {
-		return refuse(errNoExec.Error())
-	}
-	if req.Flags&wire.FlagUnfollowed != 0 {
-		return refuse("it cannot be told to which folder the file actions of posix_spawn lead")
-	}
-	if fd < 0 {
-		return refuse("it may be executed but not read")
-	}
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENFILE}
-	}
-	file := os.NewFile(uintptr(dup), req.Name)
-	defer file.Close()
-	if fi, err := file.Stat(); err == nil && !fi.Mode().IsRegular() {
-		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES} // as execve(2) has it
-	}
-	by := Executor{
-		UID: c.UID, GID: c.GID,
-		NoNewPrivs: req.Flags&wire.FlagNoNewPrivs != 0, IDsDiffer: req.Flags&wire.FlagIDsDiffer != 0,
-		Interprets: req.Flags&wire.FlagInterpreter != 0, Mapped: req.Flags&wire.FlagMapped != 0,
-	}
-	if req.Flags&wire.FlagIDsReset != 0 {
-		by.UID, by.GID = NobodysID, NobodysID
-	}
-	got, err := Inspect(file, w.config.Library, by)
-	if err != nil {
-		return refuse(err.Error())
-	}
-	if l := got.Loader; l != nil {
-		// First comes the argument after the loader's own name.
-		argument := Argument{Next: 1}
-		if req.Flags&wire.FlagArgument != 0 {
-			if argument, err = l.Argument(req.Name); err != nil {
-				return refuse(err.Error())
-			}
-		}
-		switch {
-		case argument.Program:
-			return wire.Reply{Answer: wire.AnswerProgram}
-		case argument.Next > 0:
-			return wire.Reply{Answer: wire.AnswerArgument, Number: uint16(argument.Next)}
-		}
-		got.Library = l.Library
-	}
-	switch {
-	case got.Interpreter != "":
-		return wire.Reply{Answer: wire.AnswerScript, Name: got.Interpreter}
-	case got.Library != "":
-		return wire.Reply{Answer: wire.AnswerExec, Name: got.Library}
-	}
-	return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOEXEC}
 }

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/inspect"
+	"tlswrap/proxy/quote"
+	"tlswrap/proxy/wire"
+)
+
+// inspect answers a program that is about to start another.
+func (c *caller) inspect(s *session, req wire.Request, fd int) wire.Reply {
+	w := c.worker
+	refuse := func(why string) wire.Reply {
+		w.say(s, fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.Name)), why))
+		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES}
+	}
+	if req.Flags&wire.FlagLibraryNoExec != 0 {
+		return refuse(inspect.ErrNoExec.Error())
+	}
+	if req.Flags&wire.FlagUnfollowed != 0 {
+		return refuse("it cannot be told to which folder the file actions of posix_spawn lead")
+	}
+	if fd < 0 {
+		return refuse("it may be executed but not read")
+	}
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENFILE}
+	}
+	file := os.NewFile(uintptr(dup), req.Name)
+	defer file.Close()
+	if fi, err := file.Stat(); err == nil && !fi.Mode().IsRegular() {
+		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES} // as execve(2) has it
+	}
+	by := inspect.Executor{
+		UID: c.UID, GID: c.GID,
+		NoNewPrivs: req.Flags&wire.FlagNoNewPrivs != 0, IDsDiffer: req.Flags&wire.FlagIDsDiffer != 0,
+		Interprets: req.Flags&wire.FlagInterpreter != 0, Mapped: req.Flags&wire.FlagMapped != 0,
+	}
+	if req.Flags&wire.FlagIDsReset != 0 {
+		by.UID, by.GID = inspect.UnknownID, inspect.UnknownID
+	}
+	got, err := inspect.File(file, w.config.Library, by)
+	if err != nil {
+		return refuse(err.Error())
+	}
+	if l := got.Loader; l != nil {
+		// First comes the argument after the loader's own name.
+		argument := inspect.Argument{Next: 1}
+		if req.Flags&wire.FlagArgument != 0 {
+			if argument, err = l.Argument(req.Name); err != nil {
+				return refuse(err.Error())
+			}
+		}
+		switch {
+		case argument.Program:
+			return wire.Reply{Answer: wire.AnswerProgram}
+		case argument.Next > 0:
+			return wire.Reply{Answer: wire.AnswerArgument, Number: uint16(argument.Next)}
+		}
+		got.Library = l.Library
+	}
+	switch {
+	case got.Interpreter != "":
+		return wire.Reply{Answer: wire.AnswerScript, Name: got.Interpreter}
+	case got.Library != "":
+		return wire.Reply{Answer: wire.AnswerExec, Name: got.Library}
+	}
+	return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOEXEC}
+}

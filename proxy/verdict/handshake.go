@@ -1,0 +1,217 @@
+package verdict
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/quote"
+)
+
+// Attempt is what is known about a handshake when it fails.
+type Attempt struct {
+	Name    string // that was to be verified
+	Head    []byte // what the peer sent first
+	Timeout time.Duration
+	Asked   bool // the server asked for a client certificate
+	HasCert bool
+	Min     uint16
+	Now     time.Time
+}
+
+// Explain turns the error of a handshake into errno and sentence.
+func (a *Attempt) Explain(err error) *Failure {
+	var (
+		failure  *Failure
+		verify   *tls.CertificateVerificationError
+		pin      PinError
+		header   tls.RecordHeaderError
+		errno    unix.Errno
+		hostname x509.HostnameError
+	)
+	if alert, ok := RemoteAlert(err); ok {
+		return a.ExplainAlert(alert, err)
+	}
+	switch {
+	case errors.As(err, &failure):
+		return failure
+	case errors.As(err, &verify):
+		return a.explainChain(verify)
+	case errors.As(err, &hostname): // checked again when a session is resumed
+		return a.explainName(hostname)
+	case errors.As(err, &pin):
+		return Failf(unix.EKEYREJECTED, "%v", pin)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return a.explainSilence()
+	case errors.As(err, &header):
+		return Failf(unix.EPROTO, "the server does not speak TLS on this port%s", a.quote())
+	case errors.As(err, &errno):
+		return Failf(errno, "during the TLS handshake: %v", errno)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Failf(unix.EPROTO, "the server closed the connection during the TLS handshake%s", a.quote())
+	}
+	if v := a.offered(); v != 0 && v < a.Min {
+		return Failf(unix.EPROTO, "the server offers only %s, and the rule demands at least %s",
+			tls.VersionName(v), tls.VersionName(a.Min))
+	}
+	return Failf(unix.EPROTO, "TLS handshake: %s", strings.TrimPrefix(err.Error(), "tls: "))
+}
+
+func (a *Attempt) explainSilence() *Failure {
+	if len(a.Head) == 0 {
+		return Failf(unix.ETIMEDOUT, "the server accepted the connection but did not answer the TLS handshake within %v", a.Timeout)
+	}
+	return Failf(unix.ETIMEDOUT, "the server did not finish the TLS handshake within %v", a.Timeout)
+}
+
+// TLS alerts (RFC 8446, section 6) that deserve a sentence of their own.
+const (
+	alertHandshakeFailure    = 40
+	alertBadCertificate      = 42
+	alertUnknownCA           = 48
+	alertProtocolVersion     = 70
+	alertUnrecognizedName    = 112
+	alertCertificateRequired = 116
+	alertNoApplicationProto  = 120
+)
+
+// RemoteAlert returns the number of the alert that the server sent, if err is one.
+// crypto/tls does not export the type, only what it is made of.
+func RemoteAlert(err error) (uint8, bool) {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" {
+		return 0, false
+	}
+	v := reflect.ValueOf(op.Err)
+	if v.Kind() != reflect.Uint8 {
+		return 0, false
+	}
+	return uint8(v.Uint()), true
+}
+
+func (a *Attempt) ExplainAlert(alert uint8, err error) *Failure {
+	switch alert {
+	case alertProtocolVersion:
+		return Failf(unix.EPROTO, "the server and this rule have no TLS version in common (the rule demands at least %s)", tls.VersionName(a.Min))
+	case alertNoApplicationProto:
+		return Failf(unix.EPROTO, "the server supports none of the rule's ALPN protocols")
+	case alertUnrecognizedName:
+		return Failf(unix.EPROTO, "the server does not know the name %s", a.Name)
+	case alertCertificateRequired:
+		return a.explainClientCert()
+	case alertHandshakeFailure, alertBadCertificate, alertUnknownCA:
+		if a.Asked {
+			return a.explainClientCert()
+		}
+	}
+	return Failf(unix.EPROTO, "the server answered with an alert: %s", strings.TrimPrefix(err.Error(), "remote error: tls: "))
+}
+
+func (a *Attempt) explainClientCert() *Failure {
+	if a.HasCert {
+		return Failf(unix.EPROTO, "the server did not accept the rule's client certificate")
+	}
+	return Failf(unix.EPROTO, "the server demands a client certificate, and the rule has no cert_file")
+}
+
+func (a *Attempt) explainName(e x509.HostnameError) *Failure {
+	return Failf(unix.EKEYREJECTED, "certificate is for %s, not %s", certNames(e.Certificate), a.Name)
+}
+
+func (a *Attempt) explainChain(e *tls.CertificateVerificationError) *Failure {
+	var (
+		hostname x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		unknown  x509.UnknownAuthorityError
+	)
+	switch {
+	case errors.As(e, &hostname):
+		return a.explainName(hostname)
+	case errors.As(e, &unknown):
+		return Failf(unix.EKEYREJECTED, "%s", unknownIssuer(e.UnverifiedCertificates))
+	case errors.As(e, &invalid):
+		switch invalid.Reason {
+		case x509.Expired:
+			return Failf(unix.EKEYEXPIRED, "%s", whenValid(invalid.Cert, e.UnverifiedCertificates, a.Now))
+		case x509.IncompatibleUsage:
+			return Failf(unix.EKEYREJECTED, "certificate is not for TLS servers (its extended key usage does not say so)")
+		}
+	}
+	return Failf(unix.EKEYREJECTED, "certificate: %s", strings.TrimPrefix(e.Err.Error(), "x509: "))
+}
+
+// offered is the version of the ServerHello that the peer sent, or 0.
+func (a *Attempt) offered() uint16 {
+	const typeHandshake, serverHello, at = 22, 2, 9
+	if len(a.Head) < at+2 || a.Head[0] != typeHandshake || a.Head[5] != serverHello {
+		return 0
+	}
+	return binary.BigEndian.Uint16(a.Head[at:])
+}
+
+// quote says what the peer sent instead of TLS.
+func (a *Attempt) quote() string {
+	if len(a.Head) == 0 || a.Head[0] == 22 || a.Head[0] == 21 {
+		return ""
+	}
+	return ": it said " + quote.Line(a.Head)
+}
+
+// Client explains why a client's handshake failed, of which head came first.
+func Client(err error, head []byte, timeout time.Duration) *Failure {
+	var (
+		verify  *tls.CertificateVerificationError
+		header  tls.RecordHeaderError
+		errno   unix.Errno
+		failure *Failure
+	)
+	if errors.As(err, &failure) {
+		return failure
+	}
+	if alert, ok := RemoteAlert(err); ok {
+		return Failf(unix.EPROTO, "the client refused: %s", alertText(alert, err))
+	}
+	switch {
+	case errors.As(err, &verify):
+		return Failf(unix.EKEYREJECTED, "the client's certificate: %s", strings.TrimPrefix(verify.Err.Error(), "x509: "))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return Failf(unix.ETIMEDOUT, "the client did not finish the TLS handshake within %v", timeout)
+	case errors.As(err, &header):
+		a := Attempt{Head: head}
+		return Failf(unix.EPROTO, "the client does not speak TLS%s", a.quote())
+	case errors.As(err, &errno):
+		return Failf(errno, "during the TLS handshake: %v", errno)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Failf(unix.EPROTO, "the client closed the connection during the TLS handshake")
+	}
+	return Failf(unix.EPROTO, "TLS handshake: %s", strings.TrimPrefix(err.Error(), "tls: "))
+}
+
+// alertText is what a client's alert is taken for by people.
+func alertText(alert uint8, err error) string {
+	switch alert {
+	case alertBadCertificate, alertUnknownCA:
+		return "it does not accept the certificate"
+	case alertProtocolVersion:
+		return "it has no TLS version in common"
+	}
+	return "alert: " + strings.TrimPrefix(err.Error(), "remote error: tls: ")
+}
+
+// SentChain is the chain that a failed verification was about.
+func SentChain(err error) []*x509.Certificate {
+	var v *tls.CertificateVerificationError
+	if errors.As(err, &v) {
+		return v.UnverifiedCertificates
+	}
+	return nil
+}
