@@ -34,14 +34,14 @@ const (
 )
 
 // announce sends the header, where the service has one.
-func (ch *channel) announce() {
+func (ch *connection) announce() {
 	if !ch.service.listen.ProxyProtocol {
 		return
 	}
 	local := ch.up.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
 	from := netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port)
 	// A program that has gone is noticed by who carries its bytes.
-	ch.pair.write(proxyHeader(from, local, ch.tls.ConnectionState()))
+	ch.pair.Send(proxyHeader(from, local, ch.tls.ConnectionState()))
 }
 
 // proxyHeader makes a header of the connection's addresses and what TLS knows.

@@ -17,17 +17,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/buffers"
+	"tlswrap/proxy/channel"
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
-// channel is one connection of a program: the pair that the program talks to, the
+// connection is one connection of a program: the pair that the program talks to, the
 // upstream, and the verdict on its setup.
-type channel struct {
+type connection struct {
 	id      uint64
 	worker  *Worker
 	session *session
@@ -35,8 +38,8 @@ type channel struct {
 	trust   *trust
 	peer    wire.Addr // the target as the program knows it
 	pid     int32
-	pair    *pair
-	up      *upstream
+	pair    *channel.Pair
+	up      *upstream.Conn
 	tls     *record.Conn
 	service *service // that the program offers; nil where it is the client
 	auth    *clientAuth
@@ -44,7 +47,7 @@ type channel struct {
 	filter  starttls.Filter // that the data goes through; nil for none
 	said    []starttls.Line // with a proxy, for Explain
 	data    dataPorts       // that the program will connect to on this one's behalf
-	watch   *departure
+	watch   *channel.Departure
 	until   time.Time     // setup may go on
 	opened  bool          // the program has been told that it is connected
 	taken   chan struct{} // closed when up is set, or never will be
@@ -72,7 +75,7 @@ const (
 const keepFailed = 30 * time.Second
 
 // run sets the connection up and has its bytes carried, unless it has failed already.
-func (ch *channel) run(err *verdict.Failure) {
+func (ch *connection) run(err *verdict.Failure) {
 	defer ch.worker.guard("setup", ch.drop)
 	if err == nil {
 		err = ch.guard(ch.setup)
@@ -92,12 +95,12 @@ func (ch *channel) run(err *verdict.Failure) {
 }
 
 // leave notes that the session has the connection no more. It may be called again.
-func (ch *channel) leave() { ch.left.Do(ch.session.channelClosed) }
+func (ch *connection) leave() { ch.left.Do(ch.session.channelClosed) }
 
 // drop ends a connection after a panic, in whatever state that left it.
-func (ch *channel) drop() {
+func (ch *connection) drop() {
 	if ch.pair != nil {
-		ch.pair.w.Close()
+		ch.pair.Drop()
 	}
 	ch.up.Close()
 	ch.worker.forget(ch.id)
@@ -105,7 +108,7 @@ func (ch *channel) drop() {
 }
 
 // forgetSecrets is called when nothing is carried any more.
-func (ch *channel) forgetSecrets() {
+func (ch *connection) forgetSecrets() {
 	if ch.tls != nil {
 		ch.tls.Forget()
 		ch.tls = nil // a failed connection is remembered for a while
@@ -114,13 +117,13 @@ func (ch *channel) forgetSecrets() {
 
 // relay begins to carry bytes, on a stack of its own: the handshake's is large, and the
 // connection may idle.
-func (ch *channel) relay() {
+func (ch *connection) relay() {
 	go func() {
 		defer ch.worker.guard("connection", ch.drop)
 		defer ch.leave()
 		defer ch.worker.forget(ch.id)
 		defer ch.up.Close()
-		defer ch.pair.close()
+		defer ch.pair.Close()
 		defer close(ch.ended)
 		defer ch.forgetSecrets()
 		defer ch.forgetData()
@@ -131,7 +134,7 @@ func (ch *channel) relay() {
 }
 
 // guard turns a panic into the end of this one connection.
-func (ch *channel) guard(step func() *verdict.Failure) (failure *verdict.Failure) {
+func (ch *connection) guard(step func() *verdict.Failure) (failure *verdict.Failure) {
 	defer func() {
 		if r := recover(); r != nil {
 			ch.worker.log.Error("panic", "target", ch.target.String(), "panic", r, "stack", string(debug.Stack()))
@@ -144,21 +147,21 @@ func (ch *channel) guard(step func() *verdict.Failure) (failure *verdict.Failure
 // bothWays runs down beside up, and returns up's failure when both have ended, after a panic
 // too: what comes then gives back the buffers of both. down's failure is told at once, unless
 // the program has closed: then nobody is left to be told how the server does.
-func (ch *channel) bothWays(down func() *verdict.Failure, up func(down <-chan struct{}) *verdict.Failure) *verdict.Failure {
+func (ch *connection) bothWays(down func() *verdict.Failure, up func(down <-chan struct{}) *verdict.Failure) *verdict.Failure {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer ch.worker.guard("download", ch.drop)
-		if f := ch.guard(down); f != nil && !ch.pair.hungUp() {
+		if f := ch.guard(down); f != nil && !ch.pair.HungUp() {
 			ch.report("broken", f)
-			ch.pair.close()
+			ch.pair.Close()
 		}
 	}()
 	return ch.guard(func() *verdict.Failure {
 		ended := false
 		defer func() {
 			if !ended {
-				ch.pair.close()
+				ch.pair.Close()
 				ch.up.Close()
 			}
 			<-done
@@ -169,21 +172,18 @@ func (ch *channel) bothWays(down func() *verdict.Failure, up func(down <-chan st
 	})
 }
 
-// past is a deadline that ends whatever waits.
-var past = time.Unix(1, 0)
-
 // setup connects, shakes hands and verifies, within the rule's timeout. It stops when
 // the program closes its end.
-func (ch *channel) setup() *verdict.Failure {
+func (ch *connection) setup() *verdict.Failure {
 	rule := ch.target.decision.Rule
 	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
 	defer cancel()
 	ch.until, _ = ctx.Deadline()
 	ch.up.SetDeadline(ch.until)
 
-	ch.watch = watchDeparture(ch.worker, ch.pair, ch.up, cancel)
+	ch.watch = channel.Watch(ch.pair, ch.up, cancel, ch.worker.guard)
 	failure := ch.connect(ctx)
-	left := ch.watch.stop()
+	left := ch.watch.Stop()
 	ch.watch = nil
 	if left {
 		return errLeft
@@ -193,13 +193,13 @@ func (ch *channel) setup() *verdict.Failure {
 	}
 	ch.up.SetDeadline(time.Time{})
 	if ch.opened {
-		ch.pair.w.SetReadDeadline(time.Time{})
+		ch.pair.SetReadDeadline(time.Time{})
 	}
 	return ch.accept()
 }
 
 // connect does everything that comes before the program is told.
-func (ch *channel) connect(ctx context.Context) *verdict.Failure {
+func (ch *connection) connect(ctx context.Context) *verdict.Failure {
 	if f := ch.reach(ctx); f != nil {
 		return f
 	}
@@ -214,26 +214,26 @@ var errLeft = verdict.Failf(unix.ECONNRESET, "the program gave up")
 
 // accept lets the program have its connection. It is told of before, since the program
 // may need nothing more of it, and be gone, and then nobody is told.
-func (ch *channel) accept() *verdict.Failure {
+func (ch *connection) accept() *verdict.Failure {
 	ch.reportGood()
 	if f := ch.open(); f != nil {
 		return f
 	}
-	if words := ch.greeting(); len(words) > 0 && ch.pair.write(words) != nil {
+	if words := ch.greeting(); len(words) > 0 && ch.pair.Send(words) != nil {
 		return errLeft
 	}
 	return nil
 }
 
 // open tells the program that it is connected.
-func (ch *channel) open() *verdict.Failure {
+func (ch *connection) open() *verdict.Failure {
 	if ch.opened {
 		return nil
 	}
 	ch.mu.Lock()
 	ch.state = good
 	ch.mu.Unlock()
-	if err := ch.pair.accept(); err != nil {
+	if err := ch.pair.Accept(); err != nil {
 		ch.worker.log.Debug("left", "target", ch.target.String(), "error", err)
 		return errLeft
 	}
@@ -244,7 +244,7 @@ func (ch *channel) open() *verdict.Failure {
 
 // reach gets as far as the TLS handshake: to the port where the server speaks TLS at once,
 // if the rule knows one and something listens there, or else by asking for it.
-func (ch *channel) reach(ctx context.Context) *verdict.Failure {
+func (ch *connection) reach(ctx context.Context) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	if rule.TLSPort != 0 {
 		if f := ch.dialTLSPort(ctx); f == nil || ctx.Err() != nil {
@@ -265,21 +265,21 @@ func (ch *channel) reach(ctx context.Context) *verdict.Failure {
 // packets to a port that is not meant to be used may be dropped.
 const tlsPortTime = 3 * time.Second
 
-func (ch *channel) dialTLSPort(ctx context.Context) *verdict.Failure {
+func (ch *connection) dialTLSPort(ctx context.Context) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	deadline, _ := ctx.Deadline()
 	ch.up.SetDeadline(time.Now().Add(min(tlsPortTime, rule.Timeout/2)))
 	defer ch.up.SetDeadline(deadline)
 	f := ch.dial(ctx, rules.Endpoint{Host: rule.Upstream.Host, Port: rule.TLSPort})
 	if f != nil {
-		ch.up.disconnect()
+		ch.up.Disconnect()
 	}
 	return f
 }
 
 // dial connects the upstream, to the address that the program meant, or to where the
 // rule says.
-func (ch *channel) dial(ctx context.Context, to rules.Endpoint) *verdict.Failure {
+func (ch *connection) dial(ctx context.Context, to rules.Endpoint) *verdict.Failure {
 	if ch.target.decision.Rule.Via.Scheme != "" {
 		return ch.dialVia(ctx, to)
 	}
@@ -288,14 +288,14 @@ func (ch *channel) dial(ctx context.Context, to rules.Endpoint) *verdict.Failure
 
 // dialTo connects to an endpoint, of which host and port may be missing: those are the
 // target's.
-func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Failure {
+func (ch *connection) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	addrs, failure := ch.upstreamAddrs(ctx, to)
 	for i, a := range addrs {
 		if i > 0 {
-			ch.up.disconnect()
+			ch.up.Disconnect()
 		}
-		err := ch.up.connect(a)
+		err := ch.up.Connect(a)
 		if err == nil {
 			return nil
 		}
@@ -307,7 +307,7 @@ func (ch *channel) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Failu
 	return failure
 }
 
-func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wire.Addr, *verdict.Failure) {
+func (ch *connection) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wire.Addr, *verdict.Failure) {
 	to := ch.target.addr
 	if end.Port != 0 {
 		to.Port = end.Port
@@ -340,7 +340,7 @@ func (ch *channel) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wir
 }
 
 // verifiedName is what the server's certificate has to be for.
-func (ch *channel) verifiedName() string {
+func (ch *connection) verifiedName() string {
 	if name := ch.target.decision.Rule.ServerName; name != "" {
 		return name
 	}
@@ -349,7 +349,7 @@ func (ch *channel) verifiedName() string {
 
 // handshake shakes hands and verifies. Where verification failed it also returns the
 // chain that it failed on.
-func (ch *channel) handshake() (*verdict.Failure, []*x509.Certificate) {
+func (ch *connection) handshake() (*verdict.Failure, []*x509.Certificate) {
 	rule := ch.target.decision.Rule
 	name := ch.verifiedName()
 	config, auth, err := ch.trust.tlsConfig(rule, name)
@@ -372,7 +372,7 @@ func (ch *channel) handshake() (*verdict.Failure, []*x509.Certificate) {
 		return errNoTransfer, nil
 	}
 	a := verdict.Attempt{
-		Name: name, Head: ch.up.first(), Timeout: rule.Timeout, Min: rule.MinVersion,
+		Name: name, Head: ch.up.First(), Timeout: rule.Timeout, Min: rule.MinVersion,
 		Asked: auth.asked, HasCert: auth.cert != nil, Now: time.Now(),
 	}
 	return a.Explain(err), verdict.SentChain(err)
@@ -380,25 +380,25 @@ func (ch *channel) handshake() (*verdict.Failure, []*x509.Certificate) {
 
 // sealInKernel has the kernel seal what goes upstream, where the rules want that. Nobody
 // else has the socket: the program's descriptor has become the channel.
-func (ch *channel) sealInKernel() {
+func (ch *connection) sealInKernel() {
 	if p := ch.worker.policy.Load(); p != nil && p.rules.KernelTLS {
 		ch.tls.SealInKernel()
 	}
 }
 
 // fail ends a setup: the sentence first, then the program's errno.
-func (ch *channel) fail(f *verdict.Failure) {
+func (ch *connection) fail(f *verdict.Failure) {
 	if f != errLeft {
 		ch.report("failed", f)
 	}
 	ch.mu.Lock()
 	ch.state, ch.failure, ch.told = failed, f, false
 	ch.mu.Unlock()
-	ch.up.shutdown()
-	if ch.pair.hungUp() {
+	ch.up.Shutdown()
+	if ch.pair.HungUp() {
 		ch.up.Close() // nobody will connect it again
 	}
-	ch.pair.close()
+	ch.pair.Close()
 	close(ch.done)
 	drop := ch.worker.guarded("failed connection", func() {
 		ch.up.Close()
@@ -413,7 +413,7 @@ func (ch *channel) fail(f *verdict.Failure) {
 }
 
 // setTold notes whether the program's connect reports, or has reported, a good end.
-func (ch *channel) setTold(told bool) {
+func (ch *connection) setTold(told bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	ch.told = told
@@ -421,7 +421,7 @@ func (ch *channel) setTold(told bool) {
 
 // verdict answers a program that asks how setup ended. consume is set for connect,
 // which reports the end once.
-func (ch *channel) verdict(consume bool) wire.Reply {
+func (ch *connection) verdict(consume bool) wire.Reply {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	told := ch.told
@@ -453,9 +453,9 @@ const drainTime = 5 * time.Second
 
 // carry moves the bytes: one goroutine a direction. It returns when the program has
 // closed its end, or the connection broke.
-func (ch *channel) carry() *verdict.Failure { return ch.bothWays(ch.download, ch.carryUp) }
+func (ch *connection) carry() *verdict.Failure { return ch.bothWays(ch.download, ch.carryUp) }
 
-func (ch *channel) carryUp(down <-chan struct{}) *verdict.Failure {
+func (ch *connection) carryUp(down <-chan struct{}) *verdict.Failure {
 	var (
 		sending *upstreamError
 		hello   *clientTLSError
@@ -469,7 +469,7 @@ func (ch *channel) carryUp(down <-chan struct{}) *verdict.Failure {
 		case <-down:
 		case <-time.After(drainTime):
 		}
-		if ch.pair.closed() {
+		if ch.pair.Closed() {
 			ch.up.Close()
 			return nil
 		}
@@ -477,19 +477,19 @@ func (ch *channel) carryUp(down <-chan struct{}) *verdict.Failure {
 	case errors.Is(err, unix.ECONNRESET):
 		// The program closed, and had not read all that was there (unix_release_sock).
 		// TCP sends a reset then, and no FIN before (RFC 1122, section 4.2.2.13).
-		ch.up.abort()
+		ch.up.Abort()
 	case errors.As(err, &hello):
-		ch.up.SetDeadline(past)
+		ch.up.SetDeadline(fdio.Past)
 		<-down
 		return ch.clientTLS(hello.first)
 	case errors.As(err, &fault):
 		ch.breakOff(verdict.Dialogue(err))
-	case err == errStranger:
+	case err == channel.ErrStranger:
 		ch.breakOff(verdict.Failf(unix.EPROTO, "%v", err))
 	default:
 		// The program has closed, and all that it wrote has been sent.
 		ch.tls.CloseWrite()
-		ch.up.closeWrite()
+		ch.up.CloseWrite()
 		ch.up.SetReadDeadline(time.Now().Add(drainTime))
 	}
 	return nil
@@ -497,27 +497,27 @@ func (ch *channel) carryUp(down <-chan struct{}) *verdict.Failure {
 
 // breakOff ends a connection from this side, also where the program does not read. First
 // comes the sentence, then the reset, after which the program may end.
-func (ch *channel) breakOff(f *verdict.Failure) {
+func (ch *connection) breakOff(f *verdict.Failure) {
 	ch.report("broken", f)
-	ch.pair.close()
+	ch.pair.Close()
 	ch.up.Close()
 }
 
 // upload carries what the program writes. nil: the program closed.
-func (ch *channel) upload() error {
+func (ch *connection) upload() error {
 	filter := ch.filter
 	// A program that was let in before TLS has begun already, or says anything: a file that
 	// FTP transfers may begin as TLS does. So may what a server says.
 	for first := ch.service == nil && (ch.upgrade == nil || !ch.upgrade.early); ; first = false {
-		buf, n, err := ch.pair.read()
+		buf, n, err := ch.pair.Next()
 		if err == io.EOF {
-			if ch.pair.hungUp() && ch.up.abortive() {
+			if ch.pair.HungUp() && ch.up.Abortive() {
 				ch.up.Close()
 				return nil
 			}
 			ch.tls.CloseWrite()
-			ch.pair.ended()
-			ch.pair.gone()
+			ch.pair.Ended()
+			ch.pair.Gone()
 			return nil
 		}
 		if err != nil {
@@ -542,7 +542,7 @@ func (ch *channel) upload() error {
 }
 
 // send writes to the upstream. The error is an *upstreamError.
-func (ch *channel) send(b []byte) error {
+func (ch *connection) send(b []byte) error {
 	if _, err := ch.tls.Write(b); err != nil {
 		return &upstreamError{err}
 	}
@@ -555,7 +555,7 @@ type upstreamError struct{ err error }
 func (e *upstreamError) Error() string { return e.err.Error() }
 
 // download carries what the server sends.
-func (ch *channel) download() *verdict.Failure {
+func (ch *connection) download() *verdict.Failure {
 	filter := ch.filter
 	var fault error
 	err := deliver(ch.tls, ch.pair, func(pieces [][]byte) ([][]byte, error) {
@@ -585,7 +585,7 @@ const maxPlaintext = 16 << 10
 
 // downloadEnd sorts the ends of what the server sends. nil: an end that the program
 // was told of as one.
-func (ch *channel) downloadEnd(err error) *verdict.Failure {
+func (ch *connection) downloadEnd(err error) *verdict.Failure {
 	if alert, ok := verdict.RemoteAlert(err); ok {
 		a := verdict.Attempt{Name: ch.target.host(), Asked: ch.auth.asked, HasCert: ch.auth.cert != nil}
 		return verdict.Failf(unix.ECONNRESET, "%s", a.ExplainAlert(alert, err).Reason)
@@ -600,15 +600,15 @@ func (ch *channel) downloadEnd(err error) *verdict.Failure {
 	case errors.As(err, &header):
 		said := append(header.RecordHeader[:], ch.up.Ahead()...)
 		return verdict.Failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))
-	case ch.up.ended:
+	case ch.up.Ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
 		if over, ok := ch.filter.(starttls.Farewell); !ch.target.decision.Rule.AllowTruncation && (!ok || !over.Over()) {
 			return verdict.Failf(unix.ECONNRESET, "the %s ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)", ch.other())
 		}
-		ch.pair.finish()
+		ch.pair.Finish()
 		return nil
 	case err == io.EOF: // close_notify
-		ch.pair.finish()
+		ch.pair.Finish()
 		return nil
 	case errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
@@ -617,7 +617,7 @@ func (ch *channel) downloadEnd(err error) *verdict.Failure {
 }
 
 // other is the peer's part, for people.
-func (ch *channel) other() string {
+func (ch *connection) other() string {
 	if ch.service != nil {
 		return "client"
 	}

@@ -7,13 +7,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/channel"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 )
 
 // Where one direction panics, the other has ended before anybody goes on, whichever it is.
 func TestAPanicEndsBothDirections(t *testing.T) {
 	for _, down := range []bool{false, true} {
-		pr, p, err := newPair("", true)
+		pr, p, err := channel.New("", true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -23,12 +25,12 @@ func TestAPanicEndsBothDirections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer unix.Close(ends[1])
-		up, err := newUpstream(ends[0])
+		up, err := upstream.New(ends[0])
 		if err != nil {
 			t.Fatal(err)
 		}
 		w := &Worker{log: slog.New(slog.DiscardHandler)}
-		ch := &channel{worker: w, session: &session{worker: w, voice: newVoice(nil, false, true)}, pair: pr, up: up}
+		ch := &connection{worker: w, session: &session{worker: w, voice: newVoice(nil, false, true)}, pair: pr, up: up}
 		ended := false
 		wait := func(wait func() error) *verdict.Failure {
 			wait()
@@ -36,7 +38,7 @@ func TestAPanicEndsBothDirections(t *testing.T) {
 			return nil
 		}
 		reading := func() error { _, err := up.Read(make([]byte, 1)); return err }
-		listening := func() error { _, err := pr.w.Read(make([]byte, 1)); return err }
+		listening := func() error { _, _, err := pr.Next(); return err }
 		if down {
 			// It reads the reset byte first.
 			ch.bothWays(func() *verdict.Failure { panic("x") }, func(<-chan struct{}) *verdict.Failure { listening(); return wait(listening) })
@@ -50,6 +52,6 @@ func TestAPanicEndsBothDirections(t *testing.T) {
 			t.Error("the other direction goes on")
 		}
 		up.Close()
-		pr.close()
+		pr.Close()
 	}
 }

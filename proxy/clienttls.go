@@ -29,13 +29,13 @@ func (*clientTLSError) Error() string { return "the program speaks TLS itself" }
 
 // clientTLS refuses a program that speaks TLS itself, or connects it anew to where it
 // wanted to go, and carries its records as they are. Nothing else uses the upstream.
-func (ch *channel) clientTLS(first []byte) *verdict.Failure {
+func (ch *connection) clientTLS(first []byte) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	if !rule.PassClientTLS {
 		return verdict.Failf(unix.EPROTO, "the program speaks TLS itself, and would have had TLS inside TLS: refused (client_tls = \"pass\" in the rule lets it through)")
 	}
 	ch.up.SetDeadline(time.Now().Add(rule.Timeout))
-	err := ch.up.reconnect(ch.target.addr)
+	err := ch.up.Reconnect(ch.target.addr)
 	if err != nil {
 		return verdict.Dial(err, netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port), rule.Timeout)
 	}
@@ -47,9 +47,9 @@ func (ch *channel) clientTLS(first []byte) *verdict.Failure {
 			ch.up.Close()
 			return f
 		}
-		ch.up.closeWrite()
-		ch.pair.ended()
-		ch.pair.gone()
+		ch.up.CloseWrite()
+		ch.pair.Ended()
+		ch.pair.Gone()
 		ch.up.SetReadDeadline(time.Now().Add(drainTime))
 		return nil
 	})
@@ -57,7 +57,7 @@ func (ch *channel) clientTLS(first []byte) *verdict.Failure {
 
 // passUp carries what the program writes, as long as that is TLS records: nothing else
 // may leave for a host that the rule covers.
-func (ch *channel) passUp(b []byte) *verdict.Failure {
+func (ch *connection) passUp(b []byte) *verdict.Failure {
 	var records framing
 	for {
 		if !records.next(b) {
@@ -66,7 +66,7 @@ func (ch *channel) passUp(b []byte) *verdict.Failure {
 		if _, err := ch.up.Write(b); err != nil {
 			return verdict.Broken(err)
 		}
-		buf, n, err := ch.pair.read()
+		buf, n, err := ch.pair.Next()
 		if err != nil {
 			return nil
 		}
@@ -76,20 +76,20 @@ func (ch *channel) passUp(b []byte) *verdict.Failure {
 }
 
 // passDown carries what the server sends.
-func (ch *channel) passDown() *verdict.Failure {
+func (ch *connection) passDown() *verdict.Failure {
 	buf := buffers.Get()
 	defer buffers.Put(buf)
 	for {
-		n, err := plain{ch.up}.Read(*buf)
-		if n > 0 && ch.pair.write((*buf)[:n]) != nil {
+		n, err := ch.up.Plain().Read(*buf)
+		if n > 0 && ch.pair.Send((*buf)[:n]) != nil {
 			return nil
 		}
 		if err == io.EOF {
-			ch.pair.finish()
+			ch.pair.Finish()
 			return nil
 		}
 		if err != nil {
-			ch.pair.close()
+			ch.pair.Close()
 			return nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -269,13 +270,13 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 
 // begin hands the program's end over, and starts the connection once it is in place, with the
 // socket that the program has made for it like fd, its own.
-func (c *caller) begin(ch *channel, end, fd int) {
+func (c *caller) begin(ch *connection, end, fd int) {
 	defer unix.Close(fd)
 	err := c.Hand(wire.Reply{Answer: wire.AnswerChannel}, end)
-	var like likeness
+	var like upstream.Likeness
 	var failure *verdict.Failure
 	if err == nil {
-		like, failure = likenessOf(fd) // while the program puts its end in place
+		like, failure = upstream.LikenessOf(fd) // while the program puts its end in place
 	}
 	taken, fresh, ok := c.Taken(err)
 	if !ok || fresh < 0 {
@@ -284,9 +285,9 @@ func (c *caller) begin(ch *channel, end, fd int) {
 		return
 	}
 	if failure == nil {
-		failure = like.give(fresh, fd)
+		failure = like.Give(fresh, fd)
 	}
-	if ch.up, err = newUpstream(fresh); err != nil {
+	if ch.up, err = upstream.New(fresh); err != nil {
 		ch.abandon()
 		return
 	}
@@ -340,8 +341,8 @@ func (c *caller) lend(s *session, req wire.Request) {
 	defer unix.Close(fd)
 	if req.Op == wire.OpRestart {
 		// Nothing of the old connection may come upon the new one.
-		ch.pair.close()
-		ch.up.SetDeadline(past)
+		ch.pair.Close()
+		ch.up.SetDeadline(fdio.Past)
 		<-ch.ended
 		ch.up.Close()
 		c.worker.forget(ch.id)

@@ -30,11 +30,11 @@ type dataPorts struct {
 // know the addresses. Most sessions have none.
 type dataAddrs struct {
 	mu sync.Mutex
-	to map[netip.AddrPort]*channel // the control connection
+	to map[netip.AddrPort]*connection // the control connection
 }
 
 // control returns the connection that announced an address last, or nil.
-func (d *dataAddrs) control(ip netip.Addr, port uint16) *channel {
+func (d *dataAddrs) control(ip netip.Addr, port uint16) *connection {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.to[netip.AddrPortFrom(ip, port)]
@@ -43,11 +43,11 @@ func (d *dataAddrs) control(ip netip.Addr, port uint16) *channel {
 // expectData notes, before the program learns of it, that it may connect to a port of the
 // server. That stays so for as long as the control connection does, and a while after: a
 // program that connects twice, or late, must not get a connection without TLS.
-func (ch *channel) expectData(port uint16) {
+func (ch *connection) expectData(port uint16) {
 	all := &ch.session.data
 	all.mu.Lock()
 	if all.to == nil {
-		all.to = make(map[netip.AddrPort]*channel)
+		all.to = make(map[netip.AddrPort]*connection)
 	}
 	all.to[netip.AddrPortFrom(ch.peer.Real(), port)] = ch
 	all.mu.Unlock()
@@ -68,13 +68,13 @@ func (ch *channel) expectData(port uint16) {
 const keepData = time.Minute
 
 // forgetData is called when a control connection, or any other, has ended.
-func (ch *channel) forgetData() {
+func (ch *connection) forgetData() {
 	if ch.data.sessions != nil {
 		time.AfterFunc(keepData, ch.worker.guarded("data ports", ch.dropData))
 	}
 }
 
-func (ch *channel) dropData() {
+func (ch *connection) dropData() {
 	all := &ch.session.data
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -92,11 +92,11 @@ func (ch *channel) dropData() {
 
 // dataTarget is where a data connection of ch goes: to the server that ch itself is
 // connected to, not to another that the rule's upstream is a name of too.
-func (ch *channel) dataTarget(port uint16) target {
+func (ch *connection) dataTarget(port uint16) target {
 	t := ch.target
 	rule := *t.decision.Rule
 	if rule.Upstream = (rules.Endpoint{Host: rule.Upstream.Host}); rule.Upstream.Host != "" && rule.Via.Scheme == "" {
-		rule.Upstream.Host = ch.up.peer.Addr().String()
+		rule.Upstream.Host = ch.up.Peer.Addr().String()
 	}
 	t.addr.Port, t.decision.Rule, t.control = port, &rule, ch
 	return t
@@ -106,13 +106,13 @@ func (ch *channel) dataTarget(port uint16) target {
 var errNoTransfer = verdict.Failf(unix.ECONNRESET, "the server ended the data connection before it spoke TLS")
 
 // notTransferred reports whether err is that, as the end of a handshake.
-func (ch *channel) notTransferred(err error) bool {
-	return ch.target.control != nil && len(ch.up.first()) == 0 &&
+func (ch *connection) notTransferred(err error) bool {
+	return ch.target.control != nil && len(ch.up.First()) == 0 &&
 		(errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE))
 }
 
 // dataSessions is the cache of a control connection and its data connections, or nil.
-func (ch *channel) dataSessions() tls.ClientSessionCache {
+func (ch *connection) dataSessions() tls.ClientSessionCache {
 	if control := ch.target.control; control != nil {
 		return readOnly{control.data.sessions}
 	}

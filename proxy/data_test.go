@@ -4,17 +4,18 @@ import (
 	"net/netip"
 	"testing"
 
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
 // testControl is a control connection to peer that has announced ports.
-func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...uint16) *channel {
+func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...uint16) *connection {
 	to := netip.MustParseAddrPort(peer)
 	addr := wire.Addr{IP: to.Addr(), Port: to.Port()}
-	ch := &channel{worker: w, session: s, peer: addr,
+	ch := &connection{worker: w, session: s, peer: addr,
 		target: target{name: "ftp.example.test", addr: addr, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
-		up:     &upstream{peer: netip.MustParseAddrPort("192.0.2.9:21")}}
+		up:     &upstream.Conn{Peer: netip.MustParseAddrPort("192.0.2.9:21")}}
 	for _, p := range ports {
 		ch.expectData(p)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/channel"
 	"tlswrap/proxy/record"
 )
 
@@ -27,7 +28,7 @@ func stoppedReading(err error) bool {
 // deliver carries what the peer sends to the program, by way of filter, which may be nil. It
 // returns filter's error, or conn's, or a *deliveryError; nil where the program does not read any
 // more.
-func deliver(conn *record.Conn, pr *pair, filter func([][]byte) ([][]byte, error)) error {
+func deliver(conn *record.Conn, pr *channel.Pair, filter func([][]byte) ([][]byte, error)) error {
 	for {
 		pieces, err := conn.Next()
 		if err != nil {
@@ -37,7 +38,7 @@ func deliver(conn *record.Conn, pr *pair, filter func([][]byte) ([][]byte, error
 		if filter != nil {
 			pieces, fault = filter(pieces)
 		}
-		if err := pr.writeAll(pieces); err != nil {
+		if err := pr.SendAll(pieces); err != nil {
 			if stoppedReading(err) {
 				return nil
 			}

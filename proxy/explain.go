@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -36,7 +37,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 	if err != nil {
 		return nil, err
 	}
-	ch := &channel{
+	ch := &connection{
 		worker: &Worker{resolver: newResolver()},
 		target: target{name: name, addr: wire.Addr{IP: ip, Port: port}, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
 		trust:  p.trust[rule],
@@ -49,7 +50,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if ch.up, err = newUpstream(fd); err != nil {
+	if ch.up, err = upstream.New(fd); err != nil {
 		return nil, err
 	}
 	defer ch.up.Close()
@@ -70,7 +71,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 	if ch.upgrade != nil {
 		probe.Said = append(probe.Said, ch.upgrade.dialogue.Said()...)
 	}
-	probe.Upstream = ch.up.peer
+	probe.Upstream = ch.up.Peer
 	probe.Took = time.Since(start)
 	if ch.tls != nil {
 		if st := ch.tls.ConnectionState(); st.HandshakeComplete {

@@ -26,7 +26,7 @@ type target struct {
 	name     string    // the host name, or "" where only the address is known
 	addr     wire.Addr // the real address
 	decision rules.Decision
-	control  *channel // that this is a data connection of; nil for others
+	control  *connection // that this is a data connection of; nil for others
 }
 
 // host is what the certificate has to be for, unless the rule says otherwise.

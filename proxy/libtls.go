@@ -10,8 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/libtls"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 )
 
@@ -57,7 +59,7 @@ func (l *libtlsState) hurry() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range l.streams {
-		if !t.pair.hungUp() {
+		if !t.pair.HungUp() {
 			continue
 		}
 		t.up.SetWriteDeadline(time.Now().Add(orphanTime))
@@ -226,13 +228,13 @@ func (c *caller) start(s *session, req wire.Request, fds *wire.Descriptors) {
 		fail(errors.New("tlswrap's worker got no transport"))
 		return
 	}
-	pr, end, err := newPair(t.channelName((*fds)[0]), true)
+	pr, end, err := channel.New(t.channelName((*fds)[0]), true)
 	if err != nil {
 		config.Release()
 		fail(err)
 		return
 	}
-	pr.most = framesSize
+	pr.SetMost(framesSize)
 	t.pair = pr
 	ok := c.HandOver(wire.TLSReply{Answer: wire.AnswerChannel, Number: t.id}, end)
 	// Up to here nothing has happened to the transport. What comes now shows: it does not block
@@ -251,9 +253,9 @@ func (c *caller) start(s *session, req wire.Request, fds *wire.Descriptors) {
 func (t *stream) adopt(flags uint16, fds *wire.Descriptors) error {
 	var err error
 	if flags&wire.StartTwoWays != 0 {
-		t.up, err = newUpstreamPair(fds.Take(), fds.Take())
+		t.up, err = upstream.NewPair(fds.Take(), fds.Take())
 	} else {
-		t.up, err = newUpstream(fds.Take())
+		t.up, err = upstream.New(fds.Take())
 	}
 	if err == nil && flags&wire.StartSession != 0 {
 		t.file = os.NewFile(uintptr(fds.Take()), "session")
@@ -290,5 +292,5 @@ func (t *stream) channelName(fd int) string {
 		return ""
 	}
 	t.peer = netip.AddrPortFrom(peer.Real(), peer.Port)
-	return channelName(t.id, peer)
+	return channel.Name(t.id, peer)
 }

@@ -13,8 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -299,7 +301,7 @@ func resetClient(fd int) {
 
 // serve is a client's goroutine.
 func (l *listener) serve(fd int, peer wire.Addr) {
-	var ch *channel
+	var ch *connection
 	defer l.worker.guard("client", func() {
 		if ch != nil {
 			ch.drop()
@@ -313,15 +315,15 @@ func (l *listener) serve(fd int, peer wire.Addr) {
 
 // greet shakes hands with a client, and puts it into a program's queue. nil: there is
 // nobody to serve.
-func (l *listener) greet(fd int, peer wire.Addr) *channel {
+func (l *listener) greet(fd int, peer wire.Addr) *connection {
 	defer func() { <-l.slots }()
-	up, err := newUpstream(fd)
+	up, err := upstream.New(fd)
 	if err != nil {
 		return nil
 	}
 	ch := l.worker.newServed(l.session, l.current(), up, peer, l.pid)
 	whole := false
-	end := func() { up.SetDeadline(past) }
+	end := func() { up.SetDeadline(fdio.Past) }
 	here, there := l.handshakes.enter(end), l.session.user.handshakes.enter(end)
 	defer func() {
 		if !whole { // a panic
@@ -376,10 +378,10 @@ func (l *listener) next() (q *queue, path int, err error) {
 
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
 // pair, and can be found, before.
-func (l *listener) deliver(ch *channel) *verdict.Failure {
-	fd, err := boundSocket(channelName(ch.id, ch.target.addr))
+func (l *listener) deliver(ch *connection) *verdict.Failure {
+	fd, err := boundSocket(channel.Name(ch.id, ch.target.addr))
 	if err == nil {
-		ch.pair, err = newServedPair(fd, l.session.token[:])
+		ch.pair, err = channel.Accepted(fd, l.session.token[:])
 	}
 	if err != nil {
 		return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
@@ -387,13 +389,13 @@ func (l *listener) deliver(ch *channel) *verdict.Failure {
 	l.worker.enter(ch)
 	failure := l.enqueue(ch.pair)
 	if failure != nil {
-		ch.pair.abandon()
+		ch.pair.Abandon()
 	}
 	return failure
 }
 
 // enqueue connects a pair to the first queue that a program listens on.
-func (l *listener) enqueue(pr *pair) *verdict.Failure {
+func (l *listener) enqueue(pr *channel.Pair) *verdict.Failure {
 	for {
 		q, path, err := l.next()
 		if err != nil {
@@ -403,7 +405,7 @@ func (l *listener) enqueue(pr *pair) *verdict.Failure {
 			l.sweep()
 			return verdict.Failf(unix.ECONNRESET, "the program does not listen any more")
 		}
-		if e := pr.w.Control(func(fd int) { err = q.connect(path, fd) }); e != nil {
+		if e := pr.Control(func(fd int) { err = q.connect(path, fd) }); e != nil {
 			err = e
 		}
 		unix.Close(path)

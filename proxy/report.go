@@ -9,13 +9,13 @@ import (
 	"tlswrap/proxy/verdict"
 )
 
-func (ch *channel) report(event string, f *verdict.Failure) {
+func (ch *connection) report(event string, f *verdict.Failure) {
 	ch.worker.report(ch.session, event, ch.target, ch.pid, f)
 }
 
 // reportGood tells of a connection that was set up: in the log, to who asked for a
 // line each, and to everybody where nothing was verified.
-func (ch *channel) reportGood() {
+func (ch *connection) reportGood() {
 	rule, v := ch.target.decision.Rule, ch.session.voice
 	logged := ch.worker.log.Enabled(context.Background(), slog.LevelInfo)
 	if !logged && !v.verbose && !rule.VerifyNone {
@@ -24,7 +24,7 @@ func (ch *channel) reportGood() {
 	st := ch.tls.ConnectionState()
 	if logged {
 		ch.worker.log.Info("connected", append(ch.worker.attrs(ch.target, ch.pid),
-			"upstream", ch.up.peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
+			"upstream", ch.up.Peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
 			"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
 	}
 	switch {
@@ -36,6 +36,6 @@ func (ch *channel) reportGood() {
 			resumed = ", resumed"
 		}
 		v.say(fmt.Sprintf("%s: verified, %s, %s%s, by way of %s (%s)", ch.target, tls.VersionName(st.Version),
-			tls.CipherSuiteName(st.CipherSuite), resumed, ch.up.peer, rule))
+			tls.CipherSuiteName(st.CipherSuite), resumed, ch.up.Peer, rule))
 	}
 }

@@ -7,17 +7,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/channel"
 	"tlswrap/proxy/record"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
 
 // newServed makes the channel of a client, before its handshake, whose time begins. Nobody
 // finds it yet: it is entered once it has its pair.
-func (w *Worker) newServed(s *session, svc *service, up *upstream, peer wire.Addr, pid int32) *channel {
+func (w *Worker) newServed(s *session, svc *service, up *upstream.Conn, peer wire.Addr, pid int32) *connection {
 	closed := make(chan struct{})
 	close(closed)
-	ch := &channel{worker: w, session: s, target: target{addr: peer, decision: serviceRule(svc)}, pid: pid,
+	ch := &connection{worker: w, session: s, target: target{addr: peer, decision: serviceRule(svc)}, pid: pid,
 		up: up, service: svc, auth: &clientAuth{}, taken: closed, done: closed, ended: make(chan struct{}),
 		state: good, told: true, opened: true}
 	up.SetDeadline(time.Now().Add(svc.listen.Timeout))
@@ -27,7 +29,7 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream, peer wire.Add
 }
 
 // shakeHands lets a client prove what the service demands, within its time.
-func (ch *channel) shakeHands() *verdict.Failure {
+func (ch *connection) shakeHands() *verdict.Failure {
 	ch.tls = record.Server(ch.up, ch.service.config)
 	ch.sealInKernel()
 	err := ch.answerSSLRequest()
@@ -35,7 +37,7 @@ func (ch *channel) shakeHands() *verdict.Failure {
 		err = ch.tls.Handshake()
 	}
 	if err != nil {
-		return verdict.Client(err, ch.up.first(), ch.service.listen.Timeout)
+		return verdict.Client(err, ch.up.First(), ch.service.listen.Timeout)
 	}
 	ch.up.SetDeadline(time.Time{})
 	ch.reportClient()
@@ -43,7 +45,7 @@ func (ch *channel) shakeHands() *verdict.Failure {
 }
 
 // reject ends a client that the program is not told of.
-func (ch *channel) reject(f *verdict.Failure) {
+func (ch *connection) reject(f *verdict.Failure) {
 	ch.reportRejected(f)
 	ch.up.Close()
 	ch.forgetSecrets()
@@ -53,7 +55,7 @@ func (ch *channel) reject(f *verdict.Failure) {
 }
 
 // client is the verified name of the client, or "".
-func (ch *channel) client() string {
+func (ch *connection) client() string {
 	chain := ch.tls.ConnectionState().PeerCertificates
 	if len(chain) == 0 {
 		return ""
@@ -62,7 +64,7 @@ func (ch *channel) client() string {
 }
 
 // reportClient tells of a client: in the log, and to who asked for a line each.
-func (ch *channel) reportClient() {
+func (ch *connection) reportClient() {
 	st := ch.tls.ConnectionState()
 	attrs := append(ch.worker.attrs(ch.target, ch.pid), "version", tls.VersionName(st.Version),
 		"cipher", tls.CipherSuiteName(st.CipherSuite), "resumed", st.DidResume, "alpn", st.NegotiatedProtocol,
@@ -81,7 +83,7 @@ func (ch *channel) reportClient() {
 
 // reportRejected tells of a client that the program does not see. Anybody can connect,
 // so a person is told only where asked for.
-func (ch *channel) reportRejected(f *verdict.Failure) {
+func (ch *connection) reportRejected(f *verdict.Failure) {
 	ch.worker.log.Warn("rejected", append(ch.worker.attrs(ch.target, ch.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
 	if v := ch.session.voice; v.verbose {
 		v.say(fmt.Sprintf("client %s: %s (%s)", ch.target, f.Reason, ch.service.listen))
@@ -107,7 +109,7 @@ func (c *caller) accepted(s *session, fd int) {
 	if sa, err := unix.Getpeername(fd); err == nil {
 		peer = wire.AddrOf(sa)
 	}
-	up, err := newUpstream(fd)
+	up, err := upstream.New(fd)
 	if err != nil {
 		return
 	}
@@ -115,10 +117,10 @@ func (c *caller) accepted(s *session, fd int) {
 	failure := ch.guard(ch.shakeHands)
 	end := -1
 	if failure == nil {
-		if ch.pair, end, err = newPair(channelName(ch.id, peer), false); err == nil {
-			if err = ch.pair.accept(); err != nil {
+		if ch.pair, end, err = channel.New(channel.Name(ch.id, peer), false); err == nil {
+			if err = ch.pair.Accept(); err != nil {
 				unix.Close(end)
-				ch.pair.close()
+				ch.pair.Close()
 			}
 		}
 		if err != nil {
@@ -133,7 +135,7 @@ func (c *caller) accepted(s *session, fd int) {
 	}
 	w.enter(ch)
 	if !c.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
-		ch.pair.close()
+		ch.pair.Close()
 		ch.reject(errLeft)
 		return
 	}

@@ -30,16 +30,16 @@ var pgRefusal = func() []byte {
 
 // answerSSLRequest lets a client of PostgreSQL begin TLS. It may have asked for GSSAPI
 // before, which there is none of.
-func (ch *channel) answerSSLRequest() error {
+func (ch *connection) answerSSLRequest() error {
 	for range 2 {
-		if err := ch.up.await(); err != nil {
+		if err := ch.up.Await(); err != nil {
 			return err
 		}
 		if ahead := ch.up.Ahead(); len(ahead) == 0 || ahead[0] != 0 {
 			return nil
 		}
 		var b [pgRequestLen]byte
-		if _, err := io.ReadFull(plain{ch.up}, b[:]); err != nil {
+		if _, err := io.ReadFull(ch.up.Plain(), b[:]); err != nil {
 			return err
 		}
 		size, code := binary.BigEndian.Uint32(b[:]), binary.BigEndian.Uint32(b[4:])
@@ -61,7 +61,7 @@ func (ch *channel) answerSSLRequest() error {
 
 // answerRequest answers a request. What came with it was not said under TLS
 // (CVE-2021-23214).
-func (ch *channel) answerRequest(answer byte) error {
+func (ch *connection) answerRequest(answer byte) error {
 	if len(ch.up.Ahead()) > 0 {
 		return verdict.Failf(unix.EPROTO, "the client said more than it may before TLS")
 	}
@@ -72,8 +72,8 @@ func (ch *channel) answerRequest(answer byte) error {
 // refuseStartup tells a client that begins without TLS, of whose words rest bytes are to
 // come, why there is no connection. It reads them, as closing a socket with unread bytes
 // resets it, and the answer could be lost.
-func (ch *channel) refuseStartup(rest int64) error {
-	if _, err := io.CopyN(io.Discard, plain{ch.up}, rest); err != nil {
+func (ch *connection) refuseStartup(rest int64) error {
+	if _, err := io.CopyN(io.Discard, ch.up.Plain(), rest); err != nil {
 		return err
 	}
 	if _, err := ch.up.Write(pgRefusal); err != nil {

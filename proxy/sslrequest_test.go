@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/upstream"
 )
 
 const (
@@ -25,11 +27,11 @@ func asked(t testing.TB, words ...string) (answers, left string, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up, err := newUpstream(fds[0])
+	up, err := upstream.New(fds[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := newUpstream(fds[1])
+	client, err := upstream.New(fds[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,19 +42,19 @@ func asked(t testing.TB, words ...string) (answers, left string, err error) {
 		for i, w := range words {
 			b := make([]byte, 1)
 			if i > 0 {
-				if n, _ := (plain{client}).Read(b); n == 0 {
+				if n, _ := (client.Plain()).Read(b); n == 0 {
 					break
 				}
 				got = append(got, b[0])
 			}
 			client.Write([]byte(w))
 		}
-		client.closeWrite()
-		rest, _ := io.ReadAll(plain{client})
+		client.CloseWrite()
+		rest, _ := io.ReadAll(client.Plain())
 		said <- string(append(got, rest...))
 	}()
 	up.SetDeadline(time.Now().Add(20 * time.Second))
-	err = (&channel{up: up}).answerSSLRequest()
+	err = (&connection{up: up}).answerSSLRequest()
 	left = string(up.Ahead())
 	up.Close()
 	return <-said, left, err

@@ -16,7 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/buffers"
+	"tlswrap/proxy/channel"
 	"tlswrap/proxy/libtls"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 )
 
@@ -32,8 +34,8 @@ type stream struct {
 	peer    netip.AddrPort
 	pid     int32
 	file    *os.File // the client's session file, or nil
-	pair    *pair
-	up      *upstream
+	pair    *channel.Pair
+	up      *upstream.Conn
 	tls     *libtls.Conn
 
 	frame     int // bytes of the current frame that are still to come
@@ -66,7 +68,7 @@ func (t *stream) String() string {
 
 func (t *stream) close() {
 	if t.pair != nil {
-		t.pair.close()
+		t.pair.Close()
 	}
 	if t.up != nil {
 		t.up.Close()
@@ -90,11 +92,11 @@ func (t *stream) run() {
 	defer t.close()
 	defer t.guard()
 	facts, ok := t.open()
-	if t.pair.accept() != nil || t.pair.write(facts) != nil {
+	if t.pair.Accept() != nil || t.pair.Send(facts) != nil {
 		return
 	}
 	if !ok {
-		t.pair.finish()
+		t.pair.Finish()
 		t.leave()
 		return
 	}
@@ -117,9 +119,9 @@ func (t *stream) open() (facts []byte, ok bool) {
 	} else {
 		t.tls = t.config.Client(t.up, t.name, t.file, tls.RenegotiateFreelyAsClient)
 	}
-	watch := watchDeparture(t.worker, t.pair, t.up, func() {})
+	watch := channel.Watch(t.pair, t.up, func() {}, t.worker.guard)
 	facts, ok = t.tls.Open()
-	watch.stop()
+	watch.Stop()
 	t.report(ok)
 	return facts, ok
 }
@@ -142,7 +144,7 @@ func (t *stream) report(ok bool) {
 // leave ends a connection after a failed handshake. Bytes of the peer's that are not read would
 // make the close a reset, which could overtake our alert (RFC 2525, section 2.17).
 func (t *stream) leave() {
-	t.up.closeWrite()
+	t.up.CloseWrite()
 	t.up.SetReadDeadline(time.Now().Add(drainTime))
 	var b [4 << 10]byte
 	for {
@@ -190,10 +192,10 @@ func (t *stream) carry() {
 	}
 	// The program has closed. Without tls_close there is no close_notify: the peer is not to
 	// take what a crash has cut off for the whole.
-	if t.up.abortive() {
+	if t.up.Abortive() {
 		t.up.Close()
 	}
-	t.up.closeWrite()
+	t.up.CloseWrite()
 	t.up.SetReadDeadline(time.Now().Add(drainTime))
 	<-down
 }
@@ -205,29 +207,29 @@ func (t *stream) download() {
 	case err == nil:
 	case errors.As(err, &delivery):
 		t.setEnd(true, delivery.Error())
-		t.pair.close()
-	case t.up.ended:
+		t.pair.Close()
+	case t.up.Ended:
 		t.setEnd(true, "unexpected EOF")
-		t.pair.finish()
+		t.pair.Finish()
 	case err == io.EOF: // close_notify
-		t.pair.finish()
+		t.pair.Finish()
 	case errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 	default:
 		t.setEnd(false, libtls.Sentence(err))
-		t.pair.close()
+		t.pair.Close()
 	}
 }
 
 // upload sends what the program writes. nil: the program has closed.
 func (t *stream) upload() error {
 	for {
-		buf, n, err := t.pair.read()
+		buf, n, err := t.pair.Next()
 		if err == io.EOF {
-			if !t.pair.hungUp() && !t.said {
-				t.up.closeWrite() // the program's own shutdown(2)
+			if !t.pair.HungUp() && !t.said {
+				t.up.CloseWrite() // the program's own shutdown(2)
 			}
-			t.pair.ended()
-			t.pair.gone()
+			t.pair.Ended()
+			t.pair.Gone()
 			return nil
 		}
 		if err != nil {

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tlswrap/proxy/buffers"
+	"tlswrap/proxy/channel"
 	"tlswrap/proxy/starttls"
 	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
@@ -22,7 +22,7 @@ type upgrade struct {
 }
 
 // protocol is what the upgrade goes by, or nil.
-func (ch *channel) protocol() *starttls.Protocol {
+func (ch *connection) protocol() *starttls.Protocol {
 	if control := ch.target.control; control != nil {
 		return control.upgrade.protocol.Data
 	}
@@ -30,7 +30,7 @@ func (ch *channel) protocol() *starttls.Protocol {
 }
 
 // askTLS has the dialogue before TLS.
-func (ch *channel) askTLS() *verdict.Failure {
+func (ch *connection) askTLS() *verdict.Failure {
 	p := ch.protocol()
 	if p == nil {
 		return nil
@@ -48,7 +48,7 @@ func (ch *channel) askTLS() *verdict.Failure {
 		u.dialogue.Expect = ch.expectData
 	}
 	ch.upgrade = u
-	if err := u.dialogue.Ask(plain{ch.up}, p); err != nil {
+	if err := u.dialogue.Ask(ch.up.Plain(), p); err != nil {
 		return verdict.Dialogue(err)
 	}
 	if p.NewFilter != nil {
@@ -58,10 +58,10 @@ func (ch *channel) askTLS() *verdict.Failure {
 }
 
 // explains reports whether there is no program: Explain makes the connection.
-func (ch *channel) explains() bool { return ch.pair == nil }
+func (ch *connection) explains() bool { return ch.pair == nil }
 
 // secured ends the dialogue, under TLS.
-func (ch *channel) secured() *verdict.Failure {
+func (ch *connection) secured() *verdict.Failure {
 	if ch.upgrade == nil {
 		return nil
 	}
@@ -72,7 +72,7 @@ func (ch *channel) secured() *verdict.Failure {
 }
 
 // greeting is what the program reads first that the server does not send.
-func (ch *channel) greeting() []byte {
+func (ch *connection) greeting() []byte {
 	if ch.upgrade == nil || ch.upgrade.protocol.Greeting == nil {
 		return nil
 	}
@@ -80,53 +80,46 @@ func (ch *channel) greeting() []byte {
 }
 
 // letIn is a dialogue's Open. The program has until setup's deadline for what it says.
-func (ch *channel) letIn() (io.ReadWriter, error) {
-	if ch.watch.stop() {
+func (ch *connection) letIn() (io.ReadWriter, error) {
+	if ch.watch.Stop() {
 		return nil, errLeft
 	}
 	if f := ch.open(); f != nil {
 		return nil, f
 	}
 	ch.upgrade.early = true
-	ch.pair.w.SetReadDeadline(ch.until)
+	ch.pair.SetReadDeadline(ch.until)
 	return programConn{ch.pair}, nil
 }
 
 // programConn is the connection to a program that has been let in.
-type programConn struct{ pair *pair }
+type programConn struct{ pair *channel.Pair }
 
 // Read takes no more from the program than there is room for: the rest is upload's.
 func (c programConn) Read(b []byte) (int, error) {
-	most := c.pair.most
-	c.pair.most = min(most, len(b))
-	defer func() { c.pair.most = most }()
-	buf, n, err := c.pair.read()
-	switch {
-	case err == io.EOF, errors.Is(err, unix.ECONNRESET):
-		return 0, errLeft
-	case err != nil:
-		return 0, err
+	n, err := c.pair.Read(b)
+	if err == io.EOF || errors.Is(err, unix.ECONNRESET) {
+		err = errLeft
 	}
-	defer buffers.Put(buf)
-	return copy(b, (*buf)[:n]), nil
+	return n, err
 }
 
 func (c programConn) Write(b []byte) (int, error) {
-	if c.pair.write(b) != nil {
+	if c.pair.Send(b) != nil {
 		return 0, errLeft
 	}
 	return len(b), nil
 }
 
 // refuse ends a setup whose program had been let in before it failed.
-func (ch *channel) refuse(f *verdict.Failure) {
+func (ch *connection) refuse(f *verdict.Failure) {
 	if ch.matters(f) {
 		ch.report("failed", f)
 		if refusal := ch.upgrade.protocol.Refusal; refusal != nil {
-			ch.pair.write(refusal("tlswrap: " + f.Reason))
+			ch.pair.Send(refusal("tlswrap: " + f.Reason))
 		}
 	}
-	ch.pair.close()
+	ch.pair.Close()
 	ch.up.Close()
 	ch.worker.forget(ch.id)
 }
@@ -135,31 +128,31 @@ func (ch *channel) refuse(f *verdict.Failure) {
 // data connection that has carried nothing is not missed: what the server does not want
 // to transfer it says on the control connection, and a program may close what it does not
 // need.
-func (ch *channel) matters(f *verdict.Failure) bool {
+func (ch *connection) matters(f *verdict.Failure) bool {
 	switch {
 	case f == errLeft:
 		return false
-	case ch.target.control == nil || ch.pair.unsent():
+	case ch.target.control == nil || ch.pair.Unsent():
 		return true
 	}
-	return f != errNoTransfer && !ch.pair.hungUp()
+	return f != errNoTransfer && !ch.pair.HungUp()
 }
 
 // dialVia connects to the rule's proxy, and has that connect to the target.
-func (ch *channel) dialVia(ctx context.Context, upstream rules.Endpoint) *verdict.Failure {
+func (ch *connection) dialVia(ctx context.Context, endpoint rules.Endpoint) *verdict.Failure {
 	rule := ch.target.decision.Rule
 	if f := ch.dialTo(ctx, rule.Via.Endpoint); f != nil {
 		return f.By(rule.Via.Endpoint)
 	}
 	to := rules.Endpoint{Host: ch.target.host(), Port: ch.target.addr.Port}
-	if upstream.Port != 0 {
-		to.Port = upstream.Port
+	if endpoint.Port != 0 {
+		to.Port = endpoint.Port
 	}
-	if upstream.Host != "" {
-		to.Host = upstream.Host
+	if endpoint.Host != "" {
+		to.Host = endpoint.Host
 	}
 	var d starttls.Dialogue
-	err := d.Run(plain{ch.up}, starttls.Via(rule.Via, to))
+	err := d.Run(ch.up.Plain(), starttls.Via(rule.Via, to))
 	if ch.explains() {
 		ch.said = append(ch.said, d.Said()...)
 	}
@@ -171,10 +164,10 @@ func (ch *channel) dialVia(ctx context.Context, upstream rules.Endpoint) *verdic
 
 // filtered sends what a filter makes of the program's words, and answers for the server
 // where the filter does.
-func (ch *channel) filtered(f starttls.Filter, b []byte) error {
+func (ch *connection) filtered(f starttls.Filter, b []byte) error {
 	out, answer, err := f.FromProgram(b)
 	if len(answer) > 0 {
-		if e := ch.pair.write(answer); err == nil {
+		if e := ch.pair.Send(answer); err == nil {
 			err = e
 		}
 	}

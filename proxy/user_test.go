@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 )
 
@@ -74,7 +76,7 @@ func TestAUserHasNoMoreListenersThanTheMost(t *testing.T) {
 
 func TestTheOldestHandshakeOfACrowdEnds(t *testing.T) {
 	c := crowd{most: 2}
-	var ups []*upstream
+	var ups []*upstream.Conn
 	var members []*member
 	for range 3 {
 		ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -82,14 +84,14 @@ func TestTheOldestHandshakeOfACrowdEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer unix.Close(ends[1])
-		up, err := newUpstream(ends[0])
+		up, err := upstream.New(ends[0])
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer up.Close()
 		up.SetDeadline(time.Now().Add(time.Minute))
 		ups = append(ups, up)
-		members = append(members, c.enter(func() { up.SetDeadline(past) }))
+		members = append(members, c.enter(func() { up.SetDeadline(fdio.Past) }))
 	}
 	if _, err := ups[0].Read(make([]byte, 1)); !os.IsTimeout(err) {
 		t.Errorf("the oldest reads on: %v", err)

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -59,7 +60,7 @@ type Worker struct {
 	mu        sync.Mutex
 	users     map[uint32]*user
 	sessions  map[wire.Token]*session
-	channels  map[uint64]*channel
+	channels  map[uint64]*connection
 	listeners map[uint64]*listener
 	sweeping  bool          // a sweep of the listeners is due
 	ended     chan struct{} // closed with the last session
@@ -71,7 +72,7 @@ type Worker struct {
 func New(config Config) (*Worker, error) {
 	w := &Worker{
 		config: config, log: config.Log, resolver: newResolver(), maps: newSharedMaps(),
-		users: make(map[uint32]*user), sessions: make(map[wire.Token]*session), channels: make(map[uint64]*channel), listeners: make(map[uint64]*listener),
+		users: make(map[uint32]*user), sessions: make(map[wire.Token]*session), channels: make(map[uint64]*connection), listeners: make(map[uint64]*listener),
 		ended: make(chan struct{}),
 	}
 	if w.log == nil {
@@ -253,7 +254,7 @@ func (w *Worker) hurryOrphans(s *session) {
 		}
 		select {
 		case <-ch.done:
-			if ch.pair.hungUp() {
+			if ch.pair.HungUp() {
 				ch.up.SetWriteDeadline(time.Now().Add(orphanTime))
 			}
 		default: // setup has a deadline
@@ -265,11 +266,11 @@ func (w *Worker) hurryOrphans(s *session) {
 // newChannel makes the channel for a connection to t, which the program calls peer.
 // end is the program's side; the caller closes it once it is handed over, gives the
 // channel its upstream, and runs or abandons it.
-func (w *Worker) newChannel(s *session, trust *trust, t target, peer wire.Addr, pid int32) (ch *channel, end int, err error) {
-	ch = &channel{worker: w, session: s, target: t, trust: trust, peer: peer, pid: pid,
+func (w *Worker) newChannel(s *session, trust *trust, t target, peer wire.Addr, pid int32) (ch *connection, end int, err error) {
+	ch = &connection{worker: w, session: s, target: t, trust: trust, peer: peer, pid: pid,
 		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	ch.id = newID()
-	if ch.pair, end, err = newPair(channelName(ch.id, peer), false); err != nil {
+	if ch.pair, end, err = channel.New(channel.Name(ch.id, peer), false); err != nil {
 		return nil, -1, err
 	}
 	w.enter(ch)
@@ -278,7 +279,7 @@ func (w *Worker) newChannel(s *session, trust *trust, t target, peer wire.Addr, 
 }
 
 // enter lets a channel be found, by its session's requests too: it is whole, with its pair.
-func (w *Worker) enter(ch *channel) {
+func (w *Worker) enter(ch *connection) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.channels[ch.id] = ch
@@ -293,7 +294,7 @@ func newID() uint64 {
 
 // channel finds a session's channel. The numbers are no secret (ss -x shows them), so
 // another session's is none.
-func (w *Worker) channel(s *session, id uint64) *channel {
+func (w *Worker) channel(s *session, id uint64) *connection {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if ch := w.channels[id]; ch != nil && ch.session == s {
@@ -310,9 +311,9 @@ func (w *Worker) forget(id uint64) {
 }
 
 // abandon drops a channel that was never put in place.
-func (ch *channel) abandon() {
+func (ch *connection) abandon() {
 	close(ch.taken)
-	ch.pair.close()
+	ch.pair.Close()
 	ch.worker.forget(ch.id)
 	ch.leave()
 }

@@ -22,6 +22,9 @@ type Socket struct {
 	out    output
 }
 
+// Past is a deadline that ends whatever waits.
+var Past = time.Unix(1, 0)
+
 // Call is a system call that is made again when the descriptor is ready, until it reports
 // that it is done. One that is made once for a socket allocates nothing when it is used.
 type Call func(fd uintptr) (done bool)

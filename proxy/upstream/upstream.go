@@ -1,4 +1,7 @@
-package proxy
+// Package upstream has the other side of a connection, the real TCP socket: how it is connected, read
+// ahead and ended, and how the new one that the worker connects is made like the program's own. It
+// speaks no TLS; proxy/record does, on top. The fronts and relay call it.
+package upstream
 
 import (
 	"errors"
@@ -17,9 +20,9 @@ import (
 	"tlswrap/proxy/wire"
 )
 
-// upstream is the real TCP socket, the program's own, as a record.Transport. It reads
+// Conn is the real TCP socket, the program's own, as a record.Transport. It reads
 // ahead as much as there is, and holds a buffer only while bytes are in it.
-type upstream struct {
+type Conn struct {
 	*fdio.Socket
 	to *fdio.Socket // what is written to: the same, but for a pair of descriptors
 
@@ -29,35 +32,35 @@ type upstream struct {
 	fillErr    error     // that it ended in
 
 	head  []byte // the first bytes that Read has read
-	peer  netip.AddrPort
-	ended bool // the peer's FIN was seen
+	Peer  netip.AddrPort
+	Ended bool // the peer's FIN was seen
 }
 
-// newUpstream takes over a connected or connecting socket. It puts it into
+// New takes over a connected or connecting socket. It puts it into
 // non-blocking mode, and closes it in Close.
 //
 // Nagle's algorithm (RFC 896) is off: the handshake's last flight would hold back the
 // program's first words until the server's delayed acknowledgement. What the program
 // writes was gathered in the channel already.
-func newUpstream(fd int) (*upstream, error) {
+func New(fd int) (*Conn, error) {
 	s, err := fdio.New(fd, "upstream")
 	if err != nil {
 		return nil, err
 	}
 	s.Control(func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) })
-	u := &upstream{Socket: s, to: s, head: make([]byte, 0, headLen)}
+	u := &Conn{Socket: s, to: s, head: make([]byte, 0, headLen)}
 	u.fill = fdio.NewCall(u.tryFill)
 	return u, nil
 }
 
-// newUpstreamPair reads from one descriptor and writes to another. It takes over both.
-func newUpstreamPair(r, w int) (*upstream, error) {
+// NewPair reads from one descriptor and writes to another. It takes over both.
+func NewPair(r, w int) (*Conn, error) {
 	to, err := fdio.New(w, "upstream")
 	if err != nil {
 		unix.Close(r)
 		return nil, err
 	}
-	u, err := newUpstream(r)
+	u, err := New(r)
 	if err != nil {
 		to.Close()
 		return nil, err
@@ -67,7 +70,7 @@ func newUpstreamPair(r, w int) (*upstream, error) {
 }
 
 // Close closes what there is.
-func (u *upstream) Close() error {
+func (u *Conn) Close() error {
 	if u.to != u.Socket {
 		u.to.Close()
 	}
@@ -75,20 +78,20 @@ func (u *upstream) Close() error {
 }
 
 // SyscallConn is of what is written to.
-func (u *upstream) SyscallConn() (syscall.RawConn, error) { return u.to.SyscallConn() }
+func (u *Conn) SyscallConn() (syscall.RawConn, error) { return u.to.SyscallConn() }
 
 // SetDeadline is for reading and writing.
-func (u *upstream) SetDeadline(t time.Time) error {
+func (u *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(u.SetReadDeadline(t), u.SetWriteDeadline(t))
 }
 
 // SetWriteDeadline is for what is written.
-func (u *upstream) SetWriteDeadline(t time.Time) error { return u.to.SetWriteDeadline(t) }
+func (u *Conn) SetWriteDeadline(t time.Time) error { return u.to.SetWriteDeadline(t) }
 
-// connect connects to one address, under the deadline that was set. The error is the
+// Connect connects to one address, under the deadline that was set. The error is the
 // network's own, a unix.Errno, or os.ErrDeadlineExceeded.
-func (u *upstream) connect(to wire.Addr) error {
-	u.peer = netip.AddrPortFrom(to.Real(), to.Port)
+func (u *Conn) Connect(to wire.Addr) error {
+	u.Peer = netip.AddrPortFrom(to.Real(), to.Port)
 	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: to.IP.As16(), Port: int(to.Port), ZoneId: to.Scope}
 	if to.IP.Is4() {
 		sa = &unix.SockaddrInet4{Addr: to.IP.As4(), Port: int(to.Port)}
@@ -118,11 +121,11 @@ func (u *upstream) connect(to wire.Addr) error {
 	return err
 }
 
-// disconnect undoes a connect, so that another can follow (connect(2), AF_UNSPEC), and
+// Disconnect undoes a connect, so that another can follow (connect(2), AF_UNSPEC), and
 // forgets all of the old connection. Nothing else may use the upstream meanwhile.
-func (u *upstream) disconnect() error {
+func (u *Conn) Disconnect() error {
 	u.Consume(u.end - u.start)
-	u.head, u.ended = u.head[:0], false
+	u.head, u.Ended = u.head[:0], false
 	var err error
 	if e := u.Control(func(fd int) { err = fdio.Disconnect(fd) }); e != nil {
 		return e
@@ -130,17 +133,17 @@ func (u *upstream) disconnect() error {
 	return err
 }
 
-// reconnect connects to an address once more.
-func (u *upstream) reconnect(to wire.Addr) error {
-	if err := u.disconnect(); err != nil {
+// Reconnect connects to an address once more.
+func (u *Conn) Reconnect(to wire.Addr) error {
+	if err := u.Disconnect(); err != nil {
 		return err
 	}
-	return u.connect(to)
+	return u.Connect(to)
 }
 
-// abortive reports whether the program wants a close to be a reset (SO_LINGER with no
+// Abortive reports whether the program wants a close to be a reset (SO_LINGER with no
 // time, socket(7)).
-func (u *upstream) abortive() bool {
+func (u *Conn) Abortive() bool {
 	abort := false
 	u.Control(func(fd int) {
 		var l unix.Linger
@@ -152,16 +155,16 @@ func (u *upstream) abortive() bool {
 	return abort
 }
 
-// abort closes with a reset.
-func (u *upstream) abort() {
+// Abort closes with a reset.
+func (u *Conn) Abort() {
 	u.Control(func(fd int) {
 		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	})
 	u.Close()
 }
 
-// await waits, holding no buffer, until something is ahead, or the end.
-func (u *upstream) await() error {
+// Await waits, holding no buffer, until something is ahead, or the end.
+func (u *Conn) Await() error {
 	if u.in != nil {
 		return nil
 	}
@@ -172,7 +175,7 @@ func (u *upstream) await() error {
 }
 
 // Fill implements record.Transport.
-func (u *upstream) Fill() error {
+func (u *Conn) Fill() error {
 	if u.start > 0 {
 		u.start, u.end = 0, copy(*u.in, u.Ahead())
 	}
@@ -185,7 +188,7 @@ func (u *upstream) Fill() error {
 	return u.fillErr
 }
 
-func (u *upstream) tryFill(fd int) bool {
+func (u *Conn) tryFill(fd int) bool {
 	buf := u.in
 	if buf == nil {
 		buf, u.start, u.end = buffers.Get(), 0, 0
@@ -203,28 +206,31 @@ func (u *upstream) tryFill(fd int) bool {
 		return false
 	}
 	if err == nil {
-		u.ended, u.fillErr = true, io.EOF
+		u.Ended, u.fillErr = true, io.EOF
 	}
 	return true
 }
 
 // Read reads what is ahead, or waits.
-func (u *upstream) Read(b []byte) (int, error) {
-	n, err := plain{u}.Read(b)
+func (u *Conn) Read(b []byte) (int, error) {
+	n, err := Plain{u}.Read(b)
 	u.head = append(u.head, b[:min(n, cap(u.head)-len(u.head))]...)
 	return n, err
 }
 
-// first is the first that the peer has said where TLS was expected, for people.
-func (u *upstream) first() []byte {
+// First is the first that the peer has said where TLS was expected, for people.
+func (u *Conn) First() []byte {
 	b := slices.Concat(u.head, u.Ahead())
 	return b[:min(len(b), headLen)]
 }
 
-// plain is an upstream as what does not speak TLS reads it.
-type plain struct{ *upstream }
+// Plain returns u for what is not TLS: before the handshake, and in its place.
+func (u *Conn) Plain() Plain { return Plain{u} }
 
-func (p plain) Read(b []byte) (int, error) {
+// Plain is an upstream as what does not speak TLS reads it.
+type Plain struct{ *Conn }
+
+func (p Plain) Read(b []byte) (int, error) {
 	if p.in == nil {
 		if err := p.Fill(); err != nil {
 			return 0, err
@@ -236,7 +242,7 @@ func (p plain) Read(b []byte) (int, error) {
 }
 
 // Ahead implements record.Transport.
-func (u *upstream) Ahead() []byte {
+func (u *Conn) Ahead() []byte {
 	if u.in == nil {
 		return nil
 	}
@@ -244,7 +250,7 @@ func (u *upstream) Ahead() []byte {
 }
 
 // Consume implements record.Transport.
-func (u *upstream) Consume(n int) {
+func (u *Conn) Consume(n int) {
 	if u.start += n; u.in != nil && u.start == u.end {
 		buffers.Put(u.in)
 		u.in, u.start, u.end = nil, 0, 0
@@ -255,23 +261,23 @@ func (u *upstream) Consume(n int) {
 const headLen = 64
 
 // Write implements io.Writer.
-func (u *upstream) Write(b []byte) (int, error) { return u.to.Write(b) }
+func (u *Conn) Write(b []byte) (int, error) { return u.to.Write(b) }
 
-// closeWrite sends a FIN after what was written.
-func (u *upstream) closeWrite() {
+// CloseWrite sends a FIN after what was written.
+func (u *Conn) CloseWrite() {
 	var err error
 	if e := u.to.Control(func(fd int) { err = unix.Shutdown(fd, unix.SHUT_WR) }); e == nil && err == unix.ENOTSOCK {
 		u.to.Close() // the end of a pipe is its close
 	}
 }
 
-// shutdown ends the connection and keeps the socket.
-func (u *upstream) shutdown() {
+// Shutdown ends the connection and keeps the socket.
+func (u *Conn) Shutdown() {
 	u.Control(func(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) })
 }
 
 // LocalAddr asks the kernel.
-func (u *upstream) LocalAddr() net.Addr {
+func (u *Conn) LocalAddr() net.Addr {
 	var local netip.AddrPort
 	u.Control(func(fd int) {
 		if sa, err := unix.Getsockname(fd); err == nil {
@@ -282,4 +288,4 @@ func (u *upstream) LocalAddr() net.Addr {
 }
 
 // RemoteAddr is what the socket was last connected to.
-func (u *upstream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(u.peer) }
+func (u *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(u.Peer) }

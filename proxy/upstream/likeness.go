@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"bytes"
@@ -173,8 +173,8 @@ func pristineValues(k kind) [][]byte {
 	return values
 }
 
-// likeness is what a program has made of a socket that is not connected.
-type likeness struct {
+// Likeness is what a program has made of a socket that is not connected.
+type Likeness struct {
 	kind    kind
 	options []setOption
 	bound   unix.Sockaddr // nil where it is not bound
@@ -186,8 +186,8 @@ type setOption struct {
 	value []byte
 }
 
-// likenessOf reads a socket that is not connected, and leaves it as it is.
-func likenessOf(fd int) (l likeness, failure *verdict.Failure) {
+// LikenessOf reads a socket that is not connected, and leaves it as it is.
+func LikenessOf(fd int) (l Likeness, failure *verdict.Failure) {
 	var err error
 	if l.kind, err = kindOf(fd); err != nil {
 		return l, verdict.OfCall(err, "it cannot be told what kind of socket it is")
@@ -208,9 +208,9 @@ func likenessOf(fd int) (l likeness, failure *verdict.Failure) {
 	return l, nil
 }
 
-// give makes fresh, a new socket of the program's, like the one that was read, original. It needs
+// Give makes fresh, a new socket of the program's, like the one that was read, original. It needs
 // that one only where it is bound.
-func (l *likeness) give(fresh, original int) *verdict.Failure {
+func (l *Likeness) Give(fresh, original int) *verdict.Failure {
 	got, err := kindOf(fresh)
 	switch {
 	case err != nil:

@@ -1,4 +1,4 @@
-package proxy
+package channel
 
 import (
 	"bytes"
@@ -16,13 +16,13 @@ import (
 )
 
 // newTestPair returns a channel and the program's end of it.
-func newTestPair(t *testing.T, name string) (*pair, *os.File) {
+func newTestPair(t *testing.T, name string) (*Pair, *os.File) {
 	t.Helper()
-	pr, p, err := newPair(fmt.Sprintf("tlswrap-test/%d/%s", os.Getpid(), t.Name()+name), false)
+	pr, p, err := New(fmt.Sprintf("tlswrap-test/%d/%s", os.Getpid(), t.Name()+name), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(pr.close)
+	t.Cleanup(pr.Close)
 	unix.SetNonblock(p, true)
 	f := os.NewFile(uintptr(p), "p")
 	t.Cleanup(func() { f.Close() })
@@ -46,7 +46,7 @@ func TestPendingChannelIsNotWritable(t *testing.T) {
 	if _, err := unix.Write(int(p.Fd()), []byte("x")); err != unix.EAGAIN {
 		t.Errorf("pending: write gives %v", err)
 	}
-	if err := pr.accept(); err != nil {
+	if err := pr.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	if e := events(t, p); e != unix.POLLOUT {
@@ -61,7 +61,7 @@ func TestEveryEndButFinishIsAReset(t *testing.T) {
 	}
 	t.Run("while pending", func(t *testing.T) {
 		pr, p := newTestPair(t, "")
-		pr.close()
+		pr.Close()
 		if e := events(t, p); e&(unix.POLLERR|unix.POLLHUP) != unix.POLLERR|unix.POLLHUP {
 			t.Errorf("events %#x", e)
 		}
@@ -71,31 +71,31 @@ func TestEveryEndButFinishIsAReset(t *testing.T) {
 	})
 	t.Run("after traffic", func(t *testing.T) {
 		pr, p := newTestPair(t, "")
-		if err := pr.accept(); err != nil {
+		if err := pr.Accept(); err != nil {
 			t.Fatal(err)
 		}
 		p.WriteString("hello")
-		buf, n, err := pr.read()
+		buf, n, err := pr.Next()
 		if err != nil || string((*buf)[:n]) != "hello" {
 			t.Fatalf("got %d bytes, %v", n, err)
 		}
 		buffers.Put(buf)
-		pr.close()
+		pr.Close()
 		if err := read(t, p); err != unix.ECONNRESET {
 			t.Errorf("read gives %v", err)
 		}
 	})
 	t.Run("finish", func(t *testing.T) {
 		pr, p := newTestPair(t, "")
-		if err := pr.accept(); err != nil {
+		if err := pr.Accept(); err != nil {
 			t.Fatal(err)
 		}
-		pr.finish()
+		pr.Finish()
 		if err := read(t, p); err != nil {
 			t.Errorf("read gives %v, expected the end", err)
 		}
 		p.WriteString("still")
-		buf, n, err := pr.read()
+		buf, n, err := pr.Next()
 		if err != nil || string((*buf)[:n]) != "still" {
 			t.Fatalf("got %d bytes, %v", n, err)
 		}
@@ -127,13 +127,13 @@ func TestWhatTheProgramWritesArrivesWhole(t *testing.T) {
 		unix.Shutdown(int(p.Fd()), unix.SHUT_WR)
 		sent <- [sha256.Size]byte(h.Sum(nil))
 	}()
-	if err := pr.accept(); err != nil {
+	if err := pr.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	h := sha256.New()
 	got := 0
 	for {
-		buf, n, err := pr.read()
+		buf, n, err := pr.Next()
 		if err == io.EOF {
 			break
 		}
@@ -147,24 +147,24 @@ func TestWhatTheProgramWritesArrivesWhole(t *testing.T) {
 	if want := <-sent; got != total || !bytes.Equal(h.Sum(nil), want[:]) {
 		t.Errorf("%d of %d bytes arrived, or not the right ones", got, total)
 	}
-	if pr.hungUp() {
+	if pr.HungUp() {
 		t.Error("a half-close looks like a close")
 	}
 	p.Close()
-	pr.gone()
-	if !pr.hungUp() {
+	pr.Gone()
+	if !pr.HungUp() {
 		t.Error("a close looks like a half-close")
 	}
 }
 
 func TestReadEndsWhenThePairIsClosed(t *testing.T) {
 	pr, _ := newTestPair(t, "")
-	if err := pr.accept(); err != nil {
+	if err := pr.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { _, _, err := pr.read(); done <- err }()
-	pr.close()
+	go func() { _, _, err := pr.Next(); done <- err }()
+	pr.Close()
 	if err := <-done; !errors.Is(err, os.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
@@ -173,16 +173,16 @@ func TestReadEndsWhenThePairIsClosed(t *testing.T) {
 func BenchmarkAccept(b *testing.B) {
 	for range b.N {
 		b.StopTimer()
-		pr, p, err := newPair("", false)
+		pr, p, err := New("", false)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()
-		if err := pr.accept(); err != nil {
+		if err := pr.Accept(); err != nil {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		pr.close()
+		pr.Close()
 		unix.Close(p)
 		b.StartTimer()
 	}

@@ -1,0 +1,17 @@
+package channel
+
+import (
+	"encoding/hex"
+	"fmt"
+
+	"tlswrap/proxy/wire"
+)
+
+// Name is the abstract address of a channel: see preload/wire.h.
+func Name(id uint64, peer wire.Addr) string {
+	family := '6'
+	if peer.IP.Is4() {
+		family = '4'
+	}
+	return fmt.Sprintf("tlswrap/%016x/%c%04x%08x%s", id, family, peer.Port, peer.Scope, hex.EncodeToString(peer.IP.AsSlice()))
+}
