@@ -35,7 +35,7 @@ const (
 
 // announce sends the header, where the service has one.
 func (ch *connection) announce() {
-	if !ch.service.listen.ProxyProtocol {
+	if !ch.service.Listen.ProxyProtocol {
 		return
 	}
 	local := ch.up.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()

@@ -22,6 +22,7 @@ import (
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -35,14 +36,14 @@ type connection struct {
 	worker  *Worker
 	session *session
 	target  target
-	trust   *trust
+	trust   *trust.Trust
 	peer    wire.Addr // the target as the program knows it
 	pid     int32
 	pair    *channel.Pair
 	up      *upstream.Conn
 	tls     *record.Conn
-	service *service // that the program offers; nil where it is the client
-	auth    *clientAuth
+	service *trust.Service // that the program offers; nil where it is the client
+	auth    *trust.ClientAuth
 	upgrade *upgrade        // nil where the rule has no starttls
 	filter  starttls.Filter // that the data goes through; nil for none
 	said    []starttls.Line // with a proxy, for Explain
@@ -352,7 +353,7 @@ func (ch *connection) verifiedName() string {
 func (ch *connection) handshake() (*verdict.Failure, []*x509.Certificate) {
 	rule := ch.target.decision.Rule
 	name := ch.verifiedName()
-	config, auth, err := ch.trust.tlsConfig(rule, name)
+	config, auth, err := ch.trust.Config(rule, name)
 	if err != nil {
 		return verdict.Failf(unix.EKEYREJECTED, "%v", err), nil
 	}
@@ -373,7 +374,7 @@ func (ch *connection) handshake() (*verdict.Failure, []*x509.Certificate) {
 	}
 	a := verdict.Attempt{
 		Name: name, Head: ch.up.First(), Timeout: rule.Timeout, Min: rule.MinVersion,
-		Asked: auth.asked, HasCert: auth.cert != nil, Now: time.Now(),
+		Asked: auth.Asked, HasCert: auth.Cert != nil, Now: time.Now(),
 	}
 	return a.Explain(err), verdict.SentChain(err)
 }
@@ -381,7 +382,7 @@ func (ch *connection) handshake() (*verdict.Failure, []*x509.Certificate) {
 // sealInKernel has the kernel seal what goes upstream, where the rules want that. Nobody
 // else has the socket: the program's descriptor has become the channel.
 func (ch *connection) sealInKernel() {
-	if p := ch.worker.policy.Load(); p != nil && p.rules.KernelTLS {
+	if p := ch.worker.policy.Load(); p != nil && p.Rules.KernelTLS {
 		ch.tls.SealInKernel()
 	}
 }
@@ -587,7 +588,7 @@ const maxPlaintext = 16 << 10
 // was told of as one.
 func (ch *connection) downloadEnd(err error) *verdict.Failure {
 	if alert, ok := verdict.RemoteAlert(err); ok {
-		a := verdict.Attempt{Name: ch.target.host(), Asked: ch.auth.asked, HasCert: ch.auth.cert != nil}
+		a := verdict.Attempt{Name: ch.target.host(), Asked: ch.auth.Asked, HasCert: ch.auth.Cert != nil}
 		return verdict.Failf(unix.ECONNRESET, "%s", a.ExplainAlert(alert, err).Reason)
 	}
 	var (

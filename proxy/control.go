@@ -10,6 +10,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -224,7 +225,7 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 		return
 	}
 	w := c.worker
-	w.warmRoots()
+	trust.WarmRoots()
 	p := w.policy.Load()
 	t, failure := w.identify(s, p, req.Addrs[0])
 	if failure == nil && t.decision.Action == rules.Deny {
@@ -257,7 +258,7 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 		c.pass(s, []wire.Addr{t.addr})
 		return
 	}
-	ch, end, err := w.newChannel(s, p.trustFor(t), t, req.Addrs[0], c.PID)
+	ch, end, err := w.newChannel(s, t.trust(p), t, req.Addrs[0], c.PID)
 	if err != nil {
 		unix.Close(fd)
 		failure := verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
@@ -379,8 +380,8 @@ func (w *Worker) resolveNames(s *session, req wire.Request, fd int) wire.Reply {
 	if name == "" {
 		return r
 	}
-	w.warmRoots()
-	p := w.policy.Load().rules
+	trust.WarmRoots()
+	p := w.policy.Load().Rules
 	l := lookedUp{name: name}
 	for _, a := range req.Addrs {
 		l.ips = append(l.ips, a.Real())

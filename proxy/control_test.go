@@ -275,7 +275,7 @@ func TestBrokenRulesLeaveTheOldOnes(t *testing.T) {
 	if err := w.Reload(); err == nil || !strings.Contains(err.Error(), "/nonexistent") {
 		t.Errorf("got %v", err)
 	}
-	if d := w.policy.Load().rules.Decide(rules.Target{Name: "a.example", Port: 1}); d.Action != rules.Deny {
+	if d := w.policy.Load().Rules.Decide(rules.Target{Name: "a.example", Port: 1}); d.Action != rules.Deny {
 		t.Errorf("the old rule is gone: %v", d)
 	}
 }
@@ -286,7 +286,7 @@ func TestUnchangedRulesKeepTheirSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessions := func(i int) any { p := w.policy.Load(); return p.trust[p.rules.Rules[i]].sessions }
+	sessions := func(i int) any { p := w.policy.Load(); return p.Trust[p.Rules.Rules[i]].Sessions }
 	before := sessions(0)
 	text = strings.Replace(text, "\"b.example\"", "\"b.example\"\nmin_version = \"1.3\"", 1)
 	if err := w.Reload(); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
@@ -100,6 +101,15 @@ func (ch *connection) dataTarget(port uint16) target {
 	}
 	t.addr.Port, t.decision.Rule, t.control = port, &rule, ch
 	return t
+}
+
+// trust is what a connection to t trusts and presents: a data connection what its control
+// connection does.
+func (t target) trust(p *trust.Policy) *trust.Trust {
+	if t.control != nil {
+		return t.control.trust
+	}
+	return p.Trust[t.decision.Rule]
 }
 
 // errNoTransfer is the end of a data connection on which the server said nothing.

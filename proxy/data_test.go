@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -25,7 +26,7 @@ func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...
 func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 	w := &Worker{resolver: newResolver()}
 	s := &session{worker: w, names: new(names), shared: newTestMap(t, newSharedMaps(), false)}
-	policy := &policy{rules: &rules.Policy{Default: rules.Pass}}
+	policy := &trust.Policy{Rules: &rules.Policy{Default: rules.Pass}}
 	rule := &rules.Rule{Upstream: rules.Endpoint{Host: "ftp2.example.test", Port: 990}, StartTLS: "ftp"}
 	first := testControl(s, w, "192.0.2.1:21", rule, 1024, 1024, 1025)
 	second := testControl(s, w, "192.0.2.1:21", rule, 1025)
@@ -66,7 +67,7 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 
 	// Another rule about the port counts, and the control connection's own does not.
 	other := &rules.Rule{Host: mustParseHost(t, "*"), Ports: []rules.PortRange{{First: 1024, Last: 1024}}, Action: rules.Deny}
-	policy.rules.Rules = []*rules.Rule{other}
+	policy.Rules.Rules = []*rules.Rule{other}
 	if got := find("192.0.2.1", 1024); got.control != nil || got.decision.Action != rules.Deny {
 		t.Errorf("a denied port led to %+v", got)
 	}
@@ -74,15 +75,15 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 	if got := find("192.0.2.1", 1024); got.control != first {
 		t.Error("a data connection goes out without TLS")
 	}
-	rule.Host, policy.rules.Rules = mustParseHost(t, "*"), []*rules.Rule{rule}
+	rule.Host, policy.Rules.Rules = mustParseHost(t, "*"), []*rules.Rule{rule}
 	if got := find("192.0.2.1", 1024); got.control != first {
 		t.Error("the control connection's own rule takes its data connection away")
 	}
-	policy.rules.Rules, policy.rules.Default = nil, rules.Deny
+	policy.Rules.Rules, policy.Rules.Default = nil, rules.Deny
 	if got := find("192.0.2.1", 1024); got.control != first {
 		t.Error("what the default denies is no data connection any more")
 	}
-	policy.rules.Default = rules.Pass
+	policy.Rules.Default = rules.Pass
 
 	first.dropData()
 	if find("192.0.2.1", 1024).control != nil || s.shared.isSet(1024) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -33,14 +34,14 @@ type Probe struct {
 // Explain makes the connection that a program would get that connects to name (or, if
 // name is empty, to ip itself) under rule, and ends it after the handshake.
 func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules.Rule, name string, ip netip.Addr, port uint16) (*Probe, error) {
-	p, err := newPolicy(r, caFiles, nil)
+	p, err := trust.New(r, caFiles, nil)
 	if err != nil {
 		return nil, err
 	}
 	ch := &connection{
 		worker: &Worker{resolver: newResolver()},
 		target: target{name: name, addr: wire.Addr{IP: ip, Port: port}, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
-		trust:  p.trust[rule],
+		trust:  p.Trust[rule],
 	}
 	family := unix.AF_INET6
 	if ip.Is4() {
@@ -86,7 +87,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 // rule's name has it.
 func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *verdict.Failure) {
 	w := &Worker{resolver: newResolver()}
-	t, failure := w.identify(&session{names: new(names)}, &policy{rules: r}, wire.Addr{IP: ip, Port: port})
+	t, failure := w.identify(&session{names: new(names)}, &trust.Policy{Rules: r}, wire.Addr{IP: ip, Port: port})
 	return t.name, failure
 }
 

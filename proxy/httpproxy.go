@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -184,8 +185,8 @@ func newProxied() proxied {
 
 // noteProxyName remembers the addresses of a name that a process has looked up, where that is its
 // proxy's.
-func (s *session) noteProxyName(p *policy, pid int32, lookedUp string, addrs []wire.Addr) {
-	if !p.hasURLHosts() {
+func (s *session) noteProxyName(p *trust.Policy, pid int32, lookedUp string, addrs []wire.Addr) {
+	if !p.HasURLHosts() {
 		return
 	}
 	name, err := rules.NormalizeName(lookedUp)
@@ -208,13 +209,13 @@ func (s *session) noteProxyName(p *policy, pid int32, lookedUp string, addrs []w
 // noteProxy looks whether a connection that passes, to t, is one to the process's proxy, and
 // says what is due then. Where it may still become due the proxy's port is held, so that the
 // process asks about later connections too.
-func (w *Worker) noteProxy(s *session, p *policy, t target, pid int32) {
-	if !p.hasURLHosts() {
+func (w *Worker) noteProxy(s *session, p *trust.Policy, t target, pid int32) {
+	if !p.HasURLHosts() {
 		return
 	}
 	for _, e := range envProxies(pid) {
 		for _, https := range e.schemes {
-			if line := s.proxied.due(s.shared, t, e, https, p.urlHosts[https]); line != "" {
+			if line := s.proxied.due(s.shared, t, e, https, p.UrlHosts[https]); line != "" {
 				w.say(s, line)
 			}
 		}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -45,7 +46,7 @@ func (t target) String() string {
 // name. With a real one, the program resolved for itself, or was shown it: then the
 // names that it was shown and the host names of the rules for that port, resolved
 // here, are candidates.
-func (w *Worker) identify(s *session, p *policy, addr wire.Addr) (target, *verdict.Failure) {
+func (w *Worker) identify(s *session, p *trust.Policy, addr wire.Addr) (target, *verdict.Failure) {
 	t, failure := w.identifyAddr(s, p, addr)
 	if failure != nil {
 		return t, failure
@@ -60,7 +61,7 @@ func (w *Worker) identify(s *session, p *policy, addr wire.Addr) (target, *verdi
 	return t, nil
 }
 
-func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *verdict.Failure) {
+func (w *Worker) identifyAddr(s *session, p *trust.Policy, addr wire.Addr) (target, *verdict.Failure) {
 	t := target{addr: addr}
 	ip := addr.Real()
 	if isSynthetic(ip) {
@@ -69,7 +70,7 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *v
 			return t, nobody(ip)
 		}
 		t.name, t.addr = id.name, addr.With(id.ip, id.scope)
-		t.decision = p.rules.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.Port})
+		t.decision = p.Rules.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.Port})
 		return t, nil
 	}
 	if ip.IsUnspecified() {
@@ -79,10 +80,10 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *v
 		}
 	}
 	candidates := slices.Clone(s.names.shownAs(ip))
-	if s.adopted && len(candidates) == 0 && p.rules.MayNeedName(addr.Port) {
+	if s.adopted && len(candidates) == 0 && p.Rules.MayNeedName(addr.Port) {
 		return t, verdict.Failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
 	}
-	own, failure := w.resolver.namesAt(ip, p.rules.ExactNames(addr.Port), func(line string) { w.say(s, line) })
+	own, failure := w.resolver.namesAt(ip, p.Rules.ExactNames(addr.Port), func(line string) { w.say(s, line) })
 	if failure != nil {
 		return t, failure
 	}
@@ -90,9 +91,9 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *v
 	slices.Sort(candidates)
 	candidates = slices.Compact(candidates)
 
-	t.decision = p.rules.Decide(rules.Target{Addr: ip, Port: addr.Port})
+	t.decision = p.Rules.Decide(rules.Target{Addr: ip, Port: addr.Port})
 	if t.decision.Action == rules.Pass && s.forgotAnnounced() {
-		names, covers := p.rules.DataServers(ip)
+		names, covers := p.Rules.DataServers(ip)
 		at, failure := w.resolver.namesAt(ip, names, func(line string) { w.say(s, line) })
 		if failure != nil {
 			return t, failure
@@ -103,7 +104,7 @@ func (w *Worker) identifyAddr(s *session, p *policy, addr wire.Addr) (target, *v
 	}
 	var covered []string
 	for _, name := range candidates {
-		d := p.rules.Decide(rules.Target{Name: name, Addr: ip, Port: addr.Port})
+		d := p.Rules.Decide(rules.Target{Name: name, Addr: ip, Port: addr.Port})
 		if d.Action == rules.Pass {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/libtls"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 )
@@ -86,7 +87,7 @@ func (c *caller) answerTLS(s *session, req wire.Request, fds wire.Descriptors) {
 			r.Number, err = store.Load(kind, data)
 		}
 	case wire.OpTLSBuild:
-		c.worker.warmRoots()
+		trust.WarmRoots()
 		var data []byte
 		if data, err = fdio.ReadFile(fds.Take(), libtls.Most); err == nil {
 			r.Number, err = store.Build(data)

@@ -16,6 +16,7 @@ import (
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -42,7 +43,7 @@ type listener struct {
 	handshakes crowd
 
 	mu      sync.Mutex
-	service *service // as last found in the rules
+	service *trust.Service // as last found in the rules
 	queues  []*queue
 	coming  int // queues that are being handed over
 	closed  bool
@@ -111,27 +112,19 @@ func (c *caller) cannotServe(s *session, err error) {
 
 // serviceOn returns where a socket is bound, and what serves there: nil for nothing. An error says
 // that it cannot be told.
-func (w *Worker) serviceOn(fd int) (local netip.AddrPort, svc *service, err error) {
+func (w *Worker) serviceOn(fd int) (local netip.AddrPort, svc *trust.Service, err error) {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
 		return local, nil, os.NewSyscallError("getsockname", err)
 	}
 	local = wire.AddrPort(sa)
-	return local, w.policy.Load().serviceFor(local), nil
-}
-
-// serviceFor returns what serves on a local address, or nil.
-func (p *policy) serviceFor(local netip.AddrPort) *service {
-	if !local.IsValid() {
-		return nil
-	}
-	return p.services[p.rules.ListenFor(local.Addr(), local.Port())]
+	return local, w.policy.Load().Service(local), nil
 }
 
 // newListener finds the listener of the socket fd, which it takes over, or makes it, and
 // gives it one more queue, which does not count before it is added. end is the program's
 // side of it.
-func (w *Worker) newListener(s *session, fd int, local netip.AddrPort, svc *service, pid int32) (l *listener, q *queue, end int, err error) {
+func (w *Worker) newListener(s *session, fd int, local netip.AddrPort, svc *trust.Service, pid int32) (l *listener, q *queue, end int, err error) {
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 	if err != nil {
 		unix.Close(fd)
@@ -223,7 +216,7 @@ func (l *listener) add(q *queue, handedOver bool) error {
 		l.fd = -1
 		return err
 	}
-	l.worker.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.listen.String())
+	l.worker.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.Listen.String())
 	go l.accept()
 	return nil
 }
@@ -353,10 +346,10 @@ func (l *listener) greet(fd int, peer wire.Addr) *connection {
 
 // current is the service that the rules now name. One that they do not name any more
 // goes on: the program would otherwise speak plaintext to its clients.
-func (l *listener) current() *service {
+func (l *listener) current() *trust.Service {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.worker.policy.Load().serviceFor(l.local); s != nil {
+	if s := l.worker.policy.Load().Service(l.local); s != nil {
 		l.service = s
 	}
 	return l.service
@@ -629,6 +622,6 @@ func (q *queue) alive() told.Answer {
 func (q *queue) close() { unix.Close(q.fd) }
 
 // serviceRule is how a service's connections are named, and what they go by.
-func serviceRule(s *service) rules.Decision {
-	return rules.Decision{Action: rules.TLS, Rule: s.listen.Rule}
+func serviceRule(s *trust.Service) rules.Decision {
+	return rules.Decision{Action: rules.TLS, Rule: s.Listen.Rule}
 }

@@ -9,6 +9,7 @@ import (
 
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/record"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -16,13 +17,13 @@ import (
 
 // newServed makes the channel of a client, before its handshake, whose time begins. Nobody
 // finds it yet: it is entered once it has its pair.
-func (w *Worker) newServed(s *session, svc *service, up *upstream.Conn, peer wire.Addr, pid int32) *connection {
+func (w *Worker) newServed(s *session, svc *trust.Service, up *upstream.Conn, peer wire.Addr, pid int32) *connection {
 	closed := make(chan struct{})
 	close(closed)
 	ch := &connection{worker: w, session: s, target: target{addr: peer, decision: serviceRule(svc)}, pid: pid,
-		up: up, service: svc, auth: &clientAuth{}, taken: closed, done: closed, ended: make(chan struct{}),
+		up: up, service: svc, auth: &trust.ClientAuth{}, taken: closed, done: closed, ended: make(chan struct{}),
 		state: good, told: true, opened: true}
-	up.SetDeadline(time.Now().Add(svc.listen.Timeout))
+	up.SetDeadline(time.Now().Add(svc.Listen.Timeout))
 	ch.id = newID()
 	s.channelOpened()
 	return ch
@@ -30,14 +31,14 @@ func (w *Worker) newServed(s *session, svc *service, up *upstream.Conn, peer wir
 
 // shakeHands lets a client prove what the service demands, within its time.
 func (ch *connection) shakeHands() *verdict.Failure {
-	ch.tls = record.Server(ch.up, ch.service.config)
+	ch.tls = record.Server(ch.up, ch.service.Config)
 	ch.sealInKernel()
 	err := ch.answerSSLRequest()
 	if err == nil {
 		err = ch.tls.Handshake()
 	}
 	if err != nil {
-		return verdict.Client(err, ch.up.First(), ch.service.listen.Timeout)
+		return verdict.Client(err, ch.up.First(), ch.service.Listen.Timeout)
 	}
 	ch.up.SetDeadline(time.Time{})
 	ch.reportClient()
@@ -60,7 +61,7 @@ func (ch *connection) client() string {
 	if len(chain) == 0 {
 		return ""
 	}
-	return clientName(chain[0])
+	return trust.ClientName(chain[0])
 }
 
 // reportClient tells of a client: in the log, and to who asked for a line each.
@@ -77,7 +78,7 @@ func (ch *connection) reportClient() {
 	ch.worker.log.Info("accepted", attrs...)
 	if v := ch.session.voice; v.verbose {
 		v.say(fmt.Sprintf("client %s: %s, %s, %s (%s)", ch.target, who, tls.VersionName(st.Version),
-			tls.CipherSuiteName(st.CipherSuite), ch.service.listen))
+			tls.CipherSuiteName(st.CipherSuite), ch.service.Listen))
 	}
 }
 
@@ -86,7 +87,7 @@ func (ch *connection) reportClient() {
 func (ch *connection) reportRejected(f *verdict.Failure) {
 	ch.worker.log.Warn("rejected", append(ch.worker.attrs(ch.target, ch.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
 	if v := ch.session.voice; v.verbose {
-		v.say(fmt.Sprintf("client %s: %s (%s)", ch.target, f.Reason, ch.service.listen))
+		v.say(fmt.Sprintf("client %s: %s (%s)", ch.target, f.Reason, ch.service.Listen))
 	}
 }
 

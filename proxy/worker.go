@@ -22,6 +22,7 @@ import (
 
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -48,12 +49,11 @@ type Config struct {
 type Worker struct {
 	config   Config
 	log      *slog.Logger
-	policy   atomic.Pointer[policy]
+	policy   atomic.Pointer[trust.Policy]
 	maps     *sharedMaps
 	resolver *resolver
 	hosts    hostsFiles
 	loading  sync.Mutex
-	warm     sync.Once
 	rings    atomic.Int32 // of libtls connections
 	memory   collector
 
@@ -93,19 +93,19 @@ func (w *Worker) Reload() error {
 	if err != nil {
 		return err
 	}
-	p, err := newPolicy(r, w.config.CAFiles, w.policy.Load())
+	p, err := trust.New(r, w.config.CAFiles, w.policy.Load())
 	if err != nil {
 		return err
 	}
 	w.maps.change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
-	if p.warning != "" {
-		w.log.Warn(p.warning)
+	if p.Warning != "" {
+		w.log.Warn(p.Warning)
 	}
 	return nil
 }
 
 // Files are those that the rules now in force were read from.
-func (w *Worker) Files() []string { return slices.Clone(w.policy.Load().files) }
+func (w *Worker) Files() []string { return slices.Clone(w.policy.Load().Files) }
 
 // Serve answers on the control socket l, a SOCK_SEQPACKET listener that it closes,
 // until ctx is done or, with EndWithSessions, the last session has ended.
@@ -196,7 +196,7 @@ func (w *Worker) newSession(t wire.Token, uid uint32, v *voice) (*session, error
 	if adopted {
 		w.log.Info("adopted", "uid", uid)
 	}
-	if warning := w.policy.Load().warning; warning != "" && !v.quiet {
+	if warning := w.policy.Load().Warning; warning != "" && !v.quiet {
 		v.say("warning: " + warning)
 	}
 	return s, nil
@@ -266,7 +266,7 @@ func (w *Worker) hurryOrphans(s *session) {
 // newChannel makes the channel for a connection to t, which the program calls peer.
 // end is the program's side; the caller closes it once it is handed over, gives the
 // channel its upstream, and runs or abandons it.
-func (w *Worker) newChannel(s *session, trust *trust, t target, peer wire.Addr, pid int32) (ch *connection, end int, err error) {
+func (w *Worker) newChannel(s *session, trust *trust.Trust, t target, peer wire.Addr, pid int32) (ch *connection, end int, err error) {
 	ch = &connection{worker: w, session: s, target: t, trust: trust, peer: peer, pid: pid,
 		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	ch.id = newID()

@@ -1,4 +1,8 @@
-package proxy
+// Package trust makes rules into what connections go by: the roots, pins and client certificates of a
+// rule, the certificates and demands of a listen, the caches of their TLS sessions. It reads the files
+// that the rules name, and holds the private keys of services. A connection gets its Trust once, and
+// does not look at a policy again. The worker makes policies; the fronts use them.
+package trust
 
 import (
 	"bytes"
@@ -8,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -16,23 +21,23 @@ import (
 	"tlswrap/rules"
 )
 
-// policy is what the worker goes by: the rules, and for each the credentials and
+// Policy is what the worker goes by: the rules, and for each the credentials and
 // roots that it names. It is immutable; a reload makes a new one.
-type policy struct {
-	rules    *rules.Policy
-	trust    map[*rules.Rule]*trust
-	services map[*rules.Listen]*service
-	urlHosts map[bool][]rules.HostPattern // that http URLs lead to and, of true, https URLs
-	files    []string                     // that it was made from
-	warning  string                       // what the rules ask for and do not get, or ""
+type Policy struct {
+	Rules    *rules.Policy
+	Trust    map[*rules.Rule]*Trust
+	services map[*rules.Listen]*Service
+	UrlHosts map[bool][]rules.HostPattern // that http URLs lead to and, of true, https URLs
+	Files    []string                     // that it was made from
+	Warning  string                       // what the rules ask for and do not get, or ""
 }
 
-// trust is what one rule trusts and presents.
-type trust struct {
+// Trust is what one rule trusts and presents.
+type Trust struct {
 	caFiles  []string
 	extra    [][]byte // DER certificates beside the system's
 	client   *tls.Certificate
-	sessions tls.ClientSessionCache
+	Sessions tls.ClientSessionCache
 	identity [sha256.Size]byte // of everything that a session's validity rests on
 
 	once  sync.Once
@@ -43,13 +48,13 @@ type trust struct {
 // sessionsPerRule bounds a rule's session cache: one entry a server name.
 const sessionsPerRule = 1024
 
-// newPolicy reads the files that the rules name. old, which may be nil, lends its
+// New reads the files that the rules name. old, which may be nil, lends its
 // session caches to the rules that did not change.
-func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error) {
-	p := &policy{rules: r, trust: make(map[*rules.Rule]*trust), services: make(map[*rules.Listen]*service)}
-	p.urlHosts = map[bool][]rules.HostPattern{false: r.URLHosts(false), true: r.URLHosts(true)}
+func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
+	p := &Policy{Rules: r, Trust: make(map[*rules.Rule]*Trust), services: make(map[*rules.Listen]*Service)}
+	p.UrlHosts = map[bool][]rules.HostPattern{false: r.URLHosts(false), true: r.URLHosts(true)}
 	if r.Path != "" {
-		p.files = append(p.files, r.Path)
+		p.Files = append(p.Files, r.Path)
 	}
 	// First by themselves: a file that every rule trusts is one mistake.
 	common := append(slices.Clone(extraCAs), r.CAFile)
@@ -72,11 +77,11 @@ func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error)
 			continue
 		}
 		for _, f := range append(t.caFiles, rule.CertFile, rule.KeyFile) {
-			if f != "" && !slices.Contains(p.files, f) {
-				p.files = append(p.files, f)
+			if f != "" && !slices.Contains(p.Files, f) {
+				p.Files = append(p.Files, f)
 			}
 		}
-		p.trust[rule] = t
+		p.Trust[rule] = t
 	}
 	if err := p.newServices(old); err != nil {
 		failed = append(failed, err)
@@ -91,45 +96,37 @@ func newPolicy(r *rules.Policy, extraCAs []string, old *policy) (*policy, error)
 	return p, nil
 }
 
-func (p *policy) warnOfKernel() {
+func (p *Policy) warnOfKernel() {
 	versions, why := record.KernelTLS()
 	switch {
 	case why == nil:
 	case len(versions) == 0:
-		p.warning = "kernel_tls is of no use here: " + why.Error()
+		p.Warning = "kernel_tls is of no use here: " + why.Error()
 	default:
-		p.warning = "kernel_tls is of use for TLS 1.2 alone: " + why.Error()
+		p.Warning = "kernel_tls is of use for TLS 1.2 alone: " + why.Error()
 	}
 }
 
-func (p *policy) adoptSessions(old *policy) {
+func (p *Policy) adoptSessions(old *Policy) {
 	caches := make(map[[sha256.Size]byte]tls.ClientSessionCache)
 	if old != nil {
-		for _, t := range old.trust {
-			caches[t.identity] = t.sessions
+		for _, t := range old.Trust {
+			caches[t.identity] = t.Sessions
 		}
 	}
-	for _, t := range p.trust {
-		if t.sessions = caches[t.identity]; t.sessions == nil {
-			t.sessions = tls.NewLRUClientSessionCache(sessionsPerRule)
-			caches[t.identity] = t.sessions
+	for _, t := range p.Trust {
+		if t.Sessions = caches[t.identity]; t.Sessions == nil {
+			t.Sessions = tls.NewLRUClientSessionCache(sessionsPerRule)
+			caches[t.identity] = t.Sessions
 		}
 	}
 }
 
-// hasURLHosts reports whether a rule covers what URLs lead to.
-func (p *policy) hasURLHosts() bool { return len(p.urlHosts[false])+len(p.urlHosts[true]) > 0 }
+// HasURLHosts reports whether a rule covers what URLs lead to.
+func (p *Policy) HasURLHosts() bool { return len(p.UrlHosts[false])+len(p.UrlHosts[true]) > 0 }
 
-// trustFor returns what a connection to t trusts and presents.
-func (p *policy) trustFor(t target) *trust {
-	if t.control != nil {
-		return t.control.trust
-	}
-	return p.trust[t.decision.Rule]
-}
-
-func newTrust(rule *rules.Rule, caFiles []string) (*trust, error) {
-	t := &trust{}
+func newTrust(rule *rules.Rule, caFiles []string) (*Trust, error) {
+	t := &Trust{}
 	for _, f := range append(caFiles, rule.CAFile) {
 		if f == "" || slices.Contains(t.caFiles, f) {
 			continue
@@ -187,7 +184,7 @@ func readCertificates(file string) ([][]byte, error) {
 }
 
 // pool returns the roots that the rule trusts: the system's and its own.
-func (t *trust) pool() (*x509.CertPool, error) {
+func (t *Trust) pool() (*x509.CertPool, error) {
 	t.once.Do(func() {
 		system, err := x509.SystemCertPool()
 		if err != nil {
@@ -210,8 +207,14 @@ func (t *trust) pool() (*x509.CertPool, error) {
 	return t.roots, t.err
 }
 
-// warmRoots begins to read the system's roots when the first program shows that it is
+// WarmRoots begins to read the system's roots when the first program shows that it is
 // about to connect: that takes longer than everything else at a start.
-func (w *Worker) warmRoots() {
-	w.warm.Do(func() { go x509.SystemCertPool() })
+var WarmRoots = sync.OnceFunc(func() { go x509.SystemCertPool() })
+
+// Service returns what serves on a local address, or nil.
+func (p *Policy) Service(local netip.AddrPort) *Service {
+	if !local.IsValid() {
+		return nil
+	}
+	return p.services[p.Rules.ListenFor(local.Addr(), local.Port())]
 }

@@ -1,4 +1,4 @@
-package proxy
+package trust
 
 import (
 	"crypto/sha256"
@@ -11,21 +11,21 @@ import (
 	"tlswrap/rules"
 )
 
-// tlsConfig is the configuration for one connection under rule to a server that has
+// Config is the configuration for one connection under rule to a server that has
 // to be name: the chain and the name are verified by crypto/tls, the pins on top.
-func (t *trust) tlsConfig(rule *rules.Rule, name string) (*tls.Config, *clientAuth, error) {
+func (t *Trust) Config(rule *rules.Rule, name string) (*tls.Config, *ClientAuth, error) {
 	roots, err := t.pool()
 	if err != nil {
 		return nil, nil, err
 	}
-	auth := &clientAuth{cert: t.client}
+	auth := &ClientAuth{Cert: t.client}
 	return &tls.Config{
 		RootCAs:              roots,
 		ServerName:           name,
 		InsecureSkipVerify:   rule.VerifyNone,
 		MinVersion:           rule.MinVersion,
 		NextProtos:           rule.ALPN,
-		ClientSessionCache:   t.sessions,
+		ClientSessionCache:   t.Sessions,
 		GetClientCertificate: auth.get,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			return checkPins(rule.Pins, s.PeerCertificates)
@@ -33,18 +33,18 @@ func (t *trust) tlsConfig(rule *rules.Rule, name string) (*tls.Config, *clientAu
 	}, auth, nil
 }
 
-// clientAuth presents the rule's certificate and remembers whether one was asked for.
-type clientAuth struct {
-	cert  *tls.Certificate
-	asked bool
+// ClientAuth presents the rule's certificate and remembers whether one was asked for.
+type ClientAuth struct {
+	Cert  *tls.Certificate
+	Asked bool
 }
 
-func (a *clientAuth) get(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	a.asked = true
-	if a.cert == nil {
+func (a *ClientAuth) get(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	a.Asked = true
+	if a.Cert == nil {
 		return new(tls.Certificate), nil
 	}
-	return a.cert, nil
+	return a.Cert, nil
 }
 
 // checkPins passes where no pin is demanded, or one is the hash of the leaf's

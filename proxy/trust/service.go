@@ -1,4 +1,4 @@
-package proxy
+package trust
 
 import (
 	"crypto/sha256"
@@ -16,17 +16,17 @@ import (
 	"tlswrap/rules"
 )
 
-// service is what one listen serves with.
-type service struct {
-	listen   *rules.Listen
-	config   *tls.Config
+// Service is what one listen serves with.
+type Service struct {
+	Listen   *rules.Listen
+	Config   *tls.Config
 	identity [sha256.Size]byte // of everything that a client's session rests on
 	files    []string
 }
 
 // newService reads the files that a listen names.
-func newService(l *rules.Listen) (*service, error) {
-	s := &service{listen: l}
+func newService(l *rules.Listen) (*Service, error) {
+	s := &Service{Listen: l}
 	config := &tls.Config{
 		MinVersion: l.MinVersion,
 		NextProtos: l.ALPN,
@@ -78,7 +78,7 @@ func newService(l *rules.Listen) (*service, error) {
 		}
 		config.VerifyConnection = func(st tls.ConnectionState) error { return checkClient(l.Allow, st.PeerCertificates) }
 	}
-	s.config = record.ServerConfig(config)
+	s.Config = record.ServerConfig(config)
 	h.Sum(s.identity[:0])
 	return s, nil
 }
@@ -104,7 +104,7 @@ func checkClient(allow []rules.Client, chain []*x509.Certificate) error {
 			}
 		}
 	}
-	return errors.New("allow does not have the client " + clientName(leaf))
+	return errors.New("allow does not have the client " + ClientName(leaf))
 }
 
 // clientNames are the host names of a certificate, or its common name where it has none.
@@ -115,8 +115,8 @@ func clientNames(c *x509.Certificate) []string {
 	return []string{c.Subject.CommonName}
 }
 
-// clientName is what a client is called for people, and for the PROXY protocol.
-func clientName(c *x509.Certificate) string {
+// ClientName is what a client is called for people, and for the PROXY protocol.
+func ClientName(c *x509.Certificate) string {
 	switch names := clientNames(c); {
 	case len(c.URIs) > 0:
 		return quote.Printable([]byte(c.URIs[0].String()))
@@ -131,23 +131,23 @@ func clientName(c *x509.Certificate) string {
 // newServices makes the services of a policy. One of old's whose certificates and demands
 // are the same lends its configuration, and with it the keys of its session tickets,
 // which crypto/tls changes every day.
-func (p *policy) newServices(old *policy) error {
+func (p *Policy) newServices(old *Policy) error {
 	var failed []error
-	for _, l := range p.rules.Listens {
+	for _, l := range p.Rules.Listens {
 		s, err := newService(l)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", l, err))
 			continue
 		}
 		for _, f := range s.files {
-			if !slices.Contains(p.files, f) {
-				p.files = append(p.files, f)
+			if !slices.Contains(p.Files, f) {
+				p.Files = append(p.Files, f)
 			}
 		}
 		if old != nil {
 			for _, o := range old.services {
 				if o.identity == s.identity {
-					s.config = o.config
+					s.Config = o.Config
 				}
 			}
 		}
