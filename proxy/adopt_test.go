@@ -59,7 +59,7 @@ starttls = "ftp"
 	refused("192.0.2.1", 25, "the worker before this one showed 192.0.2.1")
 	passes("192.0.2.1", 26)
 	refused("192.0.2.2", 1024, "data connection")
-	s.begun = s.begun.Add(-keepData)
+	s.names.adopted = s.names.adopted.Add(-keepData)
 	passes("192.0.2.2", 1024)
 
 	show := func(name, addr string) {

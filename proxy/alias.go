@@ -44,7 +44,7 @@ func hostName(s string) (string, error) {
 // rule covers a name that it is short for (a search domain or a CNAME has completed it, so
 // that they share an address) or that stands beside it in /etc/hosts. Where that cannot be
 // told, it fails.
-func (w *Worker) meant(p *rules.Policy, l lookedUp) (string, error) {
+func (r *resolver) meant(p *rules.Policy, l lookedUp) (string, error) {
 	if p.Mentions(l.name) {
 		return l.name, nil
 	}
@@ -61,12 +61,12 @@ func (w *Worker) meant(p *rules.Policy, l lookedUp) (string, error) {
 		}
 		fromFile = fromFile && l.hosts.answers(l.name, ip)
 	}
-	exact, below := p.Completions(l.name, w.resolver.domains())
+	exact, below := p.Completions(l.name, r.domains())
 	_, err := rules.NormalizeName(l.name)
 	if err != nil && len(below) > 0 && !fromFile {
 		return "", fmt.Errorf("it is no host name, and may be short for one with a rule")
 	}
-	for _, c := range w.resolver.complete(l, exact, below) {
+	for _, c := range r.complete(l, exact, below) {
 		switch {
 		case c.err == nil && c.shares:
 			note(c.name)
@@ -160,13 +160,13 @@ func (r *resolver) shares(l lookedUp, name string, ofRule bool) (bool, error) {
 // StandsFor returns the name that a worker takes host for, which has the addresses ips:
 // host itself, or one with a rule that it is short for.
 func StandsFor(p *rules.Policy, host string, ips []netip.Addr) (string, *verdict.Failure) {
-	w := &Worker{resolver: newResolver()}
+	r := newResolver()
 	l := lookedUp{name: host, ips: ips}
 	if f, err := os.Open("/etc/hosts"); err == nil {
 		defer f.Close()
-		l.hosts, _ = w.hosts.read(int(f.Fd()))
+		l.hosts, _ = r.hosts.read(int(f.Fd()))
 	}
-	name, err := w.meant(p, l)
+	name, err := r.meant(p, l)
 	if err != nil {
 		return "", verdict.Failf(unix.EADDRNOTAVAIL, "%v", err)
 	}

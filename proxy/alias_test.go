@@ -89,7 +89,7 @@ host = "own.test.kit"
 		if c.refused != none {
 			name, err := hostName(c.name)
 			if err == nil {
-				_, err = w.meant(w.policy.Load().Rules, lookedUp{name: name, ips: []netip.Addr{netip.MustParseAddr(c.ip)}, hosts: mustRead(t, w, c.hosts)})
+				_, err = w.resolver.meant(w.policy.Load().Rules, lookedUp{name: name, ips: []netip.Addr{netip.MustParseAddr(c.ip)}, hosts: mustRead(t, w, c.hosts)})
 			}
 			if r.Answer != wire.AnswerError || r.Errno != unix.EADDRNOTAVAIL || err == nil || !strings.Contains(err.Error(), c.refused) {
 				t.Errorf("%s at %s: got answer %d, %v", c.name, c.ip, r.Answer, err)
@@ -112,7 +112,7 @@ func mustRead(t *testing.T, w *Worker, fd int) hosts {
 	if fd < 0 {
 		return nil
 	}
-	h, err := w.hosts.read(fd)
+	h, err := w.resolver.hosts.read(fd)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ type connection struct {
 	id      uint64
 	worker  *Worker
 	session *session
-	target  target
+	aim
 	trust   *trust.Trust
 	peer    wire.Addr // the target as the program knows it
 	pid     int32

@@ -227,7 +227,8 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 	w := c.worker
 	trust.WarmRoots()
 	p := w.policy.Load()
-	t, failure := w.identify(s, p, req.Addrs[0])
+	a, failure := w.identify(s, p, req.Addrs[0])
+	t := a.target
 	if failure == nil && t.decision.Action == rules.Deny {
 		failure = verdict.Failf(unix.EACCES, "refused: a rule denies it")
 		if t.decision.Rule == nil {
@@ -258,7 +259,7 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 		c.pass(s, []wire.Addr{t.addr})
 		return
 	}
-	ch, end, err := w.newChannel(s, t.trust(p), t, req.Addrs[0], c.PID)
+	ch, end, err := w.newChannel(s, p, a, req.Addrs[0], c.PID)
 	if err != nil {
 		unix.Close(fd)
 		failure := verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
@@ -365,61 +366,15 @@ func unconnected(fd int) told.Answer {
 	return told.If(info.State == tcpClose)
 }
 
-// resolveNames says which addresses a program is to see for a name. fd is the program's
-// /etc/hosts, or -1.
+// resolveNames answers a program that has looked a name up.
 func (w *Worker) resolveNames(s *session, req wire.Request, fd int) wire.Reply {
-	r := wire.Reply{Answer: wire.AnswerAddrs, Addrs: req.Addrs}
-	refuse := func(name string, err error) wire.Reply {
-		w.say(s, fmt.Sprintf("%s: %v", name, err))
+	trust.WarmRoots()
+	addrs, err := w.resolver.answer(s.names, w.policy.Load().Rules, req, fd)
+	if err != nil {
+		w.say(s, err.Error())
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EADDRNOTAVAIL}
 	}
-	name, err := hostName(req.Name)
-	if err != nil {
-		return refuse(fmt.Sprintf("%q", req.Name), err)
-	}
-	if name == "" {
-		return r
-	}
-	trust.WarmRoots()
-	p := w.policy.Load().Rules
-	l := lookedUp{name: name}
-	for _, a := range req.Addrs {
-		l.ips = append(l.ips, a.Real())
-	}
-	if fd >= 0 {
-		if l.hosts, err = w.hosts.read(fd); err != nil {
-			return refuse(name, err)
-		}
-	}
-	if name, err = w.meant(p, l); err != nil {
-		return refuse(l.name, err)
-	}
-	for i, a := range req.Addrs {
-		ip := a.Real()
-		if id, ok := s.names.lookup(ip); ok && id.name == name {
-			continue // it has been here before
-		}
-		covered := p.MayCover(name, ip)
-		if !covered && !w.resolver.collides(ip, p.AllExactNames()) {
-			if s.adopted {
-				s.names.show(ip, name) // where there is no room for it, connecting to it is refused
-			}
-			continue
-		}
-		if req.Flags&wire.FlagDatagram != 0 || (covered && p.WantsRealAddresses(name, ip)) {
-			if covered {
-				err = s.names.show(ip, name)
-			}
-		} else {
-			if ip, err = s.names.forIdentity(identity{name, ip, a.Scope}); err == nil {
-				r.Addrs[i] = a.With(ip, 0)
-			}
-		}
-		if err != nil {
-			return refuse(name, err)
-		}
-	}
-	return r
+	return wire.Reply{Answer: wire.AnswerAddrs, Addrs: addrs}
 }
 
 // addressReply says what a synthetic address stands for.

@@ -164,7 +164,7 @@ func resolves(addrs map[string]string) func(context.Context, string, string) ([]
 }
 
 // identifyWith decides about addr in a session that was shown names.
-func identifyWith(t *testing.T, w *Worker, s *session, addr string, port uint16) (target, *verdict.Failure) {
+func identifyWith(t *testing.T, w *Worker, s *session, addr string, port uint16) (aim, *verdict.Failure) {
 	t.Helper()
 	return w.identify(s, w.policy.Load(), wire.Addr{IP: netip.MustParseAddr(addr), Port: port})
 }

@@ -12,6 +12,7 @@ import (
 
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -65,9 +66,6 @@ func (ch *connection) expectData(port uint16) {
 	ch.session.shared.hold(port)
 }
 
-// keepData is how long an ended control connection's data connections are still expected.
-const keepData = time.Minute
-
 // forgetData is called when a control connection, or any other, has ended.
 func (ch *connection) forgetData() {
 	if ch.data.sessions != nil {
@@ -91,6 +89,37 @@ func (ch *connection) dropData() {
 	ch.data.ports = nil
 }
 
+// aim is whom a program means by an address.
+type aim struct {
+	target
+	control *connection // that this is a data connection of; nil for others
+}
+
+// identify finds out whom a session's program means by addr: what a server has announced is a data
+// connection where no other rule is about the port.
+func (w *Worker) identify(s *session, p *trust.Policy, addr wire.Addr) (aim, *verdict.Failure) {
+	t, failure := w.resolver.identify(s.names, p.Rules, addr, func(line string) { w.say(s, line) })
+	if failure != nil {
+		return aim{t, nil}, failure
+	}
+	if control := s.data.control(addr.Real(), addr.Port); control != nil {
+		d := t.decision
+		if d.Rule == nil || d.Action == rules.Pass || d.Rule == control.target.decision.Rule {
+			return aim{control.dataTarget(addr.Port), control}, nil
+		}
+	}
+	return aim{t, nil}, nil
+}
+
+// trust is what the connection trusts and presents: a data connection what its control connection
+// does.
+func (a aim) trust(p *trust.Policy) *trust.Trust {
+	if a.control != nil {
+		return a.control.trust
+	}
+	return p.Trust[a.decision.Rule]
+}
+
 // dataTarget is where a data connection of ch goes: to the server that ch itself is
 // connected to, not to another that the rule's upstream is a name of too.
 func (ch *connection) dataTarget(port uint16) target {
@@ -99,17 +128,8 @@ func (ch *connection) dataTarget(port uint16) target {
 	if rule.Upstream = (rules.Endpoint{Host: rule.Upstream.Host}); rule.Upstream.Host != "" && rule.Via.Scheme == "" {
 		rule.Upstream.Host = ch.up.Peer.Addr().String()
 	}
-	t.addr.Port, t.decision.Rule, t.control = port, &rule, ch
+	t.addr.Port, t.decision.Rule = port, &rule
 	return t
-}
-
-// trust is what a connection to t trusts and presents: a data connection what its control
-// connection does.
-func (t target) trust(p *trust.Policy) *trust.Trust {
-	if t.control != nil {
-		return t.control.trust
-	}
-	return p.Trust[t.decision.Rule]
 }
 
 // errNoTransfer is the end of a data connection on which the server said nothing.
@@ -117,13 +137,13 @@ var errNoTransfer = verdict.Failf(unix.ECONNRESET, "the server ended the data co
 
 // notTransferred reports whether err is that, as the end of a handshake.
 func (ch *connection) notTransferred(err error) bool {
-	return ch.target.control != nil && len(ch.up.First()) == 0 &&
+	return ch.control != nil && len(ch.up.First()) == 0 &&
 		(errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE))
 }
 
 // dataSessions is the cache of a control connection and its data connections, or nil.
 func (ch *connection) dataSessions() tls.ClientSessionCache {
-	if control := ch.target.control; control != nil {
+	if control := ch.control; control != nil {
 		return readOnly{control.data.sessions}
 	}
 	return ch.data.sessions

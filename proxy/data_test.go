@@ -15,8 +15,8 @@ func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...
 	to := netip.MustParseAddrPort(peer)
 	addr := wire.Addr{IP: to.Addr(), Port: to.Port()}
 	ch := &connection{worker: w, session: s, peer: addr,
-		target: target{name: "ftp.example.test", addr: addr, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
-		up:     &upstream.Conn{Peer: netip.MustParseAddrPort("192.0.2.9:21")}}
+		aim: aim{target: target{name: "ftp.example.test", addr: addr, decision: rules.Decision{Action: rules.TLS, Rule: rule}}},
+		up:  &upstream.Conn{Peer: netip.MustParseAddrPort("192.0.2.9:21")}}
 	for _, p := range ports {
 		ch.expectData(p)
 	}
@@ -31,7 +31,7 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 	first := testControl(s, w, "192.0.2.1:21", rule, 1024, 1024, 1025)
 	second := testControl(s, w, "192.0.2.1:21", rule, 1025)
 
-	find := func(addr string, port uint16) target {
+	find := func(addr string, port uint16) aim {
 		t.Helper()
 		got, failure := w.identify(s, policy, wire.Addr{IP: netip.MustParseAddr(addr), Port: port})
 		if failure != nil {

@@ -40,7 +40,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 	}
 	ch := &connection{
 		worker: &Worker{resolver: newResolver()},
-		target: target{name: name, addr: wire.Addr{IP: ip, Port: port}, decision: rules.Decision{Action: rules.TLS, Rule: rule}},
+		aim:    aim{target: target{name: name, addr: wire.Addr{IP: ip, Port: port}, decision: rules.Decision{Action: rules.TLS, Rule: rule}}},
 		trust:  p.Trust[rule],
 	}
 	family := unix.AF_INET6
@@ -86,8 +86,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 // NameFor returns the host name that a worker takes a real address for, or "" where no
 // rule's name has it.
 func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *verdict.Failure) {
-	w := &Worker{resolver: newResolver()}
-	t, failure := w.identify(&session{names: new(names)}, &trust.Policy{Rules: r}, wire.Addr{IP: ip, Port: port})
+	t, failure := newResolver().identify(new(names), r, wire.Addr{IP: ip, Port: port}, func(string) {})
 	return t.name, failure
 }
 

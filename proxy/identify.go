@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -27,7 +26,6 @@ type target struct {
 	name     string    // the host name, or "" where only the address is known
 	addr     wire.Addr // the real address
 	decision rules.Decision
-	control  *connection // that this is a data connection of; nil for others
 }
 
 // host is what the certificate has to be for, unless the rule says otherwise.
@@ -42,35 +40,20 @@ func (t target) String() string {
 	return net.JoinHostPort(t.host(), strconv.Itoa(int(t.addr.Port)))
 }
 
-// identify finds out whom a program means by addr. A synthetic address stands for a
-// name. With a real one, the program resolved for itself, or was shown it: then the
+// identify finds out whom a program that was shown table means by addr. A synthetic address stands
+// for a name. With a real one, the program resolved for itself, or was shown it: then the
 // names that it was shown and the host names of the rules for that port, resolved
-// here, are candidates.
-func (w *Worker) identify(s *session, p *trust.Policy, addr wire.Addr) (target, *verdict.Failure) {
-	t, failure := w.identifyAddr(s, p, addr)
-	if failure != nil {
-		return t, failure
-	}
-	// What a server announces is a data connection where no other rule is about the port.
-	if control := s.data.control(addr.Real(), addr.Port); control != nil {
-		d := t.decision
-		if d.Rule == nil || d.Action == rules.Pass || d.Rule == control.target.decision.Rule {
-			return control.dataTarget(addr.Port), nil
-		}
-	}
-	return t, nil
-}
-
-func (w *Worker) identifyAddr(s *session, p *trust.Policy, addr wire.Addr) (target, *verdict.Failure) {
+// here, are candidates. say is told that a look-up failed and what was known before counts.
+func (r *resolver) identify(table *names, p *rules.Policy, addr wire.Addr, say func(string)) (target, *verdict.Failure) {
 	t := target{addr: addr}
 	ip := addr.Real()
 	if isSynthetic(ip) {
-		id, ok := s.names.lookup(ip)
+		id, ok := table.lookup(ip)
 		if !ok {
 			return t, nobody(ip)
 		}
 		t.name, t.addr = id.name, addr.With(id.ip, id.scope)
-		t.decision = p.Rules.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.Port})
+		t.decision = p.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.Port})
 		return t, nil
 	}
 	if ip.IsUnspecified() {
@@ -79,11 +62,11 @@ func (w *Worker) identifyAddr(s *session, p *trust.Policy, addr wire.Addr) (targ
 			ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		}
 	}
-	candidates := slices.Clone(s.names.shownAs(ip))
-	if s.adopted && len(candidates) == 0 && p.Rules.MayNeedName(addr.Port) {
+	candidates := slices.Clone(table.shownAs(ip))
+	if table.isAdopted() && len(candidates) == 0 && p.MayNeedName(addr.Port) {
 		return t, verdict.Failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
 	}
-	own, failure := w.resolver.namesAt(ip, p.Rules.ExactNames(addr.Port), func(line string) { w.say(s, line) })
+	own, failure := r.namesAt(ip, p.ExactNames(addr.Port), say)
 	if failure != nil {
 		return t, failure
 	}
@@ -91,10 +74,10 @@ func (w *Worker) identifyAddr(s *session, p *trust.Policy, addr wire.Addr) (targ
 	slices.Sort(candidates)
 	candidates = slices.Compact(candidates)
 
-	t.decision = p.Rules.Decide(rules.Target{Addr: ip, Port: addr.Port})
-	if t.decision.Action == rules.Pass && s.forgotAnnounced() {
-		names, covers := p.Rules.DataServers(ip)
-		at, failure := w.resolver.namesAt(ip, names, func(line string) { w.say(s, line) })
+	t.decision = p.Decide(rules.Target{Addr: ip, Port: addr.Port})
+	if t.decision.Action == rules.Pass && table.forgotAnnounced() {
+		servers, covers := p.DataServers(ip)
+		at, failure := r.namesAt(ip, servers, say)
 		if failure != nil {
 			return t, failure
 		}
@@ -104,7 +87,7 @@ func (w *Worker) identifyAddr(s *session, p *trust.Policy, addr wire.Addr) (targ
 	}
 	var covered []string
 	for _, name := range candidates {
-		d := p.Rules.Decide(rules.Target{Name: name, Addr: ip, Port: addr.Port})
+		d := p.Decide(rules.Target{Name: name, Addr: ip, Port: addr.Port})
 		if d.Action == rules.Pass {
 			continue
 		}
@@ -128,6 +111,7 @@ func nobody(ip netip.Addr) *verdict.Failure {
 type resolver struct {
 	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	domains func() []string // that complete short names
+	hosts   hostsFiles
 
 	mu    sync.Mutex
 	known map[string]*lookup

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"tlswrap/proxy/wire"
 )
@@ -33,7 +34,8 @@ type identity struct {
 // names are the addresses that one session's programs were shown. An address is
 // never given to a second identity: a program may hold it for as long as it runs.
 type names struct {
-	shared *sharedMap
+	shared  *sharedMap
+	adopted time.Time // when the session was taken over from another worker; zero where it was not
 
 	mu        sync.Mutex
 	synthetic map[identity]netip.Addr
@@ -47,14 +49,26 @@ type names struct {
 
 var errNoSynthetic = errors.New("this run has used up its 131,071 synthetic IPv4 addresses")
 
-func newNames(shared *sharedMap) *names {
+func newNames(shared *sharedMap, adopted time.Time) *names {
 	return &names{
 		shared:    shared,
+		adopted:   adopted,
 		synthetic: make(map[identity]netip.Addr),
 		identity:  make(map[netip.Addr]identity),
 		shown:     make(map[netip.Addr][]string),
 	}
 }
+
+// isAdopted reports whether another worker may have shown names that are not known here.
+func (n *names) isAdopted() bool { return !n.adopted.IsZero() }
+
+// keepData is how long data connections are expected that a server has announced, once its control
+// connection has ended.
+const keepData = time.Minute
+
+// forgotAnnounced reports whether another worker may have known of data connections that are
+// still to come.
+func (n *names) forgotAnnounced() bool { return n.isAdopted() && time.Since(n.adopted) < keepData }
 
 // forIdentity returns the synthetic address for id, of the same family. It comes from a
 // hash: programs keep addresses for longer than a run, in files and in other processes, and

@@ -15,7 +15,7 @@ func testIdentity(i int) identity {
 // Runs give names in any order, and an address of one is known in the next.
 func TestSyntheticAddressesAreTheSameInEveryRun(t *testing.T) {
 	const count = 50
-	first, second := newNames(newTestMap(t, newSharedMaps(), false)), newNames(newTestMap(t, newSharedMaps(), false))
+	first, second := newNames(newTestMap(t, newSharedMaps(), false), time.Time{}), newNames(newTestMap(t, newSharedMaps(), false), time.Time{})
 	given := make(map[netip.Addr]identity)
 	for i := range count {
 		for _, id := range []identity{testIdentity(i), {testIdentity(i).name, netip.MustParseAddr("2001:db8::1"), 0}} {
@@ -42,7 +42,7 @@ func TestSyntheticAddressesAreTheSameInEveryRun(t *testing.T) {
 }
 
 func TestEverySyntheticAddressIsGivenOnce(t *testing.T) {
-	n := newNames(newTestMap(t, newSharedMaps(), false))
+	n := newNames(newTestMap(t, newSharedMaps(), false), time.Time{})
 	const count = 16
 	for _, prefix := range []netip.Prefix{synthetic4, synthetic6} {
 		for i := range count - 1 {

@@ -20,7 +20,7 @@ import (
 func (w *Worker) newServed(s *session, svc *trust.Service, up *upstream.Conn, peer wire.Addr, pid int32) *connection {
 	closed := make(chan struct{})
 	close(closed)
-	ch := &connection{worker: w, session: s, target: target{addr: peer, decision: serviceRule(svc)}, pid: pid,
+	ch := &connection{worker: w, session: s, aim: aim{target: target{addr: peer, decision: serviceRule(svc)}}, pid: pid,
 		up: up, service: svc, auth: &trust.ClientAuth{}, taken: closed, done: closed, ended: make(chan struct{}),
 		state: good, told: true, opened: true}
 	up.SetDeadline(time.Now().Add(svc.Listen.Timeout))

@@ -18,8 +18,6 @@ type session struct {
 	worker  *Worker
 	token   wire.Token
 	user    *user // who began it
-	adopted bool  // another worker has begun it, and what that showed its programs is not known
-	begun   time.Time
 	shared  *sharedMap
 	names   *names
 	voice   *voice
@@ -77,10 +75,6 @@ func (s *session) enter(pid process, pidfd int) {
 		}
 	}()
 }
-
-// forgotAnnounced reports whether another worker may have known of data connections that are
-// still to come.
-func (s *session) forgotAnnounced() bool { return s.adopted && time.Since(s.begun) < keepData }
 
 // leave notes that a process is gone.
 func (s *session) leave(pid process) {

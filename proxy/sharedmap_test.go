@@ -80,7 +80,7 @@ func TestMapOfASessionThatIsSeenPassesNothing(t *testing.T) {
 
 func TestMapTellsWhatAddressesStandFor(t *testing.T) {
 	f := newTestMap(t, newSharedMaps(), false)
-	n := newNames(f)
+	n := newNames(f, time.Time{})
 	show := func(id identity) netip.Addr {
 		ip, err := n.forIdentity(id)
 		if err != nil {

@@ -23,7 +23,7 @@ type upgrade struct {
 
 // protocol is what the upgrade goes by, or nil.
 func (ch *connection) protocol() *starttls.Protocol {
-	if control := ch.target.control; control != nil {
+	if control := ch.control; control != nil {
 		return control.upgrade.protocol.Data
 	}
 	return starttls.Of(ch.target.decision.Rule.StartTLS)
@@ -132,7 +132,7 @@ func (ch *connection) matters(f *verdict.Failure) bool {
 	switch {
 	case f == errLeft:
 		return false
-	case ch.target.control == nil || ch.pair.Unsent():
+	case ch.control == nil || ch.pair.Unsent():
 		return true
 	}
 	return f != errNoTransfer && !ch.pair.HungUp()

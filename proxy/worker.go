@@ -52,7 +52,6 @@ type Worker struct {
 	policy   atomic.Pointer[trust.Policy]
 	maps     *sharedMaps
 	resolver *resolver
-	hosts    hostsFiles
 	loading  sync.Mutex
 	rings    atomic.Int32 // of libtls connections
 	memory   collector
@@ -164,13 +163,17 @@ func (w *Worker) newSession(t wire.Token, uid uint32, v *voice) (*session, error
 	if adopted {
 		v = newVoice(nil, false, false)
 	}
+	var since time.Time
+	if adopted {
+		since = time.Now()
+	}
 	shared, err := w.maps.add(adopted || v.verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
 	if err != nil {
 		v.hush()
 		return nil, err
 	}
 	u := w.user(uid)
-	s := &session{worker: w, token: t, user: u, adopted: adopted, begun: time.Now(), shared: shared, names: newNames(shared), voice: v,
+	s := &session{worker: w, token: t, user: u, shared: shared, names: newNames(shared, since), voice: v,
 		libtls: newLibtlsState(w, u), proxied: newProxied(), processes: make(map[process]struct{})}
 	w.mu.Lock()
 	w.used = true
@@ -266,8 +269,8 @@ func (w *Worker) hurryOrphans(s *session) {
 // newChannel makes the channel for a connection to t, which the program calls peer.
 // end is the program's side; the caller closes it once it is handed over, gives the
 // channel its upstream, and runs or abandons it.
-func (w *Worker) newChannel(s *session, trust *trust.Trust, t target, peer wire.Addr, pid int32) (ch *connection, end int, err error) {
-	ch = &connection{worker: w, session: s, target: t, trust: trust, peer: peer, pid: pid,
+func (w *Worker) newChannel(s *session, p *trust.Policy, a aim, peer wire.Addr, pid int32) (ch *connection, end int, err error) {
+	ch = &connection{worker: w, session: s, aim: a, trust: a.trust(p), peer: peer, pid: pid,
 		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	ch.id = newID()
 	if ch.pair, end, err = channel.New(channel.Name(ch.id, peer), false); err != nil {
