@@ -19,6 +19,7 @@ import (
 	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/starttls"
@@ -77,7 +78,7 @@ const keepFailed = 30 * time.Second
 
 // run sets the connection up and has its bytes carried, unless it has failed already.
 func (ch *connection) run(err *verdict.Failure) {
-	defer ch.worker.guard("setup", ch.drop)
+	defer guard.Recover(ch.worker.log, "setup", ch.drop)
 	if err == nil {
 		err = ch.guard(ch.setup)
 	}
@@ -120,7 +121,7 @@ func (ch *connection) forgetSecrets() {
 // connection may idle.
 func (ch *connection) relay() {
 	go func() {
-		defer ch.worker.guard("connection", ch.drop)
+		defer guard.Recover(ch.worker.log, "connection", ch.drop)
 		defer ch.leave()
 		defer ch.worker.forget(ch.id)
 		defer ch.up.Close()
@@ -152,7 +153,7 @@ func (ch *connection) bothWays(down func() *verdict.Failure, up func(down <-chan
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer ch.worker.guard("download", ch.drop)
+		defer guard.Recover(ch.worker.log, "download", ch.drop)
 		if f := ch.guard(down); f != nil && !ch.pair.HungUp() {
 			ch.report("broken", f)
 			ch.pair.Close()
@@ -182,7 +183,7 @@ func (ch *connection) setup() *verdict.Failure {
 	ch.until, _ = ctx.Deadline()
 	ch.up.SetDeadline(ch.until)
 
-	ch.watch = channel.Watch(ch.pair, ch.up, cancel, ch.worker.guard)
+	ch.watch = channel.Watch(ch.pair, ch.up, cancel, ch.worker.log)
 	failure := ch.connect(ctx)
 	left := ch.watch.Stop()
 	ch.watch = nil
@@ -401,7 +402,7 @@ func (ch *connection) fail(f *verdict.Failure) {
 	}
 	ch.pair.Close()
 	close(ch.done)
-	drop := ch.worker.guarded("failed connection", func() {
+	drop := guard.Func(ch.worker.log, "failed connection", func() {
 		ch.up.Close()
 		ch.worker.forget(ch.id)
 	})

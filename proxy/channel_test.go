@@ -30,7 +30,7 @@ func TestAPanicEndsBothDirections(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := &Worker{log: slog.New(slog.DiscardHandler)}
-		ch := &connection{worker: w, session: &session{worker: w, voice: newVoice(nil, false, true)}, pair: pr, up: up}
+		ch := &connection{worker: w, session: &session{worker: w, Reporter: &Reporter{w.log, newVoice(nil, false, true)}}, pair: pr, up: up}
 		ended := false
 		wait := func(wait func() error) *verdict.Failure {
 			wait()

@@ -40,7 +40,7 @@ func (ch *connection) clientTLS(first []byte) *verdict.Failure {
 		return verdict.Dial(err, netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port), rule.Timeout)
 	}
 	ch.up.SetDeadline(time.Time{})
-	ch.worker.reportPass(ch.session, ch.target, ch.pid, "the program speaks TLS itself")
+	ch.session.Passed(ch.target, ch.pid, "the program speaks TLS itself")
 
 	return ch.bothWays(ch.passDown, func(<-chan struct{}) *verdict.Failure {
 		if f := ch.passUp(first); f != nil {

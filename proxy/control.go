@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/told"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -60,7 +61,7 @@ type caller struct {
 
 // serve answers one connection, and closes it.
 func (w *Worker) serve(fd int) {
-	defer w.guard("request", nil)
+	defer guard.Recover(w.log, "request", nil)
 	call, err := wire.NewCall(fd)
 	if err != nil {
 		w.log.Warn("refused", "error", err.Error())
@@ -201,7 +202,9 @@ func (c *caller) answer(s *session, req wire.Request, fd int) {
 	case wire.OpUpstream, wire.OpRestart:
 		c.lend(s, req)
 	case wire.OpNames:
-		s.noteProxyName(c.worker.policy.Load(), c.PID, req.Name, req.Addrs)
+		if c.worker.policy.Load().HasURLHosts() {
+			s.proxied.NoteName(c.PID, req.Name, req.Addrs)
+		}
 		c.Send(c.worker.resolveNames(s, req, fd))
 	case wire.OpAddress:
 		c.Send(c.addressReply(s, req))
@@ -240,7 +243,7 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 	}
 	if failure != nil {
 		unix.Close(fd)
-		w.report(s, "failed", t, c.PID, failure)
+		s.Failed("failed", t, c.PID, failure)
 		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return
 	}
@@ -252,9 +255,13 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 		if t.decision.Rule != nil {
 			why = "a rule passes it"
 		}
-		w.reportPass(s, t, c.PID, why)
+		s.Passed(t, c.PID, why)
 		if t.decision.Action == rules.Pass {
-			w.noteProxy(s, p, t, c.PID)
+			if p.HasURLHosts() {
+				for _, line := range s.proxied.NotePassed(c.PID, t, p.URLHosts) {
+					s.Say(line)
+				}
+			}
 		}
 		c.pass(s, []wire.Addr{t.addr})
 		return
@@ -263,7 +270,7 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 	if err != nil {
 		unix.Close(fd)
 		failure := verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
-		w.report(s, "failed", t, c.PID, failure)
+		s.Failed("failed", t, c.PID, failure)
 		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return
 	}
@@ -371,7 +378,7 @@ func (w *Worker) resolveNames(s *session, req wire.Request, fd int) wire.Reply {
 	trust.WarmRoots()
 	addrs, err := w.resolver.answer(s.names, w.policy.Load().Rules, req, fd)
 	if err != nil {
-		w.say(s, err.Error())
+		s.Say(err.Error())
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EADDRNOTAVAIL}
 	}
 	return wire.Reply{Answer: wire.AnswerAddrs, Addrs: addrs}
@@ -385,7 +392,7 @@ func (c *caller) addressReply(s *session, req wire.Request) wire.Reply {
 	id, ok := s.names.lookup(req.Addrs[0].Real())
 	if !ok {
 		if req.Flags&wire.FlagDestination != 0 {
-			c.worker.report(s, "failed", target{addr: req.Addrs[0]}, c.PID, nobody(req.Addrs[0].Real()))
+			s.Failed("failed", target{addr: req.Addrs[0]}, c.PID, nobody(req.Addrs[0].Real()))
 		}
 		return wire.Reply{Answer: wire.AnswerGone}
 	}

@@ -238,7 +238,7 @@ func TestAddressesOnceSeenStayTheNames(t *testing.T) {
 	if _, f := identifyWith(t, w, s, "192.0.2.1", 99); f == nil || !strings.Contains(f.Reason, "new.test") {
 		t.Errorf("a name never looked up with success: got %v", f)
 	}
-	s.voice.hush()
+	s.Voice.hush()
 	lines, err := io.ReadAll(said)
 	if err != nil || strings.Count(string(lines), "last known addresses") != 1 {
 		t.Errorf("said %q, %v", lines, err)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -69,7 +70,7 @@ func (ch *connection) expectData(port uint16) {
 // forgetData is called when a control connection, or any other, has ended.
 func (ch *connection) forgetData() {
 	if ch.data.sessions != nil {
-		time.AfterFunc(keepData, ch.worker.guarded("data ports", ch.dropData))
+		time.AfterFunc(keepData, guard.Func(ch.worker.log, "data ports", ch.dropData))
 	}
 }
 
@@ -98,7 +99,7 @@ type aim struct {
 // identify finds out whom a session's program means by addr: what a server has announced is a data
 // connection where no other rule is about the port.
 func (w *Worker) identify(s *session, p *trust.Policy, addr wire.Addr) (aim, *verdict.Failure) {
-	t, failure := w.resolver.identify(s.names, p.Rules, addr, func(line string) { w.say(s, line) })
+	t, failure := w.resolver.identify(s.names, p.Rules, addr, func(line string) { s.Say(line) })
 	if failure != nil {
 		return aim{t, nil}, failure
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/wire"
 )
 
@@ -54,7 +55,7 @@ func (l *libtlsState) ended(id uint64, how ending) {
 	if !kept {
 		return
 	}
-	drop := l.worker.guarded("ended connection", func() { l.drop(id, e) })
+	drop := guard.Func(l.worker.log, "ended connection", func() { l.drop(id, e) })
 	here, there := l.recent.enter(drop), l.user.ends.enter(drop)
 	timer := time.AfterFunc(keepFailed, drop)
 	l.mu.Lock()

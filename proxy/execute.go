@@ -15,7 +15,7 @@ import (
 func (c *caller) inspect(s *session, req wire.Request, fd int) wire.Reply {
 	w := c.worker
 	refuse := func(why string) wire.Reply {
-		w.say(s, fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.Name)), why))
+		s.Say(fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.Name)), why))
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES}
 	}
 	if req.Flags&wire.FlagLibraryNoExec != 0 {

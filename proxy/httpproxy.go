@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -168,8 +167,10 @@ func listHosts(hosts []rules.HostPattern) string {
 	return list
 }
 
-// proxied is what a session knows of its programs' proxies.
-type proxied struct {
+// Seen is what a session knows of its programs' proxies. Its methods may be called from any goroutine.
+type Seen struct {
+	shared *sharedMap
+
 	mu    sync.Mutex
 	addrs map[string][]netip.Addr // of proxies, as programs looked them up
 	held  map[uint16]bool         // ports that are set in the session's map
@@ -179,21 +180,18 @@ type proxied struct {
 // mostProxies is how many names of proxies a session remembers.
 const mostProxies = 256
 
-func newProxied() proxied {
-	return proxied{addrs: make(map[string][]netip.Addr), held: make(map[uint16]bool), told: make(map[rules.HostPattern]bool)}
+// NewSeen begins with nothing; ports that are to be asked about are held in shared.
+func NewSeen(shared *sharedMap) *Seen {
+	return &Seen{shared: shared, addrs: make(map[string][]netip.Addr), held: make(map[uint16]bool), told: make(map[rules.HostPattern]bool)}
 }
 
-// noteProxyName remembers the addresses of a name that a process has looked up, where that is its
+// NoteName remembers the addresses of a name that a process has looked up, where that is its
 // proxy's.
-func (s *session) noteProxyName(p *trust.Policy, pid int32, lookedUp string, addrs []wire.Addr) {
-	if !p.HasURLHosts() {
-		return
-	}
+func (d *Seen) NoteName(pid int32, lookedUp string, addrs []wire.Addr) {
 	name, err := rules.NormalizeName(lookedUp)
 	if err != nil || !slices.ContainsFunc(envProxies(pid), func(e envProxy) bool { return e.name == name }) {
 		return
 	}
-	d := &s.proxied
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.addrs[name]; !known && len(d.addrs) == mostProxies {
@@ -206,24 +204,24 @@ func (s *session) noteProxyName(p *trust.Policy, pid int32, lookedUp string, add
 	}
 }
 
-// noteProxy looks whether a connection that passes, to t, is one to the process's proxy, and
-// says what is due then. Where it may still become due the proxy's port is held, so that the
-// process asks about later connections too.
-func (w *Worker) noteProxy(s *session, p *trust.Policy, t target, pid int32) {
-	if !p.HasURLHosts() {
-		return
-	}
+// NotePassed looks whether a connection that passes, to t, is one to the process's proxy, and
+// returns the sentences that are due then about the hosts that http URLs lead to and, of true, https
+// URLs. Where it may still become due the proxy's port is held, so that the process asks about later
+// connections too.
+func (d *Seen) NotePassed(pid int32, t target, hosts map[bool][]rules.HostPattern) []string {
+	var due []string
 	for _, e := range envProxies(pid) {
 		for _, https := range e.schemes {
-			if line := s.proxied.due(s.shared, t, e, https, p.UrlHosts[https]); line != "" {
-				w.say(s, line)
+			if line := d.due(t, e, https, hosts[https]); line != "" {
+				due = append(due, line)
 			}
 		}
 	}
+	return due
 }
 
 // due returns the sentence that is due about some of hosts, or "".
-func (d *proxied) due(shared *sharedMap, t target, e envProxy, https bool, hosts []rules.HostPattern) string {
+func (d *Seen) due(t target, e envProxy, https bool, hosts []rules.HostPattern) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h rules.HostPattern) bool { return d.told[h] || h.InNoProxy(e.exempt) })
@@ -235,7 +233,7 @@ func (d *proxied) due(shared *sharedMap, t target, e envProxy, https bool, hosts
 		for _, port := range e.ports {
 			if !d.held[port] {
 				d.held[port] = true
-				shared.hold(port)
+				d.shared.hold(port)
 			}
 		}
 		return ""
@@ -248,7 +246,7 @@ func (d *proxied) due(shared *sharedMap, t target, e envProxy, https bool, hosts
 	}
 	if d.held[port] {
 		delete(d.held, port)
-		shared.release(port)
+		d.shared.release(port)
 	}
 	return e.sentence(hosts, https, port)
 }

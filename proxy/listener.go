@@ -15,6 +15,7 @@ import (
 
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/told"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -81,7 +82,7 @@ func (c *caller) listen(s *session, fd int) {
 	}
 	l, q, end, err := w.newListener(s, fd, local, svc, c.PID)
 	if err != nil {
-		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
+		s.Say(fmt.Sprintf("listening on %s: %v", local, err))
 		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
 		return
 	}
@@ -89,14 +90,14 @@ func (c *caller) listen(s *session, fd int) {
 	if err != nil {
 		unix.Close(end)
 		l.add(q, false)
-		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
+		s.Say(fmt.Sprintf("listening on %s: %v", local, err))
 		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
 		return
 	}
 	defer unix.Close(own)
 	ok := c.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end)
 	if err = l.add(q, ok); err != nil {
-		w.say(s, fmt.Sprintf("listening on %s: %v", local, err))
+		s.Say(fmt.Sprintf("listening on %s: %v", local, err))
 	}
 	if !ok || err != nil {
 		// The program may have it in place, and would wait there for ever.
@@ -106,7 +107,7 @@ func (c *caller) listen(s *session, fd int) {
 
 // cannotServe refuses a socket of which nobody can tell whether it is to be served.
 func (c *caller) cannotServe(s *session, err error) {
-	c.worker.say(s, fmt.Sprintf("a socket to be served on: it cannot be told where that is: %v", err))
+	s.Say(fmt.Sprintf("a socket to be served on: it cannot be told where that is: %v", err))
 	c.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
 }
 
@@ -228,7 +229,7 @@ var oneClients = []error{unix.ECONNABORTED, unix.EINTR, unix.EPERM, unix.ETIMEDO
 // accept takes clients from the kernel until the listener is closed.
 func (l *listener) accept() {
 	defer close(l.done)
-	defer l.worker.guard("listener", nil)
+	defer guard.Recover(l.worker.log, "listener", nil)
 	for {
 		var (
 			fd   int
@@ -295,7 +296,7 @@ func resetClient(fd int) {
 // serve is a client's goroutine.
 func (l *listener) serve(fd int, peer wire.Addr) {
 	var ch *connection
-	defer l.worker.guard("client", func() {
+	defer guard.Recover(l.worker.log, "client", func() {
 		if ch != nil {
 			ch.drop()
 		}
@@ -507,7 +508,7 @@ func (w *Worker) sweepLater() {
 		return
 	}
 	w.sweeping = true
-	time.AfterFunc(sweepEvery, w.guarded("sweep", func() {
+	time.AfterFunc(sweepEvery, guard.Func(w.log, "sweep", func() {
 		w.sweep()
 		w.mu.Lock()
 		w.sweeping = false

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/libtls"
 	"tlswrap/proxy/wire"
 )
@@ -85,7 +86,7 @@ func (p *pump) close() {
 func (p *pump) run() {
 	defer p.session.channelClosed()
 	defer p.config.Release()
-	defer p.session.worker.guard("pump", nil)
+	defer guard.Recover(p.session.worker.log, "pump", nil)
 	defer p.close()
 	defer close(p.gone)
 	for {
@@ -142,7 +143,7 @@ func (p *pump) send(kind, value int, data []byte) error {
 
 // step does what was asked, and says so.
 func (p *pump) step(kind uint32, value int, data []byte) {
-	defer p.session.worker.guard("pump", p.close)
+	defer guard.Recover(p.session.worker.log, "pump", p.close)
 	answer, more, out := p.do(kind, value, data)
 	for len(out) > wire.PumpMost {
 		p.send(answer, int(kind)|wire.PumpMore, out[:wire.PumpMost])

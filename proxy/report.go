@@ -10,20 +10,20 @@ import (
 )
 
 func (ch *connection) report(event string, f *verdict.Failure) {
-	ch.worker.report(ch.session, event, ch.target, ch.pid, f)
+	ch.session.Failed(event, ch.target, ch.pid, f)
 }
 
 // reportGood tells of a connection that was set up: in the log, to who asked for a
 // line each, and to everybody where nothing was verified.
 func (ch *connection) reportGood() {
-	rule, v := ch.target.decision.Rule, ch.session.voice
+	rule, v := ch.target.decision.Rule, ch.session.Voice
 	logged := ch.worker.log.Enabled(context.Background(), slog.LevelInfo)
 	if !logged && !v.verbose && !rule.VerifyNone {
 		return
 	}
 	st := ch.tls.ConnectionState()
 	if logged {
-		ch.worker.log.Info("connected", append(ch.worker.attrs(ch.target, ch.pid),
+		ch.worker.log.Info("connected", append(attrs(ch.target, ch.pid),
 			"upstream", ch.up.Peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
 			"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
 	}

@@ -67,7 +67,7 @@ func (ch *connection) client() string {
 // reportClient tells of a client: in the log, and to who asked for a line each.
 func (ch *connection) reportClient() {
 	st := ch.tls.ConnectionState()
-	attrs := append(ch.worker.attrs(ch.target, ch.pid), "version", tls.VersionName(st.Version),
+	attrs := append(attrs(ch.target, ch.pid), "version", tls.VersionName(st.Version),
 		"cipher", tls.CipherSuiteName(st.CipherSuite), "resumed", st.DidResume, "alpn", st.NegotiatedProtocol,
 		"server_name", st.ServerName)
 	who := "no certificate"
@@ -76,7 +76,7 @@ func (ch *connection) reportClient() {
 		who = "verified as " + client
 	}
 	ch.worker.log.Info("accepted", attrs...)
-	if v := ch.session.voice; v.verbose {
+	if v := ch.session.Voice; v.verbose {
 		v.say(fmt.Sprintf("client %s: %s, %s, %s (%s)", ch.target, who, tls.VersionName(st.Version),
 			tls.CipherSuiteName(st.CipherSuite), ch.service.Listen))
 	}
@@ -85,8 +85,8 @@ func (ch *connection) reportClient() {
 // reportRejected tells of a client that the program does not see. Anybody can connect,
 // so a person is told only where asked for.
 func (ch *connection) reportRejected(f *verdict.Failure) {
-	ch.worker.log.Warn("rejected", append(ch.worker.attrs(ch.target, ch.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
-	if v := ch.session.voice; v.verbose {
+	ch.worker.log.Warn("rejected", append(attrs(ch.target, ch.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
+	if v := ch.session.Voice; v.verbose {
 		v.say(fmt.Sprintf("client %s: %s (%s)", ch.target, f.Reason, ch.service.Listen))
 	}
 }
@@ -129,7 +129,7 @@ func (c *caller) accepted(s *session, fd int) {
 		}
 	}
 	if failure != nil {
-		w.report(s, "rejected", ch.target, c.PID, failure)
+		s.Failed("rejected", ch.target, c.PID, failure)
 		ch.reject(failure)
 		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return

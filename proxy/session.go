@@ -9,21 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/wire"
 )
 
 // session is one run of tlswrap: the processes that it started, and what belongs to
 // them. It ends when the last process is gone and the last channel is closed.
 type session struct {
+	*Reporter
 	worker  *Worker
 	token   wire.Token
 	user    *user // who began it
 	shared  *sharedMap
 	names   *names
-	voice   *voice
 	data    dataAddrs
 	libtls  *libtlsState
-	proxied proxied
+	proxied *Seen
 
 	mu        sync.Mutex
 	processes map[process]struct{}
@@ -67,7 +68,7 @@ func (s *session) enter(pid process, pidfd int) {
 		return
 	}
 	go func() {
-		defer s.worker.guard("session", nil)
+		defer guard.Recover(s.worker.log, "session", nil)
 		defer s.leave(pid)
 		if f, err := fdio.New(pidfd, "pidfd"); err == nil {
 			f.WhenReadable(fdio.Readable)
@@ -83,7 +84,7 @@ func (s *session) leave(pid process) {
 	last := len(s.processes) == 0
 	s.stir()
 	if s.detachIn = detachTime; s.detach == nil {
-		s.detach = time.AfterFunc(0, s.worker.guarded("voice", s.releaseVoice))
+		s.detach = time.AfterFunc(0, guard.Func(s.worker.log, "voice", s.releaseVoice))
 	} else {
 		s.detach.Reset(0)
 	}
@@ -105,14 +106,14 @@ const (
 // more: whoever reads it, until its end, is not kept waiting by us. A daemon lets go of
 // it some time after its parent has ended.
 func (s *session) releaseVoice() {
-	if s.voice.hushed() {
+	if s.Voice.hushed() {
 		return
 	}
 	s.mu.Lock()
 	all := slices.Collect(maps.Keys(s.processes))
 	s.mu.Unlock()
-	if !slices.ContainsFunc(all, func(p process) bool { return s.voice.isHeldBy(p.pid) }) {
-		s.voice.hush()
+	if !slices.ContainsFunc(all, func(p process) bool { return s.Voice.isHeldBy(p.pid) }) {
+		s.Voice.hush()
 		return
 	}
 	s.mu.Lock()
@@ -165,7 +166,7 @@ func (s *session) stir() {
 		if !s.watched {
 			wait = max(linger, time.Until(s.asked.Add(unwatched)))
 		}
-		s.idle = time.AfterFunc(wait, s.worker.guarded("session", s.end))
+		s.idle = time.AfterFunc(wait, guard.Func(s.worker.log, "session", s.end))
 	}
 }
 
@@ -181,7 +182,7 @@ func (s *session) end() {
 	}
 	s.mu.Unlock()
 	if done {
-		s.voice.hush()
+		s.Voice.hush()
 		s.worker.sessionEnded(s)
 	}
 }

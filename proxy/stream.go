@@ -119,7 +119,7 @@ func (t *stream) open() (facts []byte, ok bool) {
 	} else {
 		t.tls = t.config.Client(t.up, t.name, t.file, tls.RenegotiateFreelyAsClient)
 	}
-	watch := channel.Watch(t.pair, t.up, func() {}, t.worker.guard)
+	watch := channel.Watch(t.pair, t.up, func() {}, t.worker.log)
 	facts, ok = t.tls.Open()
 	watch.Stop()
 	t.report(ok)
@@ -136,7 +136,7 @@ func (t *stream) report(ok bool) {
 	st := t.tls.ConnectionState()
 	t.worker.log.Info("connected", "target", t.String(), "pid", t.pid, "version", tls.VersionName(st.Version),
 		"cipher", tls.CipherSuiteName(st.CipherSuite), "resumed", st.DidResume, "alpn", st.NegotiatedProtocol)
-	if v := t.session.voice; v.verbose {
+	if v := t.session.Voice; v.verbose {
 		v.say(fmt.Sprintf("%s: %s, %s, verified as the program wants it", t, tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite)))
 	}
 }

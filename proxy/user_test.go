@@ -23,7 +23,7 @@ func TestAUserHasNoMoreSessionsThanTheMost(t *testing.T) {
 	for range mostSessions {
 		var token wire.Token
 		rand.Read(token[:])
-		w.sessions[token] = &session{worker: w, user: u, voice: newVoice(nil, false, true)}
+		w.sessions[token] = &session{worker: w, user: u, Reporter: &Reporter{w.log, newVoice(nil, false, true)}}
 		some = append(some, token)
 	}
 	w.mu.Unlock()

@@ -155,8 +155,8 @@ func (w *Worker) reload() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.sessions {
-		if !s.voice.quiet {
-			s.voice.say("the changed rules are not used, the old ones stay: " + err.Error())
+		if !s.Voice.quiet {
+			s.Voice.say("the changed rules are not used, the old ones stay: " + err.Error())
 		}
 	}
 }

@@ -8,12 +8,10 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +20,8 @@ import (
 
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/trust"
-	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -128,12 +126,12 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	defer w.maps.shut() // another worker may have other rules
 	stopped := make(chan error, 1)
 	go func() {
-		defer w.guard("control socket", func() { stopped <- errors.New("internal error") })
+		defer guard.Recover(w.log, "control socket", func() { stopped <- errors.New("internal error") })
 		stopped <- w.accept(listener)
 	}()
 	if w.config.EndWithSessions {
 		// Who started the worker may have died before it said hello.
-		defer time.AfterFunc(wire.RequestTime, w.guarded("start", w.endUnused)).Stop()
+		defer time.AfterFunc(wire.RequestTime, guard.Func(w.log, "start", w.endUnused)).Stop()
 	}
 	select {
 	case <-ctx.Done():
@@ -173,8 +171,8 @@ func (w *Worker) newSession(t wire.Token, uid uint32, v *voice) (*session, error
 		return nil, err
 	}
 	u := w.user(uid)
-	s := &session{worker: w, token: t, user: u, shared: shared, names: newNames(shared, since), voice: v,
-		libtls: newLibtlsState(w, u), proxied: newProxied(), processes: make(map[process]struct{})}
+	s := &session{worker: w, token: t, user: u, shared: shared, names: newNames(shared, since), Reporter: &Reporter{w.log, v},
+		libtls: newLibtlsState(w, u), proxied: NewSeen(shared), processes: make(map[process]struct{})}
 	w.mu.Lock()
 	w.used = true
 	many := 0
@@ -326,52 +324,12 @@ func (w *Worker) Tell(line string) {
 	w.mu.Lock()
 	var voices []*voice
 	for _, s := range w.sessions {
-		voices = append(voices, s.voice)
+		voices = append(voices, s.Voice)
 	}
 	w.mu.Unlock()
 	for _, v := range voices {
 		if !v.quiet {
 			v.say(line)
 		}
-	}
-}
-
-// say tells the session's person something, and the log.
-func (w *Worker) say(s *session, line string) {
-	w.log.Info("message", "text", line)
-	if !s.voice.quiet {
-		s.voice.say(line)
-	}
-}
-
-func (w *Worker) attrs(t target, pid int32) []any {
-	a := []any{"target", t.String(), "address", net.JoinHostPort(t.addr.Real().String(), strconv.Itoa(int(t.addr.Port))), "pid", pid}
-	if t.decision.Rule != nil {
-		a = append(a, "rule", t.decision.Rule.String())
-	}
-	return a
-}
-
-// report tells of a failure, in one sentence.
-func (w *Worker) report(s *session, event string, t target, pid int32, f *verdict.Failure) {
-	w.log.Error(event, append(w.attrs(t, pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
-	if s.voice.quiet {
-		return
-	}
-	where := ""
-	if t.decision.Rule != nil {
-		where = fmt.Sprintf(" (%s)", t.decision.Rule)
-	}
-	s.voice.say(t.String() + ": " + f.Reason + where)
-}
-
-// reportPass tells of a connection that is not TLS of ours.
-func (w *Worker) reportPass(s *session, t target, pid int32, why string) {
-	w.log.Info("passed", append(w.attrs(t, pid), "reason", why)...)
-	if s.voice.verbose {
-		if t.decision.Rule != nil {
-			why += ", " + t.decision.Rule.String()
-		}
-		s.voice.say(fmt.Sprintf("%s: passed, not TLS of ours (%s)", t, why))
 	}
 }

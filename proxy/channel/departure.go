@@ -1,10 +1,12 @@
 package channel
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 )
 
 // Departure watches whether the program gives a setup up.
@@ -24,12 +26,12 @@ const watchAfter = 20 * time.Millisecond
 type transport interface{ SetDeadline(time.Time) error }
 
 // Watch ends a setup that the program gives up, by cancel and up's deadline: one that
-// shuts even one side of a connecting socket ends it, as with TCP. guard is deferred in the goroutine that watches, and calls its second argument at a panic.
-func Watch(pr *Pair, up transport, cancel func(), guard func(what string, end func())) *Departure {
+// shuts even one side of a connecting socket ends it, as with TCP. log gets a panic of the goroutine that watches.
+func Watch(pr *Pair, up transport, cancel func(), log *slog.Logger) *Departure {
 	d := &Departure{pair: pr, watched: make(chan struct{})}
 	d.timer = time.AfterFunc(watchAfter, func() {
 		defer close(d.watched)
-		defer guard("watch of a setup", func() { up.SetDeadline(fdio.Past) })
+		defer guard.Recover(log, "watch of a setup", func() { up.SetDeadline(fdio.Past) })
 		d.pair.w.WhenReadable(fdio.Leaving)
 		if d.pair.leaving() {
 			cancel()

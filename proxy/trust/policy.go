@@ -27,7 +27,7 @@ type Policy struct {
 	Rules    *rules.Policy
 	Trust    map[*rules.Rule]*Trust
 	services map[*rules.Listen]*Service
-	UrlHosts map[bool][]rules.HostPattern // that http URLs lead to and, of true, https URLs
+	URLHosts map[bool][]rules.HostPattern // that http URLs lead to and, of true, https URLs
 	Files    []string                     // that it was made from
 	Warning  string                       // what the rules ask for and do not get, or ""
 }
@@ -52,7 +52,7 @@ const sessionsPerRule = 1024
 // session caches to the rules that did not change.
 func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
 	p := &Policy{Rules: r, Trust: make(map[*rules.Rule]*Trust), services: make(map[*rules.Listen]*Service)}
-	p.UrlHosts = map[bool][]rules.HostPattern{false: r.URLHosts(false), true: r.URLHosts(true)}
+	p.URLHosts = map[bool][]rules.HostPattern{false: r.URLHosts(false), true: r.URLHosts(true)}
 	if r.Path != "" {
 		p.Files = append(p.Files, r.Path)
 	}
@@ -123,7 +123,7 @@ func (p *Policy) adoptSessions(old *Policy) {
 }
 
 // HasURLHosts reports whether a rule covers what URLs lead to.
-func (p *Policy) HasURLHosts() bool { return len(p.UrlHosts[false])+len(p.UrlHosts[true]) > 0 }
+func (p *Policy) HasURLHosts() bool { return len(p.URLHosts[false])+len(p.URLHosts[true]) > 0 }
 
 func newTrust(rule *rules.Rule, caFiles []string) (*Trust, error) {
 	t := &Trust{}

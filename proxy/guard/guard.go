@@ -1,0 +1,30 @@
+// Package guard keeps a panic to what it was about: the goroutine that serves one connection ends that
+// connection, and the worker goes on. Every goroutine and timer of the worker's is guarded, or guards
+// its steps.
+package guard
+
+import (
+	"log/slog"
+	"runtime/debug"
+)
+
+// Recover, deferred, turns a panic into the end of what this one goroutine serves: end, which may
+// be nil, does that. The log has the stack.
+func Recover(log *slog.Logger, what string, end func()) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	log.Error("panic", "in", what, "panic", r, "stack", string(debug.Stack()))
+	if end != nil {
+		end()
+	}
+}
+
+// Func is f for a timer, or for a goroutine of its own: a panic ends nothing else.
+func Func(log *slog.Logger, what string, f func()) func() {
+	return func() {
+		defer Recover(log, what, nil)
+		f()
+	}
+}

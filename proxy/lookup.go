@@ -1,0 +1,31 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+
+	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
+	"tlswrap/rules"
+)
+
+// NameFor returns the host name that a worker takes a real address for, or "" where no
+// rule's name has it.
+func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *verdict.Failure) {
+	t, failure := newResolver().identify(new(names), r, wire.Addr{IP: ip, Port: port}, func(string) {})
+	return t.name, failure
+}
+
+// LookUp resolves a host for Explain as a worker does.
+func LookUp(ctx context.Context, host string) ([]netip.Addr, error) {
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, errors.New(verdict.LookUp(err))
+	}
+	for i := range ips {
+		ips[i] = ips[i].Unmap()
+	}
+	return ips, nil
+}
