@@ -39,7 +39,7 @@ func (ch *connection) announce() {
 		return
 	}
 	local := ch.up.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
-	from := netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port)
+	from := netip.AddrPortFrom(ch.Target.Addr.Real(), ch.Target.Addr.Port)
 	// A program that has gone is noticed by who carries its bytes.
 	ch.pair.Send(proxyHeader(from, local, ch.tls.ConnectionState()))
 }

@@ -139,7 +139,7 @@ func (ch *connection) relay() {
 func (ch *connection) guard(step func() *verdict.Failure) (failure *verdict.Failure) {
 	defer func() {
 		if r := recover(); r != nil {
-			ch.worker.log.Error("panic", "target", ch.target.String(), "panic", r, "stack", string(debug.Stack()))
+			ch.worker.log.Error("panic", "target", ch.Target.String(), "panic", r, "stack", string(debug.Stack()))
 			failure = verdict.Failf(unix.EPROTO, "internal error: %v", r)
 		}
 	}()
@@ -177,7 +177,7 @@ func (ch *connection) bothWays(down func() *verdict.Failure, up func(down <-chan
 // setup connects, shakes hands and verifies, within the rule's timeout. It stops when
 // the program closes its end.
 func (ch *connection) setup() *verdict.Failure {
-	rule := ch.target.decision.Rule
+	rule := ch.Target.Decision.Rule
 	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
 	defer cancel()
 	ch.until, _ = ctx.Deadline()
@@ -236,7 +236,7 @@ func (ch *connection) open() *verdict.Failure {
 	ch.state = good
 	ch.mu.Unlock()
 	if err := ch.pair.Accept(); err != nil {
-		ch.worker.log.Debug("left", "target", ch.target.String(), "error", err)
+		ch.worker.log.Debug("left", "target", ch.Target.String(), "error", err)
 		return errLeft
 	}
 	ch.opened = true
@@ -247,7 +247,7 @@ func (ch *connection) open() *verdict.Failure {
 // reach gets as far as the TLS handshake: to the port where the server speaks TLS at once,
 // if the rule knows one and something listens there, or else by asking for it.
 func (ch *connection) reach(ctx context.Context) *verdict.Failure {
-	rule := ch.target.decision.Rule
+	rule := ch.Target.Decision.Rule
 	if rule.TLSPort != 0 {
 		if f := ch.dialTLSPort(ctx); f == nil || ctx.Err() != nil {
 			return f
@@ -268,7 +268,7 @@ func (ch *connection) reach(ctx context.Context) *verdict.Failure {
 const tlsPortTime = 3 * time.Second
 
 func (ch *connection) dialTLSPort(ctx context.Context) *verdict.Failure {
-	rule := ch.target.decision.Rule
+	rule := ch.Target.Decision.Rule
 	deadline, _ := ctx.Deadline()
 	ch.up.SetDeadline(time.Now().Add(min(tlsPortTime, rule.Timeout/2)))
 	defer ch.up.SetDeadline(deadline)
@@ -282,7 +282,7 @@ func (ch *connection) dialTLSPort(ctx context.Context) *verdict.Failure {
 // dial connects the upstream, to the address that the program meant, or to where the
 // rule says.
 func (ch *connection) dial(ctx context.Context, to rules.Endpoint) *verdict.Failure {
-	if ch.target.decision.Rule.Via.Scheme != "" {
+	if ch.Target.Decision.Rule.Via.Scheme != "" {
 		return ch.dialVia(ctx, to)
 	}
 	return ch.dialTo(ctx, to)
@@ -291,7 +291,7 @@ func (ch *connection) dial(ctx context.Context, to rules.Endpoint) *verdict.Fail
 // dialTo connects to an endpoint, of which host and port may be missing: those are the
 // target's.
 func (ch *connection) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Failure {
-	rule := ch.target.decision.Rule
+	rule := ch.Target.Decision.Rule
 	addrs, failure := ch.upstreamAddrs(ctx, to)
 	for i, a := range addrs {
 		if i > 0 {
@@ -310,7 +310,7 @@ func (ch *connection) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Fa
 }
 
 func (ch *connection) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]wire.Addr, *verdict.Failure) {
-	to := ch.target.addr
+	to := ch.Target.Addr
 	if end.Port != 0 {
 		to.Port = end.Port
 	}
@@ -321,8 +321,8 @@ func (ch *connection) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]
 	ips := make([]netip.Addr, 0, 4)
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ips = append(ips, ip)
-	} else if ips, err = ch.worker.resolver.lookup(ctx, "ip", host); err != nil {
-		return nil, verdict.Dial(err, netip.AddrPort{}, ch.target.decision.Rule.Timeout)
+	} else if ips, err = ch.worker.resolver.Lookup(ctx, "ip", host); err != nil {
+		return nil, verdict.Dial(err, netip.AddrPort{}, ch.Target.Decision.Rule.Timeout)
 	}
 	var addrs []wire.Addr
 	for _, ip := range ips {
@@ -343,16 +343,16 @@ func (ch *connection) upstreamAddrs(ctx context.Context, end rules.Endpoint) ([]
 
 // verifiedName is what the server's certificate has to be for.
 func (ch *connection) verifiedName() string {
-	if name := ch.target.decision.Rule.ServerName; name != "" {
+	if name := ch.Target.Decision.Rule.ServerName; name != "" {
 		return name
 	}
-	return ch.target.host()
+	return ch.Target.Host()
 }
 
 // handshake shakes hands and verifies. Where verification failed it also returns the
 // chain that it failed on.
 func (ch *connection) handshake() (*verdict.Failure, []*x509.Certificate) {
-	rule := ch.target.decision.Rule
+	rule := ch.Target.Decision.Rule
 	name := ch.verifiedName()
 	config, auth, err := ch.trust.Config(rule, name)
 	if err != nil {
@@ -589,7 +589,7 @@ const maxPlaintext = 16 << 10
 // was told of as one.
 func (ch *connection) downloadEnd(err error) *verdict.Failure {
 	if alert, ok := verdict.RemoteAlert(err); ok {
-		a := verdict.Attempt{Name: ch.target.host(), Asked: ch.auth.Asked, HasCert: ch.auth.Cert != nil}
+		a := verdict.Attempt{Name: ch.Target.Host(), Asked: ch.auth.Asked, HasCert: ch.auth.Cert != nil}
 		return verdict.Failf(unix.ECONNRESET, "%s", a.ExplainAlert(alert, err).Reason)
 	}
 	var (
@@ -604,7 +604,7 @@ func (ch *connection) downloadEnd(err error) *verdict.Failure {
 		return verdict.Failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))
 	case ch.up.Ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
-		if over, ok := ch.filter.(starttls.Farewell); !ch.target.decision.Rule.AllowTruncation && (!ok || !over.Over()) {
+		if over, ok := ch.filter.(starttls.Farewell); !ch.Target.Decision.Rule.AllowTruncation && (!ok || !over.Over()) {
 			return verdict.Failf(unix.ECONNRESET, "the %s ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)", ch.other())
 		}
 		ch.pair.Finish()

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/channel"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 )
@@ -30,7 +31,7 @@ func TestAPanicEndsBothDirections(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := &Worker{log: slog.New(slog.DiscardHandler)}
-		ch := &connection{worker: w, session: &session{worker: w, Reporter: &Reporter{w.log, newVoice(nil, false, true)}}, pair: pr, up: up}
+		ch := &connection{worker: w, session: &session{worker: w, Reporter: &report.Reporter{Log: w.log, Voice: report.NewVoice(nil, false, true)}}, pair: pr, up: up}
 		ended := false
 		wait := func(wait func() error) *verdict.Failure {
 			wait()

@@ -30,17 +30,17 @@ func (*clientTLSError) Error() string { return "the program speaks TLS itself" }
 // clientTLS refuses a program that speaks TLS itself, or connects it anew to where it
 // wanted to go, and carries its records as they are. Nothing else uses the upstream.
 func (ch *connection) clientTLS(first []byte) *verdict.Failure {
-	rule := ch.target.decision.Rule
+	rule := ch.Target.Decision.Rule
 	if !rule.PassClientTLS {
 		return verdict.Failf(unix.EPROTO, "the program speaks TLS itself, and would have had TLS inside TLS: refused (client_tls = \"pass\" in the rule lets it through)")
 	}
 	ch.up.SetDeadline(time.Now().Add(rule.Timeout))
-	err := ch.up.Reconnect(ch.target.addr)
+	err := ch.up.Reconnect(ch.Target.Addr)
 	if err != nil {
-		return verdict.Dial(err, netip.AddrPortFrom(ch.target.addr.Real(), ch.target.addr.Port), rule.Timeout)
+		return verdict.Dial(err, netip.AddrPortFrom(ch.Target.Addr.Real(), ch.Target.Addr.Port), rule.Timeout)
 	}
 	ch.up.SetDeadline(time.Time{})
-	ch.session.Passed(ch.target, ch.pid, "the program speaks TLS itself")
+	ch.session.Passed(ch.Target, ch.pid, "the program speaks TLS itself")
 
 	return ch.bothWays(ch.passDown, func(<-chan struct{}) *verdict.Failure {
 		if f := ch.passUp(first); f != nil {

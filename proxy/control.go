@@ -10,6 +10,8 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/names"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/told"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -140,8 +142,8 @@ func pidfdInode(fd int) (inode uint64, ok bool) {
 // it can tell that this worker lives.
 func (c *caller) pass(s *session, addrs []wire.Addr) {
 	r := wire.Reply{Answer: wire.AnswerPass, Addrs: addrs}
-	if life, err := lifeFile(); err == nil && s.shared.fd >= 0 {
-		c.Send(r, s.shared.fd, life)
+	if life, err := lifeFile(); err == nil && s.shared.FD >= 0 {
+		c.Send(r, s.shared.FD, life)
 	} else {
 		c.Send(r)
 	}
@@ -161,13 +163,13 @@ func (c *caller) open(req wire.Request, fds *wire.Descriptors) (*session, error)
 		}
 		return nil, fmt.Errorf("user %d may not use this worker", c.UID)
 	}
-	var v *voice
+	var v *report.Voice
 	if hello {
 		var stderr *os.File
 		if fd := fds.Take(); fd >= 0 {
 			stderr = os.NewFile(uintptr(fd), "stderr")
 		}
-		v = newVoice(stderr, req.Flags&wire.FlagVerbose != 0, req.Flags&wire.FlagQuiet != 0)
+		v = report.NewVoice(stderr, req.Flags&wire.FlagVerbose != 0, req.Flags&wire.FlagQuiet != 0)
 	}
 	s, err := c.worker.newSession(req.Token, c.UID, v)
 	if err == errManySessions && hello {
@@ -231,14 +233,14 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 	trust.WarmRoots()
 	p := w.policy.Load()
 	a, failure := w.identify(s, p, req.Addrs[0])
-	t := a.target
-	if failure == nil && t.decision.Action == rules.Deny {
+	t := a.Target
+	if failure == nil && t.Decision.Action == rules.Deny {
 		failure = verdict.Failf(unix.EACCES, "refused: a rule denies it")
-		if t.decision.Rule == nil {
+		if t.Decision.Rule == nil {
 			failure = verdict.Failf(unix.EACCES, "refused: no rule allows it")
 		}
 	}
-	if failure == nil && t.decision.Action != rules.Pass && req.Name != "" {
+	if failure == nil && t.Decision.Action != rules.Pass && req.Name != "" {
 		failure = verdict.Failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", req.Name)
 	}
 	if failure != nil {
@@ -249,21 +251,21 @@ func (c *caller) connect(s *session, req wire.Request, fd int) {
 	}
 	// A socket that is connected or listening cannot begin anything: the native call
 	// says so.
-	if t.decision.Action == rules.Pass || !unconnected(fd).Possibly() {
+	if t.Decision.Action == rules.Pass || !unconnected(fd).Possibly() {
 		defer unix.Close(fd)
 		why := "no rule"
-		if t.decision.Rule != nil {
+		if t.Decision.Rule != nil {
 			why = "a rule passes it"
 		}
 		s.Passed(t, c.PID, why)
-		if t.decision.Action == rules.Pass {
+		if t.Decision.Action == rules.Pass {
 			if p.HasURLHosts() {
 				for _, line := range s.proxied.NotePassed(c.PID, t, p.URLHosts) {
 					s.Say(line)
 				}
 			}
 		}
-		c.pass(s, []wire.Addr{t.addr})
+		c.pass(s, []wire.Addr{t.Addr})
 		return
 	}
 	ch, end, err := w.newChannel(s, p, a, req.Addrs[0], c.PID)
@@ -376,7 +378,7 @@ func unconnected(fd int) told.Answer {
 // resolveNames answers a program that has looked a name up.
 func (w *Worker) resolveNames(s *session, req wire.Request, fd int) wire.Reply {
 	trust.WarmRoots()
-	addrs, err := w.resolver.answer(s.names, w.policy.Load().Rules, req, fd)
+	addrs, err := w.resolver.Answer(s.names, w.policy.Load().Rules, req, fd)
 	if err != nil {
 		s.Say(err.Error())
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EADDRNOTAVAIL}
@@ -389,12 +391,12 @@ func (c *caller) addressReply(s *session, req wire.Request) wire.Reply {
 	if len(req.Addrs) != 1 {
 		return wire.Reply{Answer: wire.AnswerGone}
 	}
-	id, ok := s.names.lookup(req.Addrs[0].Real())
+	id, ok := s.names.Lookup(req.Addrs[0].Real())
 	if !ok {
 		if req.Flags&wire.FlagDestination != 0 {
-			s.Failed("failed", target{addr: req.Addrs[0]}, c.PID, nobody(req.Addrs[0].Real()))
+			s.Failed("failed", names.Target{Addr: req.Addrs[0]}, c.PID, names.Nobody(req.Addrs[0].Real()))
 		}
 		return wire.Reply{Answer: wire.AnswerGone}
 	}
-	return wire.Reply{Answer: wire.AnswerAddrs, Name: id.name, Addrs: []wire.Addr{req.Addrs[0].With(id.ip, id.scope)}}
+	return wire.Reply{Answer: wire.AnswerAddrs, Name: id.Name, Addrs: []wire.Addr{req.Addrs[0].With(id.IP, id.Scope)}}
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/names"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -64,13 +65,13 @@ func (ch *connection) expectData(port uint16) {
 		ch.data.ports = make(map[uint16]struct{})
 	}
 	ch.data.ports[port] = struct{}{}
-	ch.session.shared.hold(port)
+	ch.session.shared.Hold(port)
 }
 
 // forgetData is called when a control connection, or any other, has ended.
 func (ch *connection) forgetData() {
 	if ch.data.sessions != nil {
-		time.AfterFunc(keepData, guard.Func(ch.worker.log, "data ports", ch.dropData))
+		time.AfterFunc(names.KeepData, guard.Func(ch.worker.log, "data ports", ch.dropData))
 	}
 }
 
@@ -85,27 +86,27 @@ func (ch *connection) dropData() {
 		if all.to[at] == ch { // no other connection has announced it since
 			delete(all.to, at)
 		}
-		ch.session.shared.release(port)
+		ch.session.shared.Release(port)
 	}
 	ch.data.ports = nil
 }
 
 // aim is whom a program means by an address.
 type aim struct {
-	target
+	names.Target
 	control *connection // that this is a data connection of; nil for others
 }
 
 // identify finds out whom a session's program means by addr: what a server has announced is a data
 // connection where no other rule is about the port.
 func (w *Worker) identify(s *session, p *trust.Policy, addr wire.Addr) (aim, *verdict.Failure) {
-	t, failure := w.resolver.identify(s.names, p.Rules, addr, func(line string) { s.Say(line) })
+	t, failure := w.resolver.Identify(s.names, p.Rules, addr, func(line string) { s.Say(line) })
 	if failure != nil {
 		return aim{t, nil}, failure
 	}
 	if control := s.data.control(addr.Real(), addr.Port); control != nil {
-		d := t.decision
-		if d.Rule == nil || d.Action == rules.Pass || d.Rule == control.target.decision.Rule {
+		d := t.Decision
+		if d.Rule == nil || d.Action == rules.Pass || d.Rule == control.Target.Decision.Rule {
 			return aim{control.dataTarget(addr.Port), control}, nil
 		}
 	}
@@ -118,18 +119,18 @@ func (a aim) trust(p *trust.Policy) *trust.Trust {
 	if a.control != nil {
 		return a.control.trust
 	}
-	return p.Trust[a.decision.Rule]
+	return p.Trust[a.Decision.Rule]
 }
 
 // dataTarget is where a data connection of ch goes: to the server that ch itself is
 // connected to, not to another that the rule's upstream is a name of too.
-func (ch *connection) dataTarget(port uint16) target {
-	t := ch.target
-	rule := *t.decision.Rule
+func (ch *connection) dataTarget(port uint16) names.Target {
+	t := ch.Target
+	rule := *t.Decision.Rule
 	if rule.Upstream = (rules.Endpoint{Host: rule.Upstream.Host}); rule.Upstream.Host != "" && rule.Via.Scheme == "" {
 		rule.Upstream.Host = ch.up.Peer.Addr().String()
 	}
-	t.addr.Port, t.decision.Rule = port, &rule
+	t.Addr.Port, t.Decision.Rule = port, &rule
 	return t
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"tlswrap/proxy/names"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
@@ -15,7 +16,7 @@ func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...
 	to := netip.MustParseAddrPort(peer)
 	addr := wire.Addr{IP: to.Addr(), Port: to.Port()}
 	ch := &connection{worker: w, session: s, peer: addr,
-		aim: aim{target: target{name: "ftp.example.test", addr: addr, decision: rules.Decision{Action: rules.TLS, Rule: rule}}},
+		aim: aim{Target: names.Target{Name: "ftp.example.test", Addr: addr, Decision: rules.Decision{Action: rules.TLS, Rule: rule}}},
 		up:  &upstream.Conn{Peer: netip.MustParseAddrPort("192.0.2.9:21")}}
 	for _, p := range ports {
 		ch.expectData(p)
@@ -24,8 +25,13 @@ func testControl(s *session, w *Worker, peer string, rule *rules.Rule, ports ...
 }
 
 func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
-	w := &Worker{resolver: newResolver()}
-	s := &session{worker: w, names: new(names), shared: newTestMap(t, newSharedMaps(), false)}
+	w := &Worker{resolver: names.NewResolver()}
+	shared, err := names.NewMaps().Add(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	s := &session{worker: w, names: new(names.Table), shared: shared}
 	policy := &trust.Policy{Rules: &rules.Policy{Default: rules.Pass}}
 	rule := &rules.Rule{Upstream: rules.Endpoint{Host: "ftp2.example.test", Port: 990}, StartTLS: "ftp"}
 	first := testControl(s, w, "192.0.2.1:21", rule, 1024, 1024, 1025)
@@ -40,11 +46,11 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 		return got
 	}
 	got := find("::ffff:192.0.2.1", 1024)
-	if got.control != first || got.decision.Action != rules.TLS || got.name != "ftp.example.test" || got.addr.Port != 1024 {
+	if got.control != first || got.Decision.Action != rules.TLS || got.Name != "ftp.example.test" || got.Addr.Port != 1024 {
 		t.Errorf("an announced port led to %+v", got)
 	}
 	// The data goes to the server that the control connection goes to.
-	if up := got.decision.Rule.Upstream; up != (rules.Endpoint{Host: "192.0.2.9"}) {
+	if up := got.Decision.Rule.Upstream; up != (rules.Endpoint{Host: "192.0.2.9"}) {
 		t.Errorf("the data connection goes to %v", up)
 	}
 	if rule.Upstream.Port != 990 {
@@ -57,7 +63,7 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 		addr string
 		port uint16
 	}{{"192.0.2.1", 1026}, {"192.0.2.2", 1024}} {
-		if got := find(other.addr, other.port); got.control != nil || got.decision.Action != rules.Pass {
+		if got := find(other.addr, other.port); got.control != nil || got.Decision.Action != rules.Pass {
 			t.Errorf("%v was taken for a data connection", other)
 		}
 	}
@@ -68,7 +74,7 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 	// Another rule about the port counts, and the control connection's own does not.
 	other := &rules.Rule{Host: mustParseHost(t, "*"), Ports: []rules.PortRange{{First: 1024, Last: 1024}}, Action: rules.Deny}
 	policy.Rules.Rules = []*rules.Rule{other}
-	if got := find("192.0.2.1", 1024); got.control != nil || got.decision.Action != rules.Deny {
+	if got := find("192.0.2.1", 1024); got.control != nil || got.Decision.Action != rules.Deny {
 		t.Errorf("a denied port led to %+v", got)
 	}
 	other.Action = rules.Pass
@@ -86,14 +92,14 @@ func TestAnnouncedPortIsTakenForADataConnection(t *testing.T) {
 	policy.Rules.Default = rules.Pass
 
 	first.dropData()
-	if find("192.0.2.1", 1024).control != nil || s.shared.isSet(1024) {
+	if find("192.0.2.1", 1024).control != nil || s.shared.IsSet(1024) {
 		t.Error("an ended control connection's port is still expected")
 	}
-	if find("192.0.2.1", 1025).control != second || !s.shared.isSet(1025) {
+	if find("192.0.2.1", 1025).control != second || !s.shared.IsSet(1025) {
 		t.Error("an ended control connection took another's port along")
 	}
 	second.dropData()
-	if len(s.data.to) != 0 || s.shared.isSet(1025) {
+	if len(s.data.to) != 0 || s.shared.IsSet(1025) {
 		t.Error("something is left")
 	}
 }
@@ -108,10 +114,10 @@ func mustParseHost(t *testing.T, s string) rules.HostPattern {
 }
 
 func TestDataConnectionByWayOfAProxyAsksForTheName(t *testing.T) {
-	w := &Worker{resolver: newResolver()}
+	w := &Worker{resolver: names.NewResolver()}
 	rule := &rules.Rule{Upstream: rules.Endpoint{Host: "ftp2.example.test", Port: 990}, Via: rules.Proxy{Scheme: "http"}}
 	ch := testControl(&session{worker: w}, w, "192.0.2.1:21", rule)
-	if up := ch.dataTarget(1024).decision.Rule.Upstream; up != (rules.Endpoint{Host: "ftp2.example.test"}) {
+	if up := ch.dataTarget(1024).Decision.Rule.Upstream; up != (rules.Endpoint{Host: "ftp2.example.test"}) {
 		t.Errorf("the data connection goes to %v", up)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/names"
 	"tlswrap/proxy/starttls"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -37,8 +38,8 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules
 		return nil, err
 	}
 	ch := &connection{
-		worker: &Worker{resolver: newResolver()},
-		aim:    aim{target: target{name: name, addr: wire.Addr{IP: ip, Port: port}, decision: rules.Decision{Action: rules.TLS, Rule: rule}}},
+		worker: &Worker{resolver: names.NewResolver()},
+		aim:    aim{Target: names.Target{Name: name, Addr: wire.Addr{IP: ip, Port: port}, Decision: rules.Decision{Action: rules.TLS, Rule: rule}}},
 		trust:  p.Trust[rule],
 	}
 	family := unix.AF_INET6

@@ -119,8 +119,8 @@ func (c *caller) answerTLS(s *session, req wire.Request, fds wire.Descriptors) {
 			}
 		}
 		// tls_load_file has no way to say why.
-		if key, ok := errors.AsType[libtls.UnsupportedKey](err); ok && !s.Voice.quiet {
-			s.Voice.say("tls_load_file: the private key is of no use: " + key.Error())
+		if key, ok := errors.AsType[libtls.UnsupportedKey](err); ok && !s.Voice.Quiet {
+			s.Voice.Say("tls_load_file: the private key is of no use: " + key.Error())
 		}
 	case wire.OpTLSStart:
 		c.start(s, req, &fds)

@@ -373,7 +373,7 @@ func (l *listener) next() (q *queue, path int, err error) {
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
 // pair, and can be found, before.
 func (l *listener) deliver(ch *connection) *verdict.Failure {
-	fd, err := boundSocket(channel.Name(ch.id, ch.target.addr))
+	fd, err := boundSocket(channel.Name(ch.id, ch.Target.Addr))
 	if err == nil {
 		ch.pair, err = channel.Accepted(fd, l.session.token[:])
 	}

@@ -8,7 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/channel"
+	"tlswrap/proxy/names"
 	"tlswrap/proxy/record"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
@@ -20,7 +22,7 @@ import (
 func (w *Worker) newServed(s *session, svc *trust.Service, up *upstream.Conn, peer wire.Addr, pid int32) *connection {
 	closed := make(chan struct{})
 	close(closed)
-	ch := &connection{worker: w, session: s, aim: aim{target: target{addr: peer, decision: serviceRule(svc)}}, pid: pid,
+	ch := &connection{worker: w, session: s, aim: aim{Target: names.Target{Addr: peer, Decision: serviceRule(svc)}}, pid: pid,
 		up: up, service: svc, auth: &trust.ClientAuth{}, taken: closed, done: closed, ended: make(chan struct{}),
 		state: good, told: true, opened: true}
 	up.SetDeadline(time.Now().Add(svc.Listen.Timeout))
@@ -67,7 +69,7 @@ func (ch *connection) client() string {
 // reportClient tells of a client: in the log, and to who asked for a line each.
 func (ch *connection) reportClient() {
 	st := ch.tls.ConnectionState()
-	attrs := append(attrs(ch.target, ch.pid), "version", tls.VersionName(st.Version),
+	attrs := append(report.Attrs(ch.Target, ch.pid), "version", tls.VersionName(st.Version),
 		"cipher", tls.CipherSuiteName(st.CipherSuite), "resumed", st.DidResume, "alpn", st.NegotiatedProtocol,
 		"server_name", st.ServerName)
 	who := "no certificate"
@@ -76,8 +78,8 @@ func (ch *connection) reportClient() {
 		who = "verified as " + client
 	}
 	ch.worker.log.Info("accepted", attrs...)
-	if v := ch.session.Voice; v.verbose {
-		v.say(fmt.Sprintf("client %s: %s, %s, %s (%s)", ch.target, who, tls.VersionName(st.Version),
+	if v := ch.session.Voice; v.Verbose {
+		v.Say(fmt.Sprintf("client %s: %s, %s, %s (%s)", ch.Target, who, tls.VersionName(st.Version),
 			tls.CipherSuiteName(st.CipherSuite), ch.service.Listen))
 	}
 }
@@ -85,9 +87,9 @@ func (ch *connection) reportClient() {
 // reportRejected tells of a client that the program does not see. Anybody can connect,
 // so a person is told only where asked for.
 func (ch *connection) reportRejected(f *verdict.Failure) {
-	ch.worker.log.Warn("rejected", append(attrs(ch.target, ch.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
-	if v := ch.session.Voice; v.verbose {
-		v.say(fmt.Sprintf("client %s: %s (%s)", ch.target, f.Reason, ch.service.Listen))
+	ch.worker.log.Warn("rejected", append(report.Attrs(ch.Target, ch.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
+	if v := ch.session.Voice; v.Verbose {
+		v.Say(fmt.Sprintf("client %s: %s (%s)", ch.Target, f.Reason, ch.service.Listen))
 	}
 }
 
@@ -129,7 +131,7 @@ func (c *caller) accepted(s *session, fd int) {
 		}
 	}
 	if failure != nil {
-		s.Failed("rejected", ch.target, c.PID, failure)
+		s.Failed("rejected", ch.Target, c.PID, failure)
 		ch.reject(failure)
 		c.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return

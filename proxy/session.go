@@ -8,23 +8,26 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/envproxy"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/names"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/wire"
 )
 
 // session is one run of tlswrap: the processes that it started, and what belongs to
 // them. It ends when the last process is gone and the last channel is closed.
 type session struct {
-	*Reporter
+	*report.Reporter
 	worker  *Worker
 	token   wire.Token
 	user    *user // who began it
-	shared  *sharedMap
-	names   *names
+	shared  *names.Map
+	names   *names.Table
 	data    dataAddrs
 	libtls  *libtlsState
-	proxied *Seen
+	proxied *envproxy.Seen
 
 	mu        sync.Mutex
 	processes map[process]struct{}
@@ -106,14 +109,14 @@ const (
 // more: whoever reads it, until its end, is not kept waiting by us. A daemon lets go of
 // it some time after its parent has ended.
 func (s *session) releaseVoice() {
-	if s.Voice.hushed() {
+	if s.Voice.Hushed() {
 		return
 	}
 	s.mu.Lock()
 	all := slices.Collect(maps.Keys(s.processes))
 	s.mu.Unlock()
-	if !slices.ContainsFunc(all, func(p process) bool { return s.Voice.isHeldBy(p.pid) }) {
-		s.Voice.hush()
+	if !slices.ContainsFunc(all, func(p process) bool { return s.Voice.IsHeldBy(p.pid) }) {
+		s.Voice.Hush()
 		return
 	}
 	s.mu.Lock()
@@ -182,7 +185,7 @@ func (s *session) end() {
 	}
 	s.mu.Unlock()
 	if done {
-		s.Voice.hush()
+		s.Voice.Hush()
 		s.worker.sessionEnded(s)
 	}
 }

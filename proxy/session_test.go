@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/wire"
 )
 
@@ -77,7 +78,7 @@ func TestSessionOfProcessesThatCannotBeSeenEndsSomeTimeAfterTheLastRequest(t *te
 	old := unwatched
 	unwatched = 2 * time.Second
 	w, _ := startWorker(t, "default = \"pass\"\n")
-	s, err := w.newSession(wire.Token{1}, 0, newVoice(nil, false, true))
+	s, err := w.newSession(wire.Token{1}, 0, report.NewVoice(nil, false, true))
 	if err != nil {
 		t.Fatal(err)
 	}

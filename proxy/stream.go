@@ -136,8 +136,8 @@ func (t *stream) report(ok bool) {
 	st := t.tls.ConnectionState()
 	t.worker.log.Info("connected", "target", t.String(), "pid", t.pid, "version", tls.VersionName(st.Version),
 		"cipher", tls.CipherSuiteName(st.CipherSuite), "resumed", st.DidResume, "alpn", st.NegotiatedProtocol)
-	if v := t.session.Voice; v.verbose {
-		v.say(fmt.Sprintf("%s: %s, %s, verified as the program wants it", t, tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite)))
+	if v := t.session.Voice; v.Verbose {
+		v.Say(fmt.Sprintf("%s: %s, %s, verified as the program wants it", t, tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite)))
 	}
 }
 

@@ -26,7 +26,7 @@ func (ch *connection) protocol() *starttls.Protocol {
 	if control := ch.control; control != nil {
 		return control.upgrade.protocol.Data
 	}
-	return starttls.Of(ch.target.decision.Rule.StartTLS)
+	return starttls.Of(ch.Target.Decision.Rule.StartTLS)
 }
 
 // askTLS has the dialogue before TLS.
@@ -140,11 +140,11 @@ func (ch *connection) matters(f *verdict.Failure) bool {
 
 // dialVia connects to the rule's proxy, and has that connect to the target.
 func (ch *connection) dialVia(ctx context.Context, endpoint rules.Endpoint) *verdict.Failure {
-	rule := ch.target.decision.Rule
+	rule := ch.Target.Decision.Rule
 	if f := ch.dialTo(ctx, rule.Via.Endpoint); f != nil {
 		return f.By(rule.Via.Endpoint)
 	}
-	to := rules.Endpoint{Host: ch.target.host(), Port: ch.target.addr.Port}
+	to := rules.Endpoint{Host: ch.Target.Host(), Port: ch.Target.Addr.Port}
 	if endpoint.Port != 0 {
 		to.Port = endpoint.Port
 	}

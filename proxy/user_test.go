@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 )
@@ -23,7 +24,7 @@ func TestAUserHasNoMoreSessionsThanTheMost(t *testing.T) {
 	for range mostSessions {
 		var token wire.Token
 		rand.Read(token[:])
-		w.sessions[token] = &session{worker: w, user: u, Reporter: &Reporter{w.log, newVoice(nil, false, true)}}
+		w.sessions[token] = &session{worker: w, user: u, Reporter: &report.Reporter{Log: w.log, Voice: report.NewVoice(nil, false, true)}}
 		some = append(some, token)
 	}
 	w.mu.Unlock()

@@ -155,8 +155,8 @@ func (w *Worker) reload() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.sessions {
-		if !s.Voice.quiet {
-			s.Voice.say("the changed rules are not used, the old ones stay: " + err.Error())
+		if !s.Voice.Quiet {
+			s.Voice.Say("the changed rules are not used, the old ones stay: " + err.Error())
 		}
 	}
 }

@@ -19,8 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/channel"
+	"tlswrap/proxy/envproxy"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/names"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -48,8 +51,8 @@ type Worker struct {
 	config   Config
 	log      *slog.Logger
 	policy   atomic.Pointer[trust.Policy]
-	maps     *sharedMaps
-	resolver *resolver
+	maps     *names.Maps
+	resolver *names.Resolver
 	loading  sync.Mutex
 	rings    atomic.Int32 // of libtls connections
 	memory   collector
@@ -68,7 +71,7 @@ type Worker struct {
 // with them.
 func New(config Config) (*Worker, error) {
 	w := &Worker{
-		config: config, log: config.Log, resolver: newResolver(), maps: newSharedMaps(),
+		config: config, log: config.Log, resolver: names.NewResolver(), maps: names.NewMaps(),
 		users: make(map[uint32]*user), sessions: make(map[wire.Token]*session), channels: make(map[uint64]*connection), listeners: make(map[uint64]*listener),
 		ended: make(chan struct{}),
 	}
@@ -94,7 +97,7 @@ func (w *Worker) Reload() error {
 	if err != nil {
 		return err
 	}
-	w.maps.change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
+	w.maps.Change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
 	if p.Warning != "" {
 		w.log.Warn(p.Warning)
 	}
@@ -123,7 +126,7 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 		return err
 	}
 	defer listener.Close()
-	defer w.maps.shut() // another worker may have other rules
+	defer w.maps.Shut() // another worker may have other rules
 	stopped := make(chan error, 1)
 	go func() {
 		defer guard.Recover(w.log, "control socket", func() { stopped <- errors.New("internal error") })
@@ -156,23 +159,23 @@ func (w *Worker) session(t wire.Token) *session {
 
 // newSession begins a session of a user's that speaks with v, or that another worker has begun
 // where v is nil: nobody hears its sentences then, but they are in the log.
-func (w *Worker) newSession(t wire.Token, uid uint32, v *voice) (*session, error) {
+func (w *Worker) newSession(t wire.Token, uid uint32, v *report.Voice) (*session, error) {
 	adopted := v == nil
 	if adopted {
-		v = newVoice(nil, false, false)
+		v = report.NewVoice(nil, false, false)
 	}
 	var since time.Time
 	if adopted {
 		since = time.Now()
 	}
-	shared, err := w.maps.add(adopted || v.verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
+	shared, err := w.maps.Add(adopted || v.Verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
 	if err != nil {
-		v.hush()
+		v.Hush()
 		return nil, err
 	}
 	u := w.user(uid)
-	s := &session{worker: w, token: t, user: u, shared: shared, names: newNames(shared, since), Reporter: &Reporter{w.log, v},
-		libtls: newLibtlsState(w, u), proxied: NewSeen(shared), processes: make(map[process]struct{})}
+	s := &session{worker: w, token: t, user: u, shared: shared, names: names.NewTable(shared, since), Reporter: &report.Reporter{Log: w.log, Voice: v},
+		libtls: newLibtlsState(w, u), proxied: envproxy.NewSeen(shared), processes: make(map[process]struct{})}
 	w.mu.Lock()
 	w.used = true
 	many := 0
@@ -187,8 +190,8 @@ func (w *Worker) newSession(t wire.Token, uid uint32, v *voice) (*session, error
 	}
 	w.mu.Unlock()
 	if known != nil || many >= mostSessions {
-		v.hush()
-		shared.close()
+		v.Hush()
+		shared.Close()
 		if known == nil {
 			return nil, errManySessions
 		}
@@ -197,8 +200,8 @@ func (w *Worker) newSession(t wire.Token, uid uint32, v *voice) (*session, error
 	if adopted {
 		w.log.Info("adopted", "uid", uid)
 	}
-	if warning := w.policy.Load().Warning; warning != "" && !v.quiet {
-		v.say("warning: " + warning)
+	if warning := w.policy.Load().Warning; warning != "" && !v.Quiet {
+		v.Say("warning: " + warning)
 	}
 	return s, nil
 }
@@ -217,7 +220,7 @@ func (w *Worker) sessionEnded(s *session) {
 		l.close()
 	}
 	s.libtls.close()
-	s.shared.close()
+	s.shared.Close()
 	defer w.memory.freed()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -322,14 +325,14 @@ func (ch *connection) abandon() {
 // Tell tells the people of all sessions something, and not the log.
 func (w *Worker) Tell(line string) {
 	w.mu.Lock()
-	var voices []*voice
+	var voices []*report.Voice
 	for _, s := range w.sessions {
 		voices = append(voices, s.Voice)
 	}
 	w.mu.Unlock()
 	for _, v := range voices {
-		if !v.quiet {
-			v.say(line)
+		if !v.Quiet {
+			v.Say(line)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy"
+	"tlswrap/proxy/names"
 	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
@@ -90,7 +91,7 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 	ips := []netip.Addr{}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ips = append(ips, ip.Unmap())
-		name, failure := proxy.NameFor(policy, ips[0], port)
+		name, failure := names.NameFor(policy, ips[0], port)
 		if failure != nil {
 			return p.refused(failure)
 		}
@@ -102,12 +103,12 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 		if t.Name, err = rules.NormalizeName(host); err != nil {
 			return complain(io, exitOurs, "%v", err)
 		}
-		if ips, err = proxy.LookUp(ctx, t.Name); err != nil {
+		if ips, err = names.LookUp(ctx, t.Name); err != nil {
 			p.line("rule", "%s", policy.Why(t))
 			p.line("verdict", "failed: %v", err)
 			return exitBad
 		}
-		name, failure := proxy.StandsFor(policy, t.Name, ips)
+		name, failure := names.StandsFor(policy, t.Name, ips)
 		if failure != nil {
 			return p.refused(failure)
 		}
@@ -177,7 +178,7 @@ func (p page) probe(probe *proxy.Probe, rule *rules.Rule) int {
 		p.line("", "  issued by %s", show(c.Issuer.String()))
 		p.line("", "  %s, valid %s to %s", keyKind(c), c.NotBefore.UTC().Format(time.DateOnly), c.NotAfter.UTC().Format(time.DateOnly))
 		if i == 0 {
-			p.line("", "  for %s", show(names(c)))
+			p.line("", "  for %s", show(certNames(c)))
 			pin := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 			p.line("", "  pin sha256/%s", base64.StdEncoding.EncodeToString(pin[:]))
 		}
@@ -212,7 +213,7 @@ func show(s string) string {
 	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 }
 
-func names(c *x509.Certificate) string {
+func certNames(c *x509.Certificate) string {
 	all := append([]string{}, c.DNSNames...)
 	for _, ip := range c.IPAddresses {
 		all = append(all, ip.String())

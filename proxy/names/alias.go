@@ -1,4 +1,4 @@
-package proxy
+package names
 
 import (
 	"errors"
@@ -44,7 +44,7 @@ func hostName(s string) (string, error) {
 // rule covers a name that it is short for (a search domain or a CNAME has completed it, so
 // that they share an address) or that stands beside it in /etc/hosts. Where that cannot be
 // told, it fails.
-func (r *resolver) meant(p *rules.Policy, l lookedUp) (string, error) {
+func (r *Resolver) meant(p *rules.Policy, l lookedUp) (string, error) {
 	if p.Mentions(l.name) {
 		return l.name, nil
 	}
@@ -119,7 +119,7 @@ const completeTime = 6 * time.Second
 var errSlow = errors.New("looking it up takes too long")
 
 // complete looks up the names that l's may be short for.
-func (r *resolver) complete(l lookedUp, exact, below []string) []completion {
+func (r *Resolver) complete(l lookedUp, exact, below []string) []completion {
 	var all []completion
 	for i, name := range slices.Concat(exact, below) {
 		all = append(all, completion{at: i, name: name, err: errSlow})
@@ -146,7 +146,7 @@ func (r *resolver) complete(l lookedUp, exact, below []string) []completion {
 
 // shares reports whether name has an address with l. What a program got may be a part of
 // the addresses, so l's name is looked up too.
-func (r *resolver) shares(l lookedUp, name string, ofRule bool) (bool, error) {
+func (r *Resolver) shares(l lookedUp, name string, ofRule bool) (bool, error) {
 	found := r.find(name, ofRule)
 	if found.err != nil || len(found.addrs) == 0 {
 		return false, found.err
@@ -160,7 +160,7 @@ func (r *resolver) shares(l lookedUp, name string, ofRule bool) (bool, error) {
 // StandsFor returns the name that a worker takes host for, which has the addresses ips:
 // host itself, or one with a rule that it is short for.
 func StandsFor(p *rules.Policy, host string, ips []netip.Addr) (string, *verdict.Failure) {
-	r := newResolver()
+	r := NewResolver()
 	l := lookedUp{name: host, ips: ips}
 	if f, err := os.Open("/etc/hosts"); err == nil {
 		defer f.Close()

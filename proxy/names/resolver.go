@@ -1,4 +1,4 @@
-package proxy
+package names
 
 import (
 	"context"
@@ -18,9 +18,9 @@ import (
 	"tlswrap/proxy/verdict"
 )
 
-// resolver looks up the host names of rules, and remembers the answers for a while.
-type resolver struct {
-	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
+// Resolver looks up the host names of rules, and remembers the answers for a while.
+type Resolver struct {
+	Lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	domains func() []string // that complete short names
 	hosts   hostsFiles
 
@@ -42,21 +42,21 @@ type lookup struct {
 	told   atomic.Bool  // that they are
 }
 
-// mostAddrs is how many addresses of one name are remembered.
-const mostAddrs = 1024
+// MostAddrs is how many addresses of one name are remembered.
+const MostAddrs = 1024
 
 const (
 	lookupTime = 5 * time.Second  // for one look-up
 	lookupKeep = 60 * time.Second // before it is made anew
 )
 
-func newResolver() *resolver {
-	return &resolver{lookup: net.DefaultResolver.LookupNetIP, domains: searchDomains, known: make(map[string]*lookup)}
+func NewResolver() *Resolver {
+	return &Resolver{Lookup: net.DefaultResolver.LookupNetIP, domains: searchDomains, known: make(map[string]*lookup)}
 }
 
 // start returns the look-up of name that is under way or still good, or begins one. What
 // is known of a name that a rule has is kept for good.
-func (r *resolver) start(name string, ofRule bool) *lookup {
+func (r *Resolver) start(name string, ofRule bool) *lookup {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l := r.known[name]; l != nil {
@@ -78,7 +78,7 @@ func (r *resolver) start(name string, ofRule bool) *lookup {
 
 // find looks name up, and has no addresses for one that does not exist. One that could not
 // be looked up before is tried again.
-func (r *resolver) find(name string, ofRule bool) *lookup {
+func (r *Resolver) find(name string, ofRule bool) *lookup {
 	l := r.start(name, ofRule)
 	select {
 	case <-l.done:
@@ -100,7 +100,7 @@ func (r *resolver) find(name string, ofRule bool) *lookup {
 // namesAt returns those of names, which rules have, that have the address ip. Where it
 // cannot tell, a rule might cover the connection, and it fails. say is told, once, that a
 // look-up failed and what was known before counts.
-func (r *resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]string, *verdict.Failure) {
+func (r *Resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]string, *verdict.Failure) {
 	results := make([]*lookup, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
@@ -115,16 +115,16 @@ func (r *resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]s
 		if l.stale != nil && !l.told.Swap(true) {
 			say(fmt.Sprintf("%s: %s; its last known addresses count", names[i], verdict.LookUp(l.stale)))
 		}
-		if owns(names[i], l.addrs, ip) {
+		if Owns(names[i], l.addrs, ip) {
 			at = append(at, names[i])
 		}
 	}
 	return at, nil
 }
 
-// owns reports whether ip is among the addresses of name. Every loopback address is
+// Owns reports whether ip is among the addresses of name. Every loopback address is
 // localhost's (RFC 6761, section 6.3): some programs do not look that name up.
-func owns(name string, addrs []netip.Addr, ip netip.Addr) bool {
+func Owns(name string, addrs []netip.Addr, ip netip.Addr) bool {
 	local := name == "localhost" || strings.HasSuffix(name, ".localhost")
 	return slices.Contains(addrs, ip) || (local && ip.IsLoopback())
 }
@@ -134,7 +134,7 @@ const collideTime = time.Second
 
 // collides reports whether ip is also the address of a rule's host name: then a name
 // without a rule gets a synthetic address too, so that the two are never confused.
-func (r *resolver) collides(ip netip.Addr, names []string) bool {
+func (r *Resolver) collides(ip netip.Addr, names []string) bool {
 	if len(names) == 0 {
 		return false
 	}
@@ -147,7 +147,7 @@ func (r *resolver) collides(ip netip.Addr, names []string) bool {
 	for i, l := range looked {
 		select {
 		case <-l.done:
-			if owns(names[i], l.addrs, ip) {
+			if Owns(names[i], l.addrs, ip) {
 				return true
 			}
 		case <-limit.C:
@@ -160,11 +160,11 @@ func (r *resolver) collides(ip netip.Addr, names []string) bool {
 // run makes the look-up l. A name may have more addresses than one answer has, and a
 // program may have got those of an earlier one, so what was known before, if anything was,
 // stays known.
-func (r *resolver) run(name string, l, before *lookup) {
+func (r *Resolver) run(name string, l, before *lookup) {
 	defer close(l.done)
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
 	defer cancel()
-	addrs, err := r.lookup(ctx, "ip", name)
+	addrs, err := r.Lookup(ctx, "ip", name)
 	for _, a := range addrs {
 		l.addrs = append(l.addrs, a.Unmap())
 	}
@@ -176,7 +176,7 @@ func (r *resolver) run(name string, l, before *lookup) {
 			}
 		}
 	}
-	l.addrs = l.addrs[:min(len(l.addrs), mostAddrs)]
+	l.addrs = l.addrs[:min(len(l.addrs), MostAddrs)]
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound: // it has no addresses

@@ -1,4 +1,9 @@
-package proxy
+// Package names knows whom a program means by an address: the synthetic addresses that stand for names,
+// the real ones that it was shown, the names that others are short for, and the look-ups of the rules'
+// own names. It also has the map in memory that spares programs most questions. It asks the system's
+// resolver and reads the /etc/hosts that it is given; it connects to nothing, and what a rule means for a
+// connection is not decided here. A session has a Table and a Map; the worker has one Resolver.
+package names
 
 import (
 	"crypto/sha256"
@@ -24,22 +29,22 @@ func isSynthetic(ip netip.Addr) bool {
 	return synthetic4.Contains(ip) || synthetic6.Contains(ip)
 }
 
-// identity is what a synthetic address stands for.
-type identity struct {
-	name  string
-	ip    netip.Addr
-	scope uint32
+// Identity is what a synthetic address stands for.
+type Identity struct {
+	Name  string
+	IP    netip.Addr
+	Scope uint32
 }
 
-// names are the addresses that one session's programs were shown. An address is
+// Table are the addresses that one session's programs were shown. An address is
 // never given to a second identity: a program may hold it for as long as it runs.
-type names struct {
-	shared  *sharedMap
+type Table struct {
+	Shared  *Map
 	adopted time.Time // when the session was taken over from another worker; zero where it was not
 
 	mu        sync.Mutex
-	synthetic map[identity]netip.Addr
-	identity  map[netip.Addr]identity
+	synthetic map[Identity]netip.Addr
+	identity  map[netip.Addr]Identity
 	used4     int
 	used6     int
 	shown     map[netip.Addr][]string // names whose real address was shown
@@ -49,42 +54,42 @@ type names struct {
 
 var errNoSynthetic = errors.New("this run has used up its 131,071 synthetic IPv4 addresses")
 
-func newNames(shared *sharedMap, adopted time.Time) *names {
-	return &names{
-		shared:    shared,
+func NewTable(shared *Map, adopted time.Time) *Table {
+	return &Table{
+		Shared:    shared,
 		adopted:   adopted,
-		synthetic: make(map[identity]netip.Addr),
-		identity:  make(map[netip.Addr]identity),
+		synthetic: make(map[Identity]netip.Addr),
+		identity:  make(map[netip.Addr]Identity),
 		shown:     make(map[netip.Addr][]string),
 	}
 }
 
 // isAdopted reports whether another worker may have shown names that are not known here.
-func (n *names) isAdopted() bool { return !n.adopted.IsZero() }
+func (n *Table) isAdopted() bool { return !n.adopted.IsZero() }
 
-// keepData is how long data connections are expected that a server has announced, once its control
+// KeepData is how long data connections are expected that a server has announced, once its control
 // connection has ended.
-const keepData = time.Minute
+const KeepData = time.Minute
 
 // forgotAnnounced reports whether another worker may have known of data connections that are
 // still to come.
-func (n *names) forgotAnnounced() bool { return n.isAdopted() && time.Since(n.adopted) < keepData }
+func (n *Table) forgotAnnounced() bool { return n.isAdopted() && time.Since(n.adopted) < KeepData }
 
 // forIdentity returns the synthetic address for id, of the same family. It comes from a
 // hash: programs keep addresses for longer than a run, in files and in other processes, and
 // in the next run such an address is to be the same host's, or nobody's.
-func (n *names) forIdentity(id identity) (netip.Addr, error) {
+func (n *Table) forIdentity(id Identity) (netip.Addr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if ip, ok := n.synthetic[id]; ok {
 		return ip, nil
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %v %d", id.name, id.ip, id.scope)
+	fmt.Fprintf(h, "%q %v %d", id.Name, id.IP, id.Scope)
 	start := binary.BigEndian.Uint64(h.Sum(nil))
 	var ip netip.Addr
 	switch {
-	case id.ip.Is4():
+	case id.IP.Is4():
 		if n.used4 == wire.MapCount4-1 {
 			return ip, errNoSynthetic
 		}
@@ -98,13 +103,13 @@ func (n *names) forIdentity(id identity) (netip.Addr, error) {
 	}
 	n.synthetic[id] = ip
 	n.identity[ip] = id
-	n.shared.publish(ip, id)
+	n.Shared.publish(ip, id)
 	return ip, nil
 }
 
 // free returns the first address from prefix's i-th that stands for nothing yet, of the
 // first count or, for 0, of all whose last eight bytes count. The very first is never one.
-func (n *names) free(prefix netip.Prefix, i, count uint64) netip.Addr {
+func (n *Table) free(prefix netip.Prefix, i, count uint64) netip.Addr {
 	for ; ; i++ {
 		if count > 0 {
 			i %= count
@@ -129,8 +134,8 @@ func nth(prefix netip.Prefix, i uint64) netip.Addr {
 	return netip.AddrFrom16(ip)
 }
 
-// lookup tells what a synthetic address stands for.
-func (n *names) lookup(ip netip.Addr) (identity, bool) {
+// Lookup tells what a synthetic address stands for.
+func (n *Table) Lookup(ip netip.Addr) (Identity, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	id, ok := n.identity[ip]
@@ -144,7 +149,7 @@ const maxShown = 1 << 17
 var errShownFull = errors.New("this run has looked up too many real addresses")
 
 // show remembers that a program was shown the real address of name.
-func (n *names) show(ip netip.Addr, name string) error {
+func (n *Table) show(ip netip.Addr, name string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	known := n.shown[ip]
@@ -160,7 +165,7 @@ func (n *names) show(ip netip.Addr, name string) error {
 }
 
 // shownAs returns the names whose real address ip was shown.
-func (n *names) shownAs(ip netip.Addr) []string {
+func (n *Table) shownAs(ip netip.Addr) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.shown[ip]

@@ -1,4 +1,4 @@
-package proxy
+package names
 
 import (
 	"encoding/binary"
@@ -14,11 +14,11 @@ import (
 	"tlswrap/rules"
 )
 
-// sharedMap is the memory file that a session's programs map, so that they need not ask
+// Map is the memory file that a session's programs map, so that they need not ask
 // about most of what passes: struct tw_map of preload/wire.h.
-type sharedMap struct {
-	maps *sharedMaps
-	fd   int
+type Map struct {
+	maps *Maps
+	FD   int
 	held map[uint16]int // ports that are set whatever the rules say, and how often
 	seen bool           // every connection is to be seen: all ports that programs connect to are set
 
@@ -26,22 +26,29 @@ type sharedMap struct {
 	memory []byte
 }
 
-// sharedMaps are those of all sessions.
-type sharedMaps struct {
+// Maps are those of all sessions.
+type Maps struct {
 	mu                sync.Mutex
 	connects, listens rules.PortMap // the ports that the rules are about
-	all               map[*sharedMap]struct{}
+	all               map[*Map]struct{}
 }
 
-func newSharedMaps() *sharedMaps {
-	return &sharedMaps{all: make(map[*sharedMap]struct{})}
+func NewMaps() *Maps {
+	return &Maps{all: make(map[*Map]struct{})}
 }
 
-// add makes the map of a new session, which closes it.
-func (m *sharedMaps) add(seen bool) (*sharedMap, error) {
-	f := &sharedMap{maps: m, seen: seen, held: make(map[uint16]int)}
+// Len is how many maps there are.
+func (m *Maps) Len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.all)
+}
+
+// Add makes the map of a new session, which closes it.
+func (m *Maps) Add(seen bool) (*Map, error) {
+	f := &Map{maps: m, seen: seen, held: make(map[uint16]int)}
 	var err error
-	if f.fd, f.memory, err = fdio.NewMemoryFile("tlswrap-map", wire.MapSize); err != nil {
+	if f.FD, f.memory, err = fdio.NewMemoryFile("tlswrap-map", wire.MapSize); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -51,8 +58,8 @@ func (m *sharedMaps) add(seen bool) (*sharedMap, error) {
 	return f, nil
 }
 
-// close ends the map. Programs that still have it ask from now on.
-func (f *sharedMap) close() {
+// Close ends the map. Programs that still have it ask from now on.
+func (f *Map) Close() {
 	f.maps.mu.Lock()
 	defer f.maps.mu.Unlock()
 	if f.memory == nil {
@@ -60,12 +67,12 @@ func (f *sharedMap) close() {
 	}
 	f.shut()
 	unix.Munmap(f.memory)
-	unix.Close(f.fd)
-	f.memory, f.fd = nil, -1
+	unix.Close(f.FD)
+	f.memory, f.FD = nil, -1
 }
 
 // shut sets all ports, for good. The caller holds mu.
-func (f *sharedMap) shut() {
+func (f *Map) shut() {
 	delete(f.maps.all, f)
 	f.seen = true
 	for i := range wire.MapReal4 {
@@ -73,8 +80,8 @@ func (f *sharedMap) shut() {
 	}
 }
 
-// shut makes all programs ask, and learn that the worker ends.
-func (m *sharedMaps) shut() {
+// Shut makes all programs ask, and learn that the worker ends.
+func (m *Maps) Shut() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for f := range m.all {
@@ -82,9 +89,9 @@ func (m *sharedMaps) shut() {
 	}
 }
 
-// change runs swap, which puts new rules in force, so that at no time a port is clear
+// Change runs swap, which puts new rules in force, so that at no time a port is clear
 // that the rules in force are about.
-func (m *sharedMaps) change(connects, listens *rules.PortMap, swap func()) {
+func (m *Maps) Change(connects, listens *rules.PortMap, swap func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var oldOrNew [2]rules.PortMap
@@ -103,7 +110,7 @@ func (m *sharedMaps) change(connects, listens *rules.PortMap, swap func()) {
 }
 
 // setPorts writes the ports. The caller holds mu.
-func (f *sharedMap) setPorts(connects, listens *rules.PortMap) {
+func (f *Map) setPorts(connects, listens *rules.PortMap) {
 	ports := *connects
 	if f.seen {
 		for i := range ports {
@@ -117,8 +124,8 @@ func (f *sharedMap) setPorts(connects, listens *rules.PortMap) {
 	copy(f.memory[wire.MapPorts:], listens[:])
 }
 
-// hold sets a port that programs connect to, until as many calls of release.
-func (f *sharedMap) hold(port uint16) {
+// Hold sets a port that programs connect to, until as many calls of release.
+func (f *Map) Hold(port uint16) {
 	f.maps.mu.Lock()
 	defer f.maps.mu.Unlock()
 	if f.memory == nil {
@@ -128,7 +135,7 @@ func (f *sharedMap) hold(port uint16) {
 	f.memory[port/8] |= 1 << (port % 8)
 }
 
-func (f *sharedMap) release(port uint16) {
+func (f *Map) Release(port uint16) {
 	f.maps.mu.Lock()
 	defer f.maps.mu.Unlock()
 	if f.memory == nil {
@@ -144,30 +151,33 @@ func (f *sharedMap) release(port uint16) {
 	}
 }
 
+// IsSet reports whether programs ask before they connect to a port. The map is not closed.
+func (f *Map) IsSet(port uint16) bool { return f.memory[port/8]>>(port%8)&1 != 0 }
+
 // publish tells programs what a synthetic address stands for. Those that do not fit are
 // asked for.
-func (f *sharedMap) publish(synthetic netip.Addr, id identity) {
+func (f *Map) publish(synthetic netip.Addr, id Identity) {
 	f.maps.mu.Lock()
 	defer f.maps.mu.Unlock()
 	if f.memory == nil {
 		return
 	}
 	if synthetic.Is4() {
-		ip, real := synthetic.As4(), id.ip.As4()
+		ip, real := synthetic.As4(), id.IP.As4()
 		i := binary.BigEndian.Uint32(ip[:]) % wire.MapCount4
 		atomic.StoreUint32(f.word(wire.MapReal4+4*int(i)), binary.NativeEndian.Uint32(real[:]))
 		return
 	}
-	ip, real := synthetic.As16(), id.ip.As16()
+	ip, real := synthetic.As16(), id.IP.As16()
 	i := binary.BigEndian.Uint64(ip[8:])
 	if i >= wire.MapCount6 {
 		return
 	}
 	at := wire.MapReal6 + wire.MapLen6*int(i)
 	copy(f.memory[at:], real[:])
-	binary.NativeEndian.PutUint32(f.memory[at+16:], id.scope)
+	binary.NativeEndian.PutUint32(f.memory[at+16:], id.Scope)
 	atomic.StoreUint32(f.word(at+20), 1)
 }
 
 // word is an aligned word of the file, which programs read while it is written to.
-func (f *sharedMap) word(at int) *uint32 { return (*uint32)(unsafe.Pointer(&f.memory[at])) }
+func (f *Map) word(at int) *uint32 { return (*uint32)(unsafe.Pointer(&f.memory[at])) }

@@ -1,4 +1,7 @@
-package proxy
+// Package envproxy finds out whether a program goes by way of an HTTP or SOCKS proxy that its
+// environment names, past the rules of the hosts behind it, and says so once for each host. It reads
+// /proc/PID/environ, and changes nothing but the ports that programs ask about.
+package envproxy
 
 import (
 	"bytes"
@@ -12,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/names"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -169,7 +173,7 @@ func listHosts(hosts []rules.HostPattern) string {
 
 // Seen is what a session knows of its programs' proxies. Its methods may be called from any goroutine.
 type Seen struct {
-	shared *sharedMap
+	shared *names.Map
 
 	mu    sync.Mutex
 	addrs map[string][]netip.Addr // of proxies, as programs looked them up
@@ -181,7 +185,7 @@ type Seen struct {
 const mostProxies = 256
 
 // NewSeen begins with nothing; ports that are to be asked about are held in shared.
-func NewSeen(shared *sharedMap) *Seen {
+func NewSeen(shared *names.Map) *Seen {
 	return &Seen{shared: shared, addrs: make(map[string][]netip.Addr), held: make(map[uint16]bool), told: make(map[rules.HostPattern]bool)}
 }
 
@@ -198,7 +202,7 @@ func (d *Seen) NoteName(pid int32, lookedUp string, addrs []wire.Addr) {
 		return
 	}
 	for _, a := range addrs {
-		if known := d.addrs[name]; len(known) < mostAddrs && !slices.Contains(known, a.Real()) {
+		if known := d.addrs[name]; len(known) < names.MostAddrs && !slices.Contains(known, a.Real()) {
 			d.addrs[name] = append(known, a.Real())
 		}
 	}
@@ -208,7 +212,7 @@ func (d *Seen) NoteName(pid int32, lookedUp string, addrs []wire.Addr) {
 // returns the sentences that are due then about the hosts that http URLs lead to and, of true, https
 // URLs. Where it may still become due the proxy's port is held, so that the process asks about later
 // connections too.
-func (d *Seen) NotePassed(pid int32, t target, hosts map[bool][]rules.HostPattern) []string {
+func (d *Seen) NotePassed(pid int32, t names.Target, hosts map[bool][]rules.HostPattern) []string {
 	var due []string
 	for _, e := range envProxies(pid) {
 		for _, https := range e.schemes {
@@ -221,24 +225,24 @@ func (d *Seen) NotePassed(pid int32, t target, hosts map[bool][]rules.HostPatter
 }
 
 // due returns the sentence that is due about some of hosts, or "".
-func (d *Seen) due(t target, e envProxy, https bool, hosts []rules.HostPattern) string {
+func (d *Seen) due(t names.Target, e envProxy, https bool, hosts []rules.HostPattern) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h rules.HostPattern) bool { return d.told[h] || h.InNoProxy(e.exempt) })
 	if len(hosts) == 0 {
 		return ""
 	}
-	ip, port := t.addr.Real(), t.addr.Port
-	if !slices.Contains(e.ports, port) || ip != e.ip && !owns(e.name, d.addrs[e.name], ip) {
+	ip, port := t.Addr.Real(), t.Addr.Port
+	if !slices.Contains(e.ports, port) || ip != e.ip && !names.Owns(e.name, d.addrs[e.name], ip) {
 		for _, port := range e.ports {
 			if !d.held[port] {
 				d.held[port] = true
-				d.shared.hold(port)
+				d.shared.Hold(port)
 			}
 		}
 		return ""
 	}
-	if r := t.decision.Rule; r != nil && r.Ports != nil {
+	if r := t.Decision.Rule; r != nil && r.Ports != nil {
 		return "" // whoever passes the proxy's port knows
 	}
 	for _, h := range hosts {
@@ -246,7 +250,7 @@ func (d *Seen) due(t target, e envProxy, https bool, hosts []rules.HostPattern) 
 	}
 	if d.held[port] {
 		delete(d.held, port)
-		d.shared.release(port)
+		d.shared.Release(port)
 	}
 	return e.sentence(hosts, https, port)
 }

@@ -1,4 +1,4 @@
-package proxy
+package names
 
 import (
 	"net/netip"
@@ -6,10 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
-
-	"tlswrap/proxy/wire"
 )
 
 // openHosts opens a file like /etc/hosts until the test ends.
@@ -28,7 +24,7 @@ func openHosts(t *testing.T, text string) int {
 }
 
 func TestShortNamesStandForNamesWithRules(t *testing.T) {
-	w, address := startWorker(t, `
+	l := newLab(t, `
 [[rule]]
 host = "app.kit"
 [[rule]]
@@ -43,13 +39,11 @@ host = "own.test"
 [[rule]]
 host = "own.test.kit"
 `)
-	token, _ := greet(t, address)
-	s := w.session(token)
-	w.resolver.lookup = resolves(map[string]string{
+	l.Lookup = resolves(map[string]string{
 		"app.kit": "192.0.2.1", "app.other": "192.0.2.2", "slow.kit": "", "db.x.test": "192.0.2.3", "broken.x.test": "",
 		"own.test.kit": "192.0.2.4", "deep.a.x.test": "192.0.2.10",
 	})
-	w.resolver.domains = func() []string { return []string{"elsewhere.test", "a.x.test"} }
+	l.domains = func() []string { return []string{"elsewhere.test", "a.x.test"} }
 	file := openHosts(t, `
 192.0.2.1 Twin # twin.x.test
 192.0.2.5 nick a.x.test. # a comment
@@ -85,38 +79,22 @@ host = "own.test.kit"
 		{"bad~name", "192.0.2.7", -1, none, "no host name"},
 		{"\\097pp.kit", "192.0.2.1", -1, none, "no host name"},
 	} {
-		r := w.resolveNames(s, wire.Request{Name: c.name, Addrs: []wire.Addr{{IP: netip.MustParseAddr(c.ip)}}}, c.hosts)
+		shown, err := l.shown(c.name, netip.MustParseAddr(c.ip), 0, c.hosts)
 		if c.refused != none {
-			name, err := hostName(c.name)
-			if err == nil {
-				_, err = w.resolver.meant(w.policy.Load().Rules, lookedUp{name: name, ips: []netip.Addr{netip.MustParseAddr(c.ip)}, hosts: mustRead(t, w, c.hosts)})
-			}
-			if r.Answer != wire.AnswerError || r.Errno != unix.EADDRNOTAVAIL || err == nil || !strings.Contains(err.Error(), c.refused) {
-				t.Errorf("%s at %s: got answer %d, %v", c.name, c.ip, r.Answer, err)
+			if err == nil || !strings.Contains(err.Error(), c.refused) {
+				t.Errorf("%s at %s: got %v, %v", c.name, c.ip, shown, err)
 			}
 			continue
 		}
-		if r.Answer != wire.AnswerAddrs {
-			t.Errorf("%s at %s: got answer %d, %v", c.name, c.ip, r.Answer, r.Errno)
+		if err != nil {
+			t.Errorf("%s at %s: %v", c.name, c.ip, err)
 			continue
 		}
-		id, _ := s.names.lookup(r.Addrs[0].Real())
-		if id.name != c.want {
-			t.Errorf("%s at %s stands for %q, want %q", c.name, c.ip, id.name, c.want)
+		id, _ := l.table.Lookup(shown.Unmap())
+		if id.Name != c.want {
+			t.Errorf("%s at %s stands for %q, want %q", c.name, c.ip, id.Name, c.want)
 		}
 	}
-}
-
-func mustRead(t *testing.T, w *Worker, fd int) hosts {
-	t.Helper()
-	if fd < 0 {
-		return nil
-	}
-	h, err := w.resolver.hosts.read(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
 }
 
 func TestHostsFilesAreReadAnewWhenTheyChange(t *testing.T) {

@@ -1,4 +1,4 @@
-package proxy
+package names
 
 import (
 	"net"
@@ -14,39 +14,39 @@ import (
 	"tlswrap/rules"
 )
 
-// target is where a program wants to go, as the worker understands it.
-type target struct {
-	name     string    // the host name, or "" where only the address is known
-	addr     wire.Addr // the real address
-	decision rules.Decision
+// Target is where a program wants to go, as the worker understands it.
+type Target struct {
+	Name     string    // the host name, or "" where only the address is known
+	Addr     wire.Addr // the real address
+	Decision rules.Decision
 }
 
-// host is what the certificate has to be for, unless the rule says otherwise.
-func (t target) host() string {
-	if t.name != "" {
-		return t.name
+// Host is what the certificate has to be for, unless the rule says otherwise.
+func (t Target) Host() string {
+	if t.Name != "" {
+		return t.Name
 	}
-	return t.addr.Real().String()
+	return t.Addr.Real().String()
 }
 
-func (t target) String() string {
-	return net.JoinHostPort(t.host(), strconv.Itoa(int(t.addr.Port)))
+func (t Target) String() string {
+	return net.JoinHostPort(t.Host(), strconv.Itoa(int(t.Addr.Port)))
 }
 
-// identify finds out whom a program that was shown table means by addr. A synthetic address stands
+// Identify finds out whom a program that was shown table means by addr. A synthetic address stands
 // for a name. With a real one, the program resolved for itself, or was shown it: then the
 // names that it was shown and the host names of the rules for that port, resolved
 // here, are candidates. say is told that a look-up failed and what was known before counts.
-func (r *resolver) identify(table *names, p *rules.Policy, addr wire.Addr, say func(string)) (target, *verdict.Failure) {
-	t := target{addr: addr}
+func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say func(string)) (Target, *verdict.Failure) {
+	t := Target{Addr: addr}
 	ip := addr.Real()
 	if isSynthetic(ip) {
-		id, ok := table.lookup(ip)
+		id, ok := table.Lookup(ip)
 		if !ok {
-			return t, nobody(ip)
+			return t, Nobody(ip)
 		}
-		t.name, t.addr = id.name, addr.With(id.ip, id.scope)
-		t.decision = p.Decide(rules.Target{Name: t.name, Addr: id.ip, Port: addr.Port})
+		t.Name, t.Addr = id.Name, addr.With(id.IP, id.Scope)
+		t.Decision = p.Decide(rules.Target{Name: t.Name, Addr: id.IP, Port: addr.Port})
 		return t, nil
 	}
 	if ip.IsUnspecified() {
@@ -67,8 +67,8 @@ func (r *resolver) identify(table *names, p *rules.Policy, addr wire.Addr, say f
 	slices.Sort(candidates)
 	candidates = slices.Compact(candidates)
 
-	t.decision = p.Decide(rules.Target{Addr: ip, Port: addr.Port})
-	if t.decision.Action == rules.Pass && table.forgotAnnounced() {
+	t.Decision = p.Decide(rules.Target{Addr: ip, Port: addr.Port})
+	if t.Decision.Action == rules.Pass && table.forgotAnnounced() {
 		servers, covers := p.DataServers(ip)
 		at, failure := r.namesAt(ip, servers, say)
 		if failure != nil {
@@ -85,17 +85,17 @@ func (r *resolver) identify(table *names, p *rules.Policy, addr wire.Addr, say f
 			continue
 		}
 		covered = append(covered, name)
-		t.name, t.decision = name, d
+		t.Name, t.Decision = name, d
 	}
 	if len(covered) > 1 {
-		t.name = ""
+		t.Name = ""
 		return t, verdict.Failf(unix.EACCES, "the address belongs to %s, and the program did not say which it means; set addresses = \"synthetic\" or give them addresses of their own",
 			strings.Join(covered, " and "))
 	}
 	return t, nil
 }
 
-// nobody is why nothing goes to a synthetic address that stands for nothing.
-func nobody(ip netip.Addr) *verdict.Failure {
+// Nobody is why nothing goes to a synthetic address that stands for nothing.
+func Nobody(ip netip.Addr) *verdict.Failure {
 	return verdict.Failf(unix.EHOSTUNREACH, "%s is a synthetic address that this run did not give out", ip)
 }

@@ -1,4 +1,4 @@
-package proxy
+package report
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// voice writes sentences to a session's standard error.
-type voice struct {
-	quiet, verbose bool
+// Voice writes sentences to a session's standard error.
+type Voice struct {
+	Quiet, Verbose bool
 	stat           os.FileInfo
 
 	mu    sync.Mutex
@@ -28,9 +28,9 @@ type line struct {
 // that does not read misses some.
 const sayTime = 100 * time.Millisecond
 
-// newVoice takes over stderr, which may be nil.
-func newVoice(stderr *os.File, verbose, quiet bool) *voice {
-	v := &voice{quiet: quiet, verbose: verbose && !quiet}
+// NewVoice takes over stderr, which may be nil.
+func NewVoice(stderr *os.File, verbose, quiet bool) *Voice {
+	v := &Voice{Quiet: quiet, Verbose: verbose && !quiet}
 	if stderr == nil {
 		return v
 	}
@@ -46,8 +46,8 @@ func newVoice(stderr *os.File, verbose, quiet bool) *voice {
 	return v
 }
 
-// say writes one line.
-func (v *voice) say(text string) {
+// Say writes one line.
+func (v *Voice) Say(text string) {
 	l := line{"tlswrap: " + text + "\n", make(chan struct{})}
 	if !v.queue(l) {
 		return
@@ -60,7 +60,7 @@ func (v *voice) say(text string) {
 	}
 }
 
-func (v *voice) queue(l line) bool {
+func (v *Voice) queue(l line) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.lines == nil {
@@ -74,8 +74,8 @@ func (v *voice) queue(l line) bool {
 	}
 }
 
-// hush closes standard error once what was said is written.
-func (v *voice) hush() {
+// Hush closes standard error once what was said is written.
+func (v *Voice) Hush() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.lines != nil {
@@ -84,15 +84,15 @@ func (v *voice) hush() {
 	}
 }
 
-func (v *voice) hushed() bool {
+func (v *Voice) Hushed() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.lines == nil
 }
 
-// isHeldBy reports whether a process has our standard error as its own standard output
+// IsHeldBy reports whether a process has our standard error as its own standard output
 // or error. What cannot be seen counts as not.
-func (v *voice) isHeldBy(pid int32) bool {
+func (v *Voice) IsHeldBy(pid int32) bool {
 	for _, fd := range []int{unix.Stdout, unix.Stderr} {
 		st, err := os.Stat(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
 		if err == nil && v.stat != nil && os.SameFile(st, v.stat) {

@@ -1,4 +1,4 @@
-package proxy
+package envproxy
 
 import (
 	"fmt"

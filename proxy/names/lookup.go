@@ -1,4 +1,4 @@
-package proxy
+package names
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 // NameFor returns the host name that a worker takes a real address for, or "" where no
 // rule's name has it.
 func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *verdict.Failure) {
-	t, failure := newResolver().identify(new(names), r, wire.Addr{IP: ip, Port: port}, func(string) {})
-	return t.name, failure
+	t, failure := NewResolver().Identify(new(Table), r, wire.Addr{IP: ip, Port: port}, func(string) {})
+	return t.Name, failure
 }
 
 // LookUp resolves a host for Explain as a worker does.

@@ -1,4 +1,4 @@
-package proxy
+package names
 
 import (
 	"fmt"
@@ -7,10 +7,10 @@ import (
 	"tlswrap/rules"
 )
 
-// answer says which addresses a program is to see for a name that it has looked up, and notes in
+// Answer says which addresses a program is to see for a name that it has looked up, and notes in
 // table what that shows it. hosts is the program's /etc/hosts, or -1. The error says whose look-up is
 // to fail, and why.
-func (r *resolver) answer(table *names, p *rules.Policy, req wire.Request, hosts int) ([]wire.Addr, error) {
+func (r *Resolver) Answer(table *Table, p *rules.Policy, req wire.Request, hosts int) ([]wire.Addr, error) {
 	name, err := hostName(req.Name)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", req.Name, err)
@@ -46,9 +46,9 @@ type looked struct {
 }
 
 // shownFor returns what the program is shown in its place.
-func (r *resolver) shownFor(table *names, p *rules.Policy, l looked) (wire.Addr, error) {
+func (r *Resolver) shownFor(table *Table, p *rules.Policy, l looked) (wire.Addr, error) {
 	ip := l.addr.Real()
-	if id, ok := table.lookup(ip); ok && id.name == l.name {
+	if id, ok := table.Lookup(ip); ok && id.Name == l.name {
 		return l.addr, nil // it has been here before
 	}
 	covered := p.MayCover(l.name, ip)
@@ -64,7 +64,7 @@ func (r *resolver) shownFor(table *names, p *rules.Policy, l looked) (wire.Addr,
 		}
 		return l.addr, nil
 	}
-	ip, err := table.forIdentity(identity{l.name, ip, l.addr.Scope})
+	ip, err := table.forIdentity(Identity{l.name, ip, l.addr.Scope})
 	if err != nil {
 		return l.addr, err
 	}

@@ -1,0 +1,64 @@
+// Package report tells what happens: sentences to the standard error of a session, for its person, and
+// events to the log. It takes targets and failures, never connections, and decides nothing. The session
+// has a Reporter; the fronts use it.
+package report
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/names"
+	"tlswrap/proxy/verdict"
+)
+
+// Reporter tells of what happens in one session: its person in sentences, and the log in events. Its
+// methods may be called from any goroutine.
+type Reporter struct {
+	Log   *slog.Logger
+	Voice *Voice
+}
+
+// Say tells the session's person something, and the log.
+func (r *Reporter) Say(line string) {
+	r.Log.Info("message", "text", line)
+	if !r.Voice.Quiet {
+		r.Voice.Say(line)
+	}
+}
+
+// Attrs are what the log has of a connection of a process's.
+func Attrs(t names.Target, pid int32) []any {
+	a := []any{"target", t.String(), "address", net.JoinHostPort(t.Addr.Real().String(), strconv.Itoa(int(t.Addr.Port))), "pid", pid}
+	if t.Decision.Rule != nil {
+		a = append(a, "rule", t.Decision.Rule.String())
+	}
+	return a
+}
+
+// Failed tells of a failure, in one sentence. event is what the log calls it.
+func (r *Reporter) Failed(event string, t names.Target, pid int32, f *verdict.Failure) {
+	r.Log.Error(event, append(Attrs(t, pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
+	if r.Voice.Quiet {
+		return
+	}
+	where := ""
+	if t.Decision.Rule != nil {
+		where = fmt.Sprintf(" (%s)", t.Decision.Rule)
+	}
+	r.Voice.Say(t.String() + ": " + f.Reason + where)
+}
+
+// Passed tells of a connection that is not TLS of ours.
+func (r *Reporter) Passed(t names.Target, pid int32, why string) {
+	r.Log.Info("passed", append(Attrs(t, pid), "reason", why)...)
+	if r.Voice.Verbose {
+		if t.Decision.Rule != nil {
+			why += ", " + t.Decision.Rule.String()
+		}
+		r.Voice.Say(fmt.Sprintf("%s: passed, not TLS of ours (%s)", t, why))
+	}
+}
