@@ -15,11 +15,11 @@ import (
 )
 
 // adopted asks for a session that the worker does not know, and returns it.
-func adopted(t *testing.T, w *Worker, address string) *session {
+func adopted(t *testing.T, w *Worker, address string) *run {
 	t.Helper()
 	token := wire.Token{1}
 	ask(t, address, wire.Request{Op: wire.OpSweep, Token: token}.Marshal(), -1)
-	s := w.session(token)
+	s := w.run(token)
 	if s == nil {
 		t.Fatal("the worker did not adopt the session")
 	}
@@ -73,7 +73,7 @@ func TestSessionsThatAreNotAdopted(t *testing.T) {
 			if got := <-answered; len(got) > 0 {
 				t.Errorf("it was answered: %q", got)
 			}
-			if w.session(wire.Token{1}) != nil {
+			if w.run(wire.Token{1}) != nil {
 				t.Error("a session has begun")
 			}
 		})

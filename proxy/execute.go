@@ -6,22 +6,29 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/inspect"
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/wire"
 )
 
 // inspect answers a program that is about to start another.
-func (c *caller) inspect(s *session, req wire.Request, fd int) wire.Reply {
-	w := c.worker
+func (w *Worker) inspect(a asked) {
+	fd := a.fds.Take()
+	defer fdio.Close(fd)
+	a.Send(w.inspected(a, fd))
+}
+
+// inspected is the answer about the program in fd, or in none.
+func (w *Worker) inspected(a asked, fd int) wire.Reply {
 	refuse := func(why string) wire.Reply {
-		s.Say(fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(req.Name)), why))
+		a.Say(fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(a.Request.Name)), why))
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES}
 	}
-	if req.Flags&wire.FlagLibraryNoExec != 0 {
+	if a.Flags&wire.FlagLibraryNoExec != 0 {
 		return refuse(inspect.ErrNoExec.Error())
 	}
-	if req.Flags&wire.FlagUnfollowed != 0 {
+	if a.Flags&wire.FlagUnfollowed != 0 {
 		return refuse("it cannot be told to which folder the file actions of posix_spawn lead")
 	}
 	if fd < 0 {
@@ -31,17 +38,17 @@ func (c *caller) inspect(s *session, req wire.Request, fd int) wire.Reply {
 	if err != nil {
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENFILE}
 	}
-	file := os.NewFile(uintptr(dup), req.Name)
+	file := os.NewFile(uintptr(dup), a.Request.Name)
 	defer file.Close()
 	if fi, err := file.Stat(); err == nil && !fi.Mode().IsRegular() {
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES} // as execve(2) has it
 	}
 	by := inspect.Executor{
-		UID: c.UID, GID: c.GID,
-		NoNewPrivs: req.Flags&wire.FlagNoNewPrivs != 0, IDsDiffer: req.Flags&wire.FlagIDsDiffer != 0,
-		Interprets: req.Flags&wire.FlagInterpreter != 0, Mapped: req.Flags&wire.FlagMapped != 0,
+		UID: a.UID, GID: a.GID,
+		NoNewPrivs: a.Flags&wire.FlagNoNewPrivs != 0, IDsDiffer: a.Flags&wire.FlagIDsDiffer != 0,
+		Interprets: a.Flags&wire.FlagInterpreter != 0, Mapped: a.Flags&wire.FlagMapped != 0,
 	}
-	if req.Flags&wire.FlagIDsReset != 0 {
+	if a.Flags&wire.FlagIDsReset != 0 {
 		by.UID, by.GID = inspect.UnknownID, inspect.UnknownID
 	}
 	got, err := inspect.File(file, w.config.Library, by)
@@ -51,8 +58,8 @@ func (c *caller) inspect(s *session, req wire.Request, fd int) wire.Reply {
 	if l := got.Loader; l != nil {
 		// First comes the argument after the loader's own name.
 		argument := inspect.Argument{Next: 1}
-		if req.Flags&wire.FlagArgument != 0 {
-			if argument, err = l.Argument(req.Name); err != nil {
+		if a.Flags&wire.FlagArgument != 0 {
+			if argument, err = l.Argument(a.Request.Name); err != nil {
 				return refuse(err.Error())
 			}
 		}

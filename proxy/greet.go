@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/session"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -38,7 +39,7 @@ func Greet(address string, trust func(uid uint32) error, token wire.Token, stder
 		return 0, err
 	}
 	if r.Answer == wire.AnswerError && r.Errno == unix.ENETDOWN {
-		return 0, errManySessions
+		return 0, session.ErrManySessions
 	}
 	if r.Answer != wire.AnswerGood {
 		return 0, errors.New("this user may not use it (tlswrap worker --allow lets others)")

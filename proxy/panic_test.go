@@ -138,7 +138,7 @@ func TestProgramsThatEndInTheMiddleOfAHandshakeEndNothingElse(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if token, _ := greet(t, lab.address); lab.worker.session(token) == nil {
+	if token, _ := greet(t, lab.address); lab.worker.run(token) == nil {
 		t.Error("the worker serves nobody any more")
 	}
 	stop()
@@ -180,8 +180,8 @@ func (lab *handshakeLab) begin() (wire.Token, func(), error) {
 	if _, err := Greet(lab.address, anybody, token, null, false, false); err != nil {
 		return token, nil, err
 	}
-	s := lab.worker.session(token)
-	return token, func() { s.leave(process{pid: int32(os.Getpid())}) }, nil
+	s := lab.worker.run(token)
+	return token, func() { s.Left(int32(os.Getpid())) }, nil
 }
 
 // serveAndEnd lets a client come as far as k bytes of its handshake, and the program end.
@@ -193,7 +193,7 @@ func (lab *handshakeLab) serveAndEnd(addr string, k int) error {
 	l, err := net.Listen("tcp", addr)
 	for n := 0; err != nil && n < 500; n++ { // the last round's queue may just have been added
 		time.Sleep(10 * time.Millisecond)
-		lab.worker.sweep()
+		lab.worker.serving.Sweep()
 		l, err = net.Listen("tcp", addr)
 	}
 	if err != nil {
@@ -227,7 +227,7 @@ func (lab *handshakeLab) serveAndEnd(addr string, k int) error {
 		f.Close()
 		leave()
 	}
-	lab.worker.sweep()
+	lab.worker.serving.Sweep()
 	return nil
 }
 

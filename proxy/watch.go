@@ -154,7 +154,7 @@ func (w *Worker) reload() {
 	w.log.Error("rules not reloaded", "error", err.Error())
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, s := range w.sessions {
+	for _, s := range w.runs {
 		if !s.Voice.Quiet {
 			s.Voice.Say("the changed rules are not used, the old ones stay: " + err.Error())
 		}

@@ -1,12 +1,11 @@
-// Package proxy is the worker: the process beside the program that owns the real
-// sockets, the keys and the policy. It decides about connections, speaks TLS on them,
-// and carries their bytes to the program over channels.
+// Package proxy is the worker as a whole, the process beside the program that owns the real sockets, the
+// keys and the policy: it starts, takes callers and gives their requests to the front that they are for,
+// watches the files of the rules, and gives memory back. It serves no connection itself; the packages
+// below it do, and they do not know it.
 package proxy
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"net"
@@ -18,12 +17,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tlswrap/proxy/channel"
-	"tlswrap/proxy/envproxy"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/libtls"
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/outgoing"
 	"tlswrap/proxy/report"
+	"tlswrap/proxy/serving"
+	"tlswrap/proxy/session"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -54,17 +55,23 @@ type Worker struct {
 	maps     *names.Maps
 	resolver *names.Resolver
 	loading  sync.Mutex
-	rings    atomic.Int32 // of libtls connections
 	memory   collector
+	outgoing *outgoing.Front
+	serving  *serving.Front
+	libtls   *libtls.Front
 
-	mu        sync.Mutex
-	users     map[uint32]*user
-	sessions  map[wire.Token]*session
-	channels  map[uint64]*connection
-	listeners map[uint64]*listener
-	sweeping  bool          // a sweep of the listeners is due
-	ended     chan struct{} // closed with the last session
-	used      bool          // there was a session
+	mu    sync.Mutex
+	users map[uint32]*session.User
+	runs  map[wire.Token]*run
+	ended chan struct{} // closed with the last run
+	used  bool          // there was a run
+}
+
+// run is a session with what each front keeps for it.
+type run struct {
+	*session.Session
+	outgoing *outgoing.State
+	libtls   *libtls.State
 }
 
 // New reads the rules and the files that they name. The error says all that is wrong
@@ -72,12 +79,14 @@ type Worker struct {
 func New(config Config) (*Worker, error) {
 	w := &Worker{
 		config: config, log: config.Log, resolver: names.NewResolver(), maps: names.NewMaps(),
-		users: make(map[uint32]*user), sessions: make(map[wire.Token]*session), channels: make(map[uint64]*connection), listeners: make(map[uint64]*listener),
-		ended: make(chan struct{}),
+		users: make(map[uint32]*session.User), runs: make(map[wire.Token]*run), ended: make(chan struct{}),
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
+	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load}
+	w.serving = serving.NewFront(w.log, w.policy.Load)
+	w.libtls = libtls.NewFront(w.log)
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}
@@ -151,21 +160,32 @@ func (w *Worker) allowed(uid uint32) bool {
 	return uid == uint32(os.Geteuid()) || slices.Contains(w.config.AllowUIDs, uid)
 }
 
-func (w *Worker) session(t wire.Token) *session {
+// run finds a run, or nil.
+func (w *Worker) run(t wire.Token) *run {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.sessions[t]
+	return w.runs[t]
 }
 
-// newSession begins a session of a user's that speaks with v, or that another worker has begun
-// where v is nil: nobody hears its sentences then, but they are in the log.
-func (w *Worker) newSession(t wire.Token, uid uint32, v *report.Voice) (*session, error) {
-	adopted := v == nil
-	if adopted {
-		v = report.NewVoice(nil, false, false)
+// user finds a user, or makes it: those who may begin sessions are few.
+func (w *Worker) user(uid uint32) *session.User {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u := w.users[uid]
+	if u == nil {
+		u = session.NewUser()
+		w.users[uid] = u
 	}
+	return u
+}
+
+// newRun begins a run of a user's that speaks with v, or that another worker has begun
+// where v is nil: nobody hears its sentences then, but they are in the log.
+func (w *Worker) newRun(t wire.Token, uid uint32, v *report.Voice) (*run, error) {
+	adopted := v == nil
 	var since time.Time
 	if adopted {
+		v = report.NewVoice(nil, false, false)
 		since = time.Now()
 	}
 	shared, err := w.maps.Add(adopted || v.Verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
@@ -173,29 +193,15 @@ func (w *Worker) newSession(t wire.Token, uid uint32, v *report.Voice) (*session
 		v.Hush()
 		return nil, err
 	}
-	u := w.user(uid)
-	s := &session{worker: w, token: t, user: u, shared: shared, names: names.NewTable(shared, since), Reporter: &report.Reporter{Log: w.log, Voice: v},
-		libtls: newLibtlsState(w, u), proxied: envproxy.NewSeen(shared), processes: make(map[process]struct{})}
-	w.mu.Lock()
-	w.used = true
-	many := 0
-	for _, other := range w.sessions {
-		if other.user == s.user {
-			many++
-		}
-	}
-	known := w.sessions[t] // two processes of an adopted one may ask at once
-	if known == nil && many < mostSessions {
-		w.sessions[t] = s
-	}
-	w.mu.Unlock()
-	if known != nil || many >= mostSessions {
+	s := session.New(session.Config{
+		Token: t, User: w.user(uid), Names: names.NewTable(shared, since), Reporter: &report.Reporter{Log: w.log, Voice: v},
+		Owner: session.Owner{Opened: w.memory.opened, Closed: w.memory.closed, Freed: w.memory.freed, Left: w.serving.Sweep, Ended: w.sessionEnded},
+	})
+	r := &run{s, outgoing.NewState(s), w.libtls.NewState(s)}
+	if known, err := w.enter(r); err != nil || known != r {
 		v.Hush()
 		shared.Close()
-		if known == nil {
-			return nil, errManySessions
-		}
-		return known, nil
+		return known, err
 	}
 	if adopted {
 		w.log.Info("adopted", "uid", uid)
@@ -203,29 +209,41 @@ func (w *Worker) newSession(t wire.Token, uid uint32, v *report.Voice) (*session
 	if warning := w.policy.Load().Warning; warning != "" && !v.Quiet {
 		v.Say("warning: " + warning)
 	}
-	return s, nil
+	return r, nil
 }
 
-func (w *Worker) sessionEnded(s *session) {
+// enter lets a run be found, and returns it; or the one that has its token already: two processes of an
+// adopted one may ask at once.
+func (w *Worker) enter(r *run) (*run, error) {
 	w.mu.Lock()
-	var left []*listener
-	for id, l := range w.listeners {
-		if l.session == s {
-			delete(w.listeners, id)
-			left = append(left, l)
+	defer w.mu.Unlock()
+	w.used = true
+	if known := w.runs[r.Token]; known != nil {
+		return known, nil
+	}
+	many := 0
+	for _, other := range w.runs {
+		if other.User == r.User {
+			many++
 		}
 	}
-	w.mu.Unlock()
-	for _, l := range left {
-		l.close()
+	if many >= session.MostSessions {
+		return nil, session.ErrManySessions
 	}
-	s.libtls.close()
-	s.shared.Close()
+	w.runs[r.Token] = r
+	return r, nil
+}
+
+func (w *Worker) sessionEnded(s *session.Session) {
+	w.serving.SessionEnded(s)
+	if r := w.run(s.Token); r != nil {
+		r.libtls.Close()
+	}
 	defer w.memory.freed()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.sessions, s.token)
-	if len(w.sessions) == 0 && w.config.EndWithSessions {
+	delete(w.runs, s.Token)
+	if len(w.runs) == 0 && w.config.EndWithSessions {
 		select {
 		case <-w.ended:
 		default:
@@ -243,90 +261,11 @@ func (w *Worker) endUnused() {
 	}
 }
 
-// orphanTime is how long what a program wrote may take to be sent once it has closed
-// its end and no process of its session is left: as long as the kernel gives a TCP
-// socket that nobody holds (tcp(7), tcp_orphan_retries).
-const orphanTime = time.Minute
-
-// hurryOrphans sees to it that a server which does not read keeps no worker alive.
-func (w *Worker) hurryOrphans(s *session) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, ch := range w.channels {
-		if ch.session != s {
-			continue
-		}
-		select {
-		case <-ch.done:
-			if ch.pair.HungUp() {
-				ch.up.SetWriteDeadline(time.Now().Add(orphanTime))
-			}
-		default: // setup has a deadline
-		}
-	}
-	s.libtls.hurry()
-}
-
-// newChannel makes the channel for a connection to t, which the program calls peer.
-// end is the program's side; the caller closes it once it is handed over, gives the
-// channel its upstream, and runs or abandons it.
-func (w *Worker) newChannel(s *session, p *trust.Policy, a aim, peer wire.Addr, pid int32) (ch *connection, end int, err error) {
-	ch = &connection{worker: w, session: s, aim: a, trust: a.trust(p), peer: peer, pid: pid,
-		taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
-	ch.id = newID()
-	if ch.pair, end, err = channel.New(channel.Name(ch.id, peer), false); err != nil {
-		return nil, -1, err
-	}
-	w.enter(ch)
-	s.channelOpened()
-	return ch, end, nil
-}
-
-// enter lets a channel be found, by its session's requests too: it is whole, with its pair.
-func (w *Worker) enter(ch *connection) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.channels[ch.id] = ch
-}
-
-// newID is what a channel is called.
-func newID() uint64 {
-	var id [8]byte
-	rand.Read(id[:])
-	return binary.NativeEndian.Uint64(id[:])
-}
-
-// channel finds a session's channel. The numbers are no secret (ss -x shows them), so
-// another session's is none.
-func (w *Worker) channel(s *session, id uint64) *connection {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if ch := w.channels[id]; ch != nil && ch.session == s {
-		return ch
-	}
-	return nil
-}
-
-func (w *Worker) forget(id uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.channels, id)
-	w.memory.freed()
-}
-
-// abandon drops a channel that was never put in place.
-func (ch *connection) abandon() {
-	close(ch.taken)
-	ch.pair.Close()
-	ch.worker.forget(ch.id)
-	ch.leave()
-}
-
 // Tell tells the people of all sessions something, and not the log.
 func (w *Worker) Tell(line string) {
 	w.mu.Lock()
 	var voices []*report.Voice
-	for _, s := range w.sessions {
+	for _, s := range w.runs {
 		voices = append(voices, s.Voice)
 	}
 	w.mu.Unlock()

@@ -20,8 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tlswrap/proxy"
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/outgoing"
 	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
@@ -129,7 +129,7 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 		p.line("verdict", "refused: EACCES, %v", unix.EACCES)
 		return exitBad
 	}
-	probe, err := proxy.Explain(ctx, policy, o.ca, d.Rule, t.Name, t.Addr, port)
+	probe, err := outgoing.Explain(ctx, policy, o.ca, d.Rule, t.Name, t.Addr, port)
 	if err != nil {
 		return complainLines(io, exitBad, err)
 	}
@@ -144,7 +144,7 @@ func joinAddrs(ips []netip.Addr) string {
 	return strings.Join(s, ", ")
 }
 
-func (p page) probe(probe *proxy.Probe, rule *rules.Rule) int {
+func (p page) probe(probe *outgoing.Probe, rule *rules.Rule) int {
 	p.line("upstream", "%s", probe.Upstream)
 	last := ""
 	for _, said := range probe.Said {

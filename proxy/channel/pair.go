@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,7 @@ type Pair struct {
 	// Of a served pair: what the program's end says first, until it has, and then closed.
 	token []byte
 	ready chan struct{}
+	let   sync.Once // closes ready
 
 	ends atomic.Uint32 // directions that have ended
 
@@ -111,7 +113,7 @@ func Accepted(fd int, token []byte) (*Pair, error) {
 
 // greeted waits for the token, and reads it.
 func (pr *Pair) greeted() error {
-	defer close(pr.ready)
+	defer pr.letGo()
 	token := pr.token
 	pr.token = nil
 	have := make([]byte, len(token))
@@ -283,8 +285,19 @@ func (pr *Pair) SetReadDeadline(t time.Time) { pr.w.SetReadDeadline(t) }
 // Control calls f with W, which stays open that long.
 func (pr *Pair) Control(f func(fd int)) error { return pr.w.Control(f) }
 
-// Drop is close for a pair in whatever state: it waits for nobody.
-func (pr *Pair) Drop() { pr.w.Close() }
+// Drop is Close for a pair in whatever state, one that no program can accept, too: it waits for
+// nobody.
+func (pr *Pair) Drop() {
+	pr.letGo()
+	pr.w.Close()
+}
+
+// letGo lets those go on who wait until a program has accepted a served pair.
+func (pr *Pair) letGo() {
+	if pr.ready != nil {
+		pr.let.Do(func() { close(pr.ready) })
+	}
+}
 
 // Finish ends the direction to the program: it reads the end of the data and can
 // still write.
@@ -343,12 +356,6 @@ func (pr *Pair) Close() {
 	if pr.ready != nil {
 		<-pr.ready
 	}
-	pr.w.Close()
-}
-
-// Abandon closes a served pair that no program can accept.
-func (pr *Pair) Abandon() {
-	close(pr.ready)
 	pr.w.Close()
 }
 

@@ -6,6 +6,10 @@ package guard
 import (
 	"log/slog"
 	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/verdict"
 )
 
 // Recover, deferred, turns a panic into the end of what this one goroutine serves: end, which may
@@ -27,4 +31,15 @@ func Func(log *slog.Logger, what string, f func()) func() {
 		defer Recover(log, what, nil)
 		f()
 	}
+}
+
+// Step is what step returns; a panic in it is a failure, and target's in the log.
+func Step(log *slog.Logger, target string, step func() *verdict.Failure) (failure *verdict.Failure) {
+	defer func() {
+		if r := recover(); r != nil {
+			log.Error("panic", "target", target, "panic", r, "stack", string(debug.Stack()))
+			failure = verdict.Failf(unix.EPROTO, "internal error: %v", r)
+		}
+	}()
+	return step()
 }

@@ -276,6 +276,13 @@ func (u *Conn) Shutdown() {
 	u.Control(func(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) })
 }
 
+// Duplicate returns another descriptor of the socket, the caller's to close, or -1.
+func (u *Conn) Duplicate() int {
+	fd := -1
+	u.Control(func(own int) { fd, _ = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0) })
+	return fd
+}
+
 // LocalAddr asks the kernel.
 func (u *Conn) LocalAddr() net.Addr {
 	var local netip.AddrPort

@@ -1,0 +1,85 @@
+package libtls
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"tlswrap/proxy/session"
+	"tlswrap/proxy/session/sessiontest"
+	"tlswrap/proxy/wire"
+)
+
+func newEnds(t *testing.T, u *session.User) *State {
+	return NewFront(slog.New(slog.DiscardHandler)).NewState(sessiontest.New(t, u, nil))
+}
+
+func TestOfAnEndedConnectionTheEndIsKept(t *testing.T) {
+	u := session.NewUser()
+	l := newEnds(t, u)
+	for id, how := range []ending{{true, "unexpected EOF"}, {false, strings.Repeat("long ", wire.TlsTextMost)}, {}} {
+		l.Enter(uint64(id), &stream{id: uint64(id), last: how})
+		l.ended(uint64(id), how)
+		if _, whole := l.Find(uint64(id)).(*stream); whole {
+			t.Errorf("%d is there as a whole", id)
+		}
+	}
+	if got := l.howItEnded(0); got != (ending{true, "unexpected EOF"}) {
+		t.Errorf("got %v", got)
+	}
+	if got := l.howItEnded(1); got.truncated || len(got.reason) != wire.TlsTextMost {
+		t.Errorf("got %v, with %d bytes", got.truncated, len(got.reason))
+	}
+	if l.Find(2) != nil || l.Find(1) == nil {
+		t.Error("what ended well is kept, or what broke is not")
+	}
+	// Nobody can tell: it is not said that all was there.
+	if got := l.howItEnded(2); !got.truncated {
+		t.Errorf("got %v", got)
+	}
+	l.Close()
+	l.ended(3, ending{true, "unexpected EOF"})
+	if len(l.ends) != 0 || l.recent.Len() != 0 || u.Ends.Len() != 0 {
+		t.Errorf("after the session %d, %d and %d ends are kept", len(l.ends), l.recent.Len(), u.Ends.Len())
+	}
+}
+
+func TestEndsAreBounded(t *testing.T) {
+	u := session.NewUser()
+	how := ending{false, "Broken pipe"}
+	var all []*State
+	for range 8 {
+		l := newEnds(t, u)
+		all = append(all, l)
+		done := make(chan struct{})
+		for half := range 2 { // at once
+			go func() {
+				for i := range uint64(mostEnds) {
+					l.ended(uint64(half)<<32+i, how)
+				}
+				done <- struct{}{}
+			}()
+		}
+		<-done
+		<-done
+		if len(l.ends) != mostEnds || l.recent.Len() != mostEnds {
+			t.Errorf("a session keeps %d ends, of %d", len(l.ends), l.recent.Len())
+		}
+	}
+	kept := 0
+	for _, l := range all {
+		kept += len(l.ends)
+	}
+	if kept != u.Ends.Most || u.Ends.Len() != u.Ends.Most {
+		t.Errorf("a user keeps %d ends, of %d", kept, u.Ends.Len())
+	}
+	if last := all[len(all)-1]; last.howItEnded(mostEnds-1) != how {
+		t.Error("the last is not kept")
+	}
+	for _, l := range all {
+		l.Close()
+	}
+	if n := u.Ends.Len(); n != 0 {
+		t.Errorf("%d are kept when all is over", n)
+	}
+}

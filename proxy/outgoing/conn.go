@@ -1,0 +1,322 @@
+package outgoing
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/channel"
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
+	"tlswrap/proxy/record"
+	"tlswrap/proxy/relay"
+	"tlswrap/proxy/session"
+	"tlswrap/proxy/starttls"
+	"tlswrap/proxy/trust"
+	"tlswrap/proxy/upstream"
+	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
+)
+
+// Conn is one connection of a program: the pair that the program talks to, the
+// upstream, and the verdict on its setup.
+type Conn struct {
+	id    uint64
+	front *Front
+	state *State
+	aim
+	trust    *trust.Trust
+	inKernel bool      // the kernel is to seal what goes upstream, where it can
+	peer     wire.Addr // the target as the program knows it
+	pid      int32
+	pair     *channel.Pair
+	up       *upstream.Conn
+	tls      *record.Conn
+	auth     *trust.ClientAuth
+	upgrade  *upgrade        // nil where the rule has no starttls
+	filter   starttls.Filter // that the data goes through; nil for none
+	said     []starttls.Line // with a proxy, for Explain
+	data     dataPorts       // that the program will connect to on this one's behalf
+	watch    *channel.Departure
+	until    time.Time     // setup may go on
+	opened   bool          // the program has been told that it is connected
+	taken    chan struct{} // closed when up is set, or never will be
+	done     chan struct{} // closed when setup has ended
+	ended    chan struct{} // closed when its goroutines use nothing of it any more
+
+	mu      sync.Mutex
+	outcome outcome
+	failure *verdict.Failure
+	told    bool // connect or SO_ERROR has reported how setup ended
+
+	ending sync.Once
+}
+
+// outcome is how setup has ended.
+type outcome int
+
+const (
+	pending outcome = iota
+	good
+	failed
+)
+
+// run sets the connection up and has its bytes carried, unless it has failed already.
+func (c *Conn) run(failure *verdict.Failure) {
+	defer guard.Recover(c.front.Log, "setup", c.drop)
+	if failure == nil {
+		failure = guard.Step(c.front.Log, c.Target.String(), c.setup)
+	}
+	switch {
+	case failure == nil:
+		// On a stack of its own: the handshake's is large, and the connection may idle.
+		go c.carry()
+	case c.opened:
+		c.refuse(failure)
+	default:
+		c.fail(failure)
+	}
+}
+
+// carry is the rest of the connection's life.
+func (c *Conn) carry() {
+	defer guard.Recover(c.front.Log, "connection", c.drop)
+	defer c.end(dropSocket)
+	r := relay.Conn{
+		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: func(f *verdict.Failure) { c.report("broken", f) }},
+		TLS:             c.tls,
+		Filter:          c.filter,
+		Peer:            "server",
+		AllowTruncation: c.Decision.Rule.AllowTruncation,
+		Attempt:         verdict.Attempt{Name: c.Host(), Asked: c.auth.Asked, HasCert: c.auth.Cert != nil},
+	}
+	// A program that was let in before TLS has begun already, or says anything: a file that
+	// FTP transfers may begin as TLS does.
+	if c.upgrade == nil || !c.upgrade.early {
+		r.ClientTLS = c.clientTLS
+	}
+	r.Carry()
+}
+
+// drop ends a connection after a panic, in whatever state that left it.
+func (c *Conn) drop() { c.end(dropSocket) }
+
+// socketsEnd is what becomes of the upstream's socket when a connection ends.
+type socketsEnd bool
+
+const (
+	dropSocket socketsEnd = false
+	keepSocket socketsEnd = true // for a program that asks, or connects again
+)
+
+// end is the end of every connection, however it came to it and however far it had got. It may be
+// called again. Whoever knows why has told that before.
+func (c *Conn) end(socket socketsEnd) {
+	c.ending.Do(func() {
+		defer c.state.Closed()
+		defer close(c.ended)
+		c.forgetData()
+		c.forgetSecrets()
+		c.pair.Close()
+		if socket == keepSocket {
+			c.keep()
+			return
+		}
+		c.forget()
+	})
+}
+
+// forget closes what is left, and is not found any more.
+func (c *Conn) forget() {
+	if c.up != nil {
+		c.up.Close()
+	}
+	c.state.Forget(c.id)
+}
+
+// keep has a failed connection found for a while, with its socket.
+func (c *Conn) keep() {
+	forget := guard.Func(c.front.Log, "failed connection", c.forget)
+	kept := c.state.User.Failed.Enter(forget)
+	time.AfterFunc(session.KeepFailed, func() {
+		if c.state.User.Failed.Leave(kept) {
+			forget()
+		}
+	})
+}
+
+// forgetSecrets is called when nothing is carried any more.
+func (c *Conn) forgetSecrets() {
+	if c.tls != nil {
+		c.tls.Forget()
+		c.tls = nil // a failed connection is remembered for a while
+	}
+}
+
+// setup connects, shakes hands and verifies, within the rule's timeout. It stops when
+// the program closes its end.
+func (c *Conn) setup() *verdict.Failure {
+	rule := c.Target.Decision.Rule
+	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
+	defer cancel()
+	c.until, _ = ctx.Deadline()
+	c.up.SetDeadline(c.until)
+
+	c.watch = channel.Watch(c.pair, c.up, cancel, c.front.Log)
+	failure := c.connect(ctx)
+	left := c.watch.Stop()
+	c.watch = nil
+	if left {
+		return errLeft
+	}
+	if failure != nil {
+		return failure
+	}
+	c.up.SetDeadline(time.Time{})
+	if c.opened {
+		c.pair.SetReadDeadline(time.Time{})
+	}
+	return c.accept()
+}
+
+// connect does everything that comes before the program is told.
+func (c *Conn) connect(ctx context.Context) *verdict.Failure {
+	if f := c.reach(ctx); f != nil {
+		return f
+	}
+	if f, _ := c.handshake(); f != nil {
+		return f
+	}
+	return c.secured()
+}
+
+// errLeft is the end of a setup that the program gave up.
+var errLeft = verdict.Failf(unix.ECONNRESET, "the program gave up")
+
+// accept lets the program have its connection. It is told of before, since the program
+// may need nothing more of it, and be gone, and then nobody is told.
+func (c *Conn) accept() *verdict.Failure {
+	c.reportGood()
+	if f := c.open(); f != nil {
+		return f
+	}
+	if words := c.greeting(); len(words) > 0 && c.pair.Send(words) != nil {
+		return errLeft
+	}
+	return nil
+}
+
+// open tells the program that it is connected.
+func (c *Conn) open() *verdict.Failure {
+	if c.opened {
+		return nil
+	}
+	c.mu.Lock()
+	c.outcome = good
+	c.mu.Unlock()
+	if err := c.pair.Accept(); err != nil {
+		c.front.Log.Debug("left", "target", c.Target.String(), "error", err)
+		return errLeft
+	}
+	c.opened = true
+	close(c.done)
+	return nil
+}
+
+// fail ends a setup that the program was not told of yet: the sentence first, then its errno.
+func (c *Conn) fail(f *verdict.Failure) {
+	if f != errLeft {
+		c.report("failed", f)
+	}
+	c.mu.Lock()
+	c.outcome, c.failure, c.told = failed, f, false
+	c.mu.Unlock()
+	c.up.Shutdown()
+	if c.pair.HungUp() {
+		c.up.Close() // nobody will connect it again
+	}
+	c.pair.Close()
+	close(c.done)
+	c.end(keepSocket)
+}
+
+// setTold notes whether the program's connect reports, or has reported, a good end.
+func (c *Conn) setTold(told bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told = told
+}
+
+// Verdict implements session.Entry.
+func (c *Conn) Verdict(flags uint16) wire.Reply {
+	if flags&wire.FlagUntold != 0 {
+		<-c.taken // OpTaken came first, by another connection, and may still be read
+		c.setTold(false)
+	}
+	return c.verdict(flags&wire.FlagConsume != 0)
+}
+
+// verdict answers a program that asks how setup ended. consume is set for connect,
+// which reports the end once.
+func (c *Conn) verdict(consume bool) wire.Reply {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told := c.told
+	switch c.outcome {
+	case good:
+		if !consume {
+			return wire.Reply{Answer: wire.AnswerGood}
+		}
+		c.told = true
+		if told {
+			return wire.Reply{Answer: wire.AnswerIsConn}
+		}
+		return wire.Reply{Answer: wire.AnswerGood}
+	case failed:
+		c.told = true
+		if consume && told {
+			return wire.Reply{Answer: wire.AnswerGone}
+		}
+		return wire.Reply{Answer: wire.AnswerError, Errno: c.failure.Errno}
+	}
+	return wire.Reply{Answer: wire.AnswerPending}
+}
+
+// Lend implements session.Entry.
+func (c *Conn) Lend() int {
+	<-c.taken
+	if c.up == nil {
+		return -1
+	}
+	return c.up.Duplicate()
+}
+
+// Restart implements session.Entry: nothing of the old connection may come upon the new one.
+func (c *Conn) Restart() int {
+	fd := c.Lend()
+	if fd < 0 {
+		return -1
+	}
+	c.pair.Close()
+	c.up.SetDeadline(fdio.Past)
+	<-c.ended
+	c.forget()
+	if fdio.Disconnect(fd) != nil {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
+// Hurry implements session.Entry. A setup has a deadline.
+func (c *Conn) Hurry(until time.Time) {
+	select {
+	case <-c.done:
+		if c.pair.HungUp() {
+			c.up.SetWriteDeadline(until)
+		}
+	default:
+	}
+}

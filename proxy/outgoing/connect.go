@@ -1,0 +1,168 @@
+// Package outgoing has the connections that programs make: what is decided about one when its program
+// connects, how it is dialled, upgraded, secured and verified, the verdict that the program is told, and
+// what an FTP server announces to it. Once the handshake has ended well, relay carries the bytes. The
+// worker hands it the calls of a session's programs; tlswrap explain asks it what such a connection
+// would come to.
+package outgoing
+
+import (
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/channel"
+	"tlswrap/proxy/envproxy"
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/names"
+	"tlswrap/proxy/session"
+	"tlswrap/proxy/told"
+	"tlswrap/proxy/trust"
+	"tlswrap/proxy/upstream"
+	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
+	"tlswrap/rules"
+)
+
+// Front makes connections for programs of all sessions. Its fields do not change.
+type Front struct {
+	Log      *slog.Logger
+	Resolver *names.Resolver
+	Policy   func() *trust.Policy // the one in force
+}
+
+// State is what is kept for a session.
+type State struct {
+	*session.Session
+	data    dataAddrs
+	Proxies *envproxy.Seen
+}
+
+// NewState begins with nothing.
+func NewState(s *session.Session) *State {
+	return &State{Session: s, Proxies: envproxy.NewSeen(s.Map)}
+}
+
+// Connect decides about the connection that a program asks for with its socket fd, which is taken
+// over, and begins it.
+func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
+	if fd < 0 || len(req.Addrs) != 1 {
+		f.Log.Warn("refused", "pid", call.PID, "error", "connect request without a socket or an address")
+		fdio.Close(fd)
+		return
+	}
+	trust.WarmRoots()
+	p := f.Policy()
+	a, failure := f.identify(s, p, req.Addrs[0])
+	if failure == nil {
+		failure = refused(a.Decision, req.Name)
+	}
+	switch {
+	case failure != nil:
+		unix.Close(fd)
+		f.refuse(call, s, a.Target, failure)
+	case a.Decision.Action == rules.Pass || !unconnected(fd).Possibly():
+		// A socket that is connected or listening cannot begin anything: the native call
+		// says so.
+		defer unix.Close(fd)
+		f.pass(call, s, p, a.Target)
+	default:
+		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: req.Addrs[0], pid: call.PID,
+			taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
+		end, err := c.enter()
+		if err != nil {
+			unix.Close(fd)
+			f.refuse(call, s, a.Target, verdict.Failf(unix.ENETDOWN, "no channel: %v", err))
+			return
+		}
+		c.begin(call, end, fd)
+	}
+}
+
+// refused is why a connection is not made, by its rules or because of the function of libc's that
+// would have used it, inside; nil where it is.
+func refused(d rules.Decision, inside string) *verdict.Failure {
+	switch {
+	case d.Action == rules.Deny && d.Rule == nil:
+		return verdict.Failf(unix.EACCES, "refused: no rule allows it")
+	case d.Action == rules.Deny:
+		return verdict.Failf(unix.EACCES, "refused: a rule denies it")
+	case d.Action != rules.Pass && inside != "":
+		return verdict.Failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", inside)
+	}
+	return nil
+}
+
+func (f *Front) refuse(call *wire.Call, s *State, t names.Target, failure *verdict.Failure) {
+	s.Failed("failed", t, call.PID, failure)
+	call.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
+}
+
+// pass has the program make the native call.
+func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target) {
+	why := "no rule"
+	if t.Decision.Rule != nil {
+		why = "a rule passes it"
+	}
+	s.Passed(t, call.PID, why)
+	if t.Decision.Action == rules.Pass && p.HasURLHosts() {
+		for _, line := range s.Proxies.NotePassed(call.PID, t, p.URLHosts) {
+			s.Say(line)
+		}
+	}
+	s.Pass(call, t.Addr)
+}
+
+// enter makes the connection's channel, and lets it be found. end is the program's side, the caller's
+// to close, who begins the connection then.
+func (c *Conn) enter() (end int, err error) {
+	if c.pair, end, err = channel.New(channel.Name(c.id, c.peer), false); err != nil {
+		return -1, err
+	}
+	c.state.Enter(c.id, c)
+	c.state.Opened()
+	return end, nil
+}
+
+// begin hands the program's end over, and starts the connection once it is in place, with the
+// socket that the program has made for it like fd, its own. Both are closed.
+func (c *Conn) begin(call *wire.Call, end, fd int) {
+	defer unix.Close(fd)
+	err := call.Hand(wire.Reply{Answer: wire.AnswerChannel}, end)
+	var like upstream.Likeness
+	var failure *verdict.Failure
+	if err == nil {
+		like, failure = upstream.LikenessOf(fd) // while the program puts its end in place
+	}
+	taken, fresh, ok := call.Taken(err)
+	if !ok || fresh < 0 {
+		fdio.Close(fresh)
+		c.abandon()
+		return
+	}
+	if failure == nil {
+		failure = like.Give(fresh, fd)
+	}
+	if c.up, err = upstream.New(fresh); err != nil {
+		c.abandon()
+		return
+	}
+	c.setTold(taken.Flags&wire.FlagConsume != 0)
+	close(c.taken)
+	go c.run(failure)
+}
+
+// abandon drops a connection whose channel was never put in place.
+func (c *Conn) abandon() {
+	close(c.taken)
+	c.end(dropSocket)
+}
+
+// unconnected tells whether a TCP socket is neither connected nor listening.
+func unconnected(fd int) told.Answer {
+	const tcpClose = 7 // include/net/tcp_states.h
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return told.Answer{}
+	}
+	return told.If(info.State == tcpClose)
+}

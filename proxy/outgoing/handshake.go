@@ -1,0 +1,76 @@
+package outgoing
+
+import (
+	"crypto/x509"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/record"
+	"tlswrap/proxy/verdict"
+)
+
+// verifiedName is what the server's certificate has to be for.
+func (c *Conn) verifiedName() string {
+	if name := c.Target.Decision.Rule.ServerName; name != "" {
+		return name
+	}
+	return c.Target.Host()
+}
+
+// handshake shakes hands and verifies. Where verification failed it also returns the
+// chain that it failed on.
+func (c *Conn) handshake() (*verdict.Failure, []*x509.Certificate) {
+	rule := c.Target.Decision.Rule
+	name := c.verifiedName()
+	config, auth, err := c.trust.Config(rule, name)
+	if err != nil {
+		return verdict.Failf(unix.EKEYREJECTED, "%v", err), nil
+	}
+	if c.upgrade != nil && len(config.NextProtos) == 0 {
+		config.NextProtos = c.upgrade.protocol.ALPN
+	}
+	if sessions := c.dataSessions(); sessions != nil {
+		config.ClientSessionCache = sessions
+	}
+	c.tls, c.auth = record.Client(c.up, config), auth
+	c.sealInKernel()
+	err = c.tls.Handshake()
+	if err == nil {
+		return nil, nil
+	}
+	if c.notTransferred(err) {
+		return errNoTransfer, nil
+	}
+	a := verdict.Attempt{
+		Name: name, Head: c.up.First(), Timeout: rule.Timeout, Min: rule.MinVersion,
+		Asked: auth.Asked, HasCert: auth.Cert != nil, Now: time.Now(),
+	}
+	return a.Explain(err), verdict.SentChain(err)
+}
+
+// sealInKernel has the kernel seal what goes upstream, where the rules want that. Nobody
+// else has the socket: the program's descriptor has become the channel.
+func (c *Conn) sealInKernel() {
+	if c.inKernel {
+		c.tls.SealInKernel()
+	}
+}
+
+// clientTLS refuses a program that speaks TLS itself, or connects it anew to where it
+// wanted to go. Nothing else uses the upstream.
+func (c *Conn) clientTLS() *verdict.Failure {
+	rule := c.Decision.Rule
+	if !rule.PassClientTLS {
+		return verdict.Failf(unix.EPROTO, "the program speaks TLS itself, and would have had TLS inside TLS: refused (client_tls = \"pass\" in the rule lets it through)")
+	}
+	c.up.SetDeadline(time.Now().Add(rule.Timeout))
+	err := c.up.Reconnect(c.Addr)
+	if err != nil {
+		return verdict.Dial(err, netip.AddrPortFrom(c.Addr.Real(), c.Addr.Port), rule.Timeout)
+	}
+	c.up.SetDeadline(time.Time{})
+	c.state.Passed(c.Target, c.pid, "the program speaks TLS itself")
+	return nil
+}

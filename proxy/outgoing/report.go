@@ -1,0 +1,42 @@
+package outgoing
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+
+	"tlswrap/proxy/report"
+	"tlswrap/proxy/verdict"
+)
+
+func (c *Conn) report(event string, f *verdict.Failure) {
+	c.state.Failed(event, c.Target, c.pid, f)
+}
+
+// reportGood tells of a connection that was set up: in the log, to who asked for a
+// line each, and to everybody where nothing was verified.
+func (c *Conn) reportGood() {
+	rule, v := c.Target.Decision.Rule, c.state.Voice
+	logged := c.front.Log.Enabled(context.Background(), slog.LevelInfo)
+	if !logged && !v.Verbose && !rule.VerifyNone {
+		return
+	}
+	st := c.tls.ConnectionState()
+	if logged {
+		c.front.Log.Info("connected", append(report.Attrs(c.Target, c.pid),
+			"upstream", c.up.Peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
+			"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
+	}
+	switch {
+	case rule.VerifyNone && !v.Quiet:
+		v.Say(fmt.Sprintf("%s: warning: chain and name are NOT verified, as the rule says verify = \"none\" (%s)", c.Target, rule))
+	case v.Verbose:
+		resumed := ""
+		if st.DidResume {
+			resumed = ", resumed"
+		}
+		v.Say(fmt.Sprintf("%s: verified, %s, %s%s, by way of %s (%s)", c.Target, tls.VersionName(st.Version),
+			tls.CipherSuiteName(st.CipherSuite), resumed, c.up.Peer, rule))
+	}
+}

@@ -1,0 +1,62 @@
+package relay
+
+import (
+	"log/slog"
+
+	"tlswrap/proxy/channel"
+	"tlswrap/proxy/guard"
+	"tlswrap/proxy/upstream"
+	"tlswrap/proxy/verdict"
+)
+
+// Ends are the two sides of a connection.
+type Ends struct {
+	Channel  *channel.Pair
+	Upstream *upstream.Conn
+
+	Log    *slog.Logger
+	Target string                 // for the log
+	Broken func(*verdict.Failure) // is told why carrying has ended badly
+}
+
+// bothWays runs down beside up, and returns up's failure when both have ended, after a panic
+// too: what comes then gives back the buffers of both. down's failure is told at once, unless
+// the program has closed: then nobody is left to be told how the server does.
+func (e *Ends) bothWays(down func() *verdict.Failure, up func(down <-chan struct{}) *verdict.Failure) *verdict.Failure {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer guard.Recover(e.Log, "download", e.drop)
+		if f := guard.Step(e.Log, e.Target, down); f != nil && !e.Channel.HungUp() {
+			e.Broken(f)
+			e.Channel.Close()
+		}
+	}()
+	return guard.Step(e.Log, e.Target, func() *verdict.Failure {
+		ended := false
+		defer func() {
+			if !ended {
+				e.Channel.Close()
+				e.Upstream.Close()
+			}
+			<-done
+		}()
+		f := up(done)
+		ended = true
+		return f
+	})
+}
+
+// drop closes both sides after a panic.
+func (e *Ends) drop() {
+	e.Channel.Drop()
+	e.Upstream.Close()
+}
+
+// breakOff ends a connection from this side, also where the program does not read. First
+// comes the sentence, then the reset, after which the program may end.
+func (e *Ends) breakOff(f *verdict.Failure) {
+	e.Broken(f)
+	e.Channel.Close()
+	e.Upstream.Close()
+}

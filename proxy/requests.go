@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
+	"tlswrap/proxy/libtls"
+	"tlswrap/proxy/names"
+	"tlswrap/proxy/report"
+	"tlswrap/proxy/session"
+	"tlswrap/proxy/trust"
+	"tlswrap/proxy/wire"
+)
+
+// asked is one request of a run's program.
+type asked struct {
+	*wire.Call
+	*run
+	wire.Request
+	fds *wire.Descriptors // that came along; what is not taken is closed
+}
+
+// request is a kind of request: how many descriptors it may bring, and who answers it.
+type request struct {
+	most   int
+	answer func(*Worker, asked)
+}
+
+// requests are all that there are.
+var requests = map[wire.Op]request{
+	wire.OpHello:    {1, (*Worker).hello},
+	wire.OpConnect:  {1, func(w *Worker, a asked) { w.outgoing.Connect(a.Call, a.run.outgoing, a.Request, a.fds.Take()) }},
+	wire.OpVerdict:  {0, (*Worker).verdict},
+	wire.OpRestart:  {0, (*Worker).restart},
+	wire.OpUpstream: {0, (*Worker).lend},
+	wire.OpNames:    {1, (*Worker).resolve},
+	wire.OpAddress:  {0, (*Worker).address},
+	wire.OpExec:     {1, (*Worker).inspect},
+	wire.OpListen:   {1, func(w *Worker, a asked) { w.serving.Listen(a.Call, a.Session, a.fds.Take()) }},
+	wire.OpAccept:   {1, func(w *Worker, a asked) { w.serving.Accepted(a.Call, a.Session, a.fds.Take()) }},
+	wire.OpSweep:    {0, (*Worker).sweep},
+
+	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},
+	wire.OpTLSBuild:   {1, byLibtls((*libtls.State).Build)},
+	wire.OpTLSDrop:    {0, byLibtls((*libtls.State).Drop)},
+	wire.OpTLSStart:   {3, byLibtls((*libtls.State).Start)},
+	wire.OpTLSEnd:     {0, byLibtls((*libtls.State).End)},
+	wire.OpTLSName:    {1, byLibtls((*libtls.State).Name)},
+	wire.OpTLSOCSP:    {2, byLibtls((*libtls.State).Compute)},
+	wire.OpTLSDecrypt: {1, byLibtls((*libtls.State).Compute)},
+	wire.OpTLSRing:    {0, byLibtls((*libtls.State).Ring)},
+}
+
+func byLibtls(answer func(*libtls.State, *wire.Call, wire.Request, *wire.Descriptors)) func(*Worker, asked) {
+	return func(_ *Worker, a asked) { answer(a.run.libtls, a.Call, a.Request, a.fds) }
+}
+
+// serve answers one connection, and closes it.
+func (w *Worker) serve(fd int) {
+	defer guard.Recover(w.log, "request", nil)
+	call, err := wire.NewCall(fd)
+	if err != nil {
+		w.log.Warn("refused", "error", err.Error())
+		return
+	}
+	defer call.Close()
+	if err := w.answer(call); err != nil {
+		w.log.Warn("refused", "pid", call.PID, "uid", call.UID, "error", err.Error())
+	}
+}
+
+// answer answers one request. The error is why it is not served.
+func (w *Worker) answer(call *wire.Call) error {
+	req, fds, err := call.Receive()
+	if err != nil {
+		return err
+	}
+	defer func() { fds.Close() }()
+	kind, known := requests[req.Op]
+	if !known {
+		return fmt.Errorf("control request of unknown kind %d", req.Op)
+	}
+	if len(fds) > kind.most {
+		return fmt.Errorf("control request of kind %d with %d descriptors", req.Op, len(fds))
+	}
+	r := w.run(req.Token)
+	if r == nil {
+		if r, err = w.open(call, req, &fds); err != nil {
+			return err
+		}
+	}
+	r.Join(call, req, &fds)
+	kind.answer(w, asked{call, r, req, &fds})
+	return nil
+}
+
+// open begins a run. tlswrap says hello with its standard error before it becomes the
+// program. Whoever asks a long-lived worker without that is a program of one that died: its
+// run goes on here.
+func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) (*run, error) {
+	hello := req.Op == wire.OpHello && req.Flags&wire.FlagStderr != 0
+	if !hello && w.config.EndWithSessions {
+		return nil, fmt.Errorf("control request for no session of this worker")
+	}
+	if !w.allowed(call.UID) {
+		if hello {
+			call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES})
+		}
+		return nil, fmt.Errorf("user %d may not use this worker", call.UID)
+	}
+	var v *report.Voice
+	if hello {
+		var stderr *os.File
+		if fd := fds.Take(); fd >= 0 {
+			stderr = os.NewFile(uintptr(fd), "stderr")
+		}
+		v = report.NewVoice(stderr, req.Flags&wire.FlagVerbose != 0, req.Flags&wire.FlagQuiet != 0)
+	}
+	r, err := w.newRun(req.Token, call.UID, v)
+	if err == session.ErrManySessions && hello {
+		call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
+	}
+	return r, err
+}
+
+// hello is answered where tlswrap waits for that.
+func (w *Worker) hello(a asked) {
+	if a.Flags&wire.FlagStderr != 0 {
+		a.Send(wire.Reply{Answer: wire.AnswerGood})
+	}
+}
+
+// verdict says how setting up a connection has ended.
+func (w *Worker) verdict(a asked) {
+	if e := a.Find(a.Channel); e != nil {
+		a.Send(e.Verdict(a.Flags))
+	} else {
+		a.Send(wire.Reply{Answer: wire.AnswerGone})
+	}
+}
+
+// lend passes the TCP socket for one call, restart for good, and disconnected.
+func (w *Worker) lend(a asked)    { a.sendSocket(session.Entry.Lend) }
+func (w *Worker) restart(a asked) { a.sendSocket(session.Entry.Restart) }
+
+func (a asked) sendSocket(of func(session.Entry) int) {
+	fd := -1
+	if e := a.Find(a.Channel); e != nil {
+		fd = of(e)
+	}
+	if fd < 0 {
+		a.Send(wire.Reply{Answer: wire.AnswerGone})
+		return
+	}
+	defer unix.Close(fd)
+	a.Send(wire.Reply{Answer: wire.AnswerFD}, fd)
+}
+
+// resolve answers a program that has looked a name up, with its /etc/hosts if that came along.
+func (w *Worker) resolve(a asked) {
+	hosts := a.fds.Take()
+	defer fdio.Close(hosts)
+	p := w.policy.Load()
+	if p.HasURLHosts() {
+		a.run.outgoing.Proxies.NoteName(a.PID, a.Request.Name, a.Addrs)
+	}
+	trust.WarmRoots()
+	addrs, err := w.resolver.Answer(a.Names, p.Rules, a.Request, hosts)
+	if err != nil {
+		a.Say(err.Error())
+		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EADDRNOTAVAIL})
+		return
+	}
+	a.Send(wire.Reply{Answer: wire.AnswerAddrs, Addrs: addrs})
+}
+
+// address says what a synthetic address stands for.
+func (w *Worker) address(a asked) {
+	if len(a.Addrs) != 1 {
+		a.Send(wire.Reply{Answer: wire.AnswerGone})
+		return
+	}
+	synthetic := a.Addrs[0]
+	id, ok := a.Names.Lookup(synthetic.Real())
+	if !ok {
+		if a.Flags&wire.FlagDestination != 0 {
+			a.Failed("failed", names.Target{Addr: synthetic}, a.PID, names.Nobody(synthetic.Real()))
+		}
+		a.Send(wire.Reply{Answer: wire.AnswerGone})
+		return
+	}
+	a.Send(wire.Reply{Answer: wire.AnswerAddrs, Name: id.Name, Addrs: []wire.Addr{synthetic.With(id.IP, id.Scope)}})
+}
+
+// sweep closes what programs have stopped to listen on, and answers then.
+func (w *Worker) sweep(a asked) {
+	w.serving.Sweep()
+	a.Send(wire.Reply{Answer: wire.AnswerGood})
+}

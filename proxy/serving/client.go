@@ -1,0 +1,271 @@
+package serving
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/channel"
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
+	"tlswrap/proxy/names"
+	"tlswrap/proxy/record"
+	"tlswrap/proxy/relay"
+	"tlswrap/proxy/session"
+	"tlswrap/proxy/trust"
+	"tlswrap/proxy/upstream"
+	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
+	"tlswrap/rules"
+)
+
+// Client is one client of a program that serves: it has, or wants, a connection to it.
+type Client struct {
+	id    uint64
+	front *Front
+	arrival
+	inKernel bool         // the kernel is to seal what goes to the client, where it can
+	target   names.Target // the client's address, and the rule of the service
+	up       *upstream.Conn
+	tls      *record.Conn
+	pair     *channel.Pair // nil before the handshake has ended well
+	ended    chan struct{} // closed when its goroutines use nothing of it any more
+	ending   sync.Once
+}
+
+// arrival is a client that has come.
+type arrival struct {
+	session *session.Session
+	service *trust.Service
+	peer    wire.Addr
+	pid     int32 // of the program that listens
+}
+
+// newClient takes over a client's socket, before its handshake, whose time begins. Nobody
+// finds it yet: it is entered once it has its pair.
+func (f *Front) newClient(a arrival, fd int) (*Client, error) {
+	up, err := upstream.New(fd)
+	if err != nil {
+		return nil, err
+	}
+	up.SetDeadline(time.Now().Add(a.service.Listen.Timeout))
+	a.session.Opened()
+	return &Client{id: session.NewID(), front: f, arrival: a, inKernel: f.policy().Rules.KernelTLS, up: up, ended: make(chan struct{}),
+		target: names.Target{Addr: a.peer, Decision: rules.Decision{Action: rules.TLS, Rule: a.service.Listen.Rule}}}, nil
+}
+
+// serve is the goroutine of a client that the kernel has accepted.
+func (l *listener) serve(fd int, peer wire.Addr) {
+	c, err := l.front.newClient(arrival{l.session, l.current(), peer, l.pid}, fd)
+	if err != nil {
+		<-l.slots
+		return
+	}
+	defer guard.Recover(l.front.log, "client", c.drop)
+	if failure := l.greet(c); failure != nil {
+		c.reject(failure)
+		return
+	}
+	c.begin()
+}
+
+// greet shakes hands with a client, and puts it into a program's queue.
+func (l *listener) greet(c *Client) *verdict.Failure {
+	defer func() { <-l.slots }()
+	late := func() { c.up.SetDeadline(fdio.Past) }
+	here, there := l.handshakes.Enter(late), l.session.User.Handshakes.Enter(late)
+	failure := guard.Step(l.front.log, c.target.String(), c.shakeHands)
+	few, fewInAll := l.handshakes.Leave(here), l.session.User.Handshakes.Leave(there)
+	switch {
+	case !few:
+		failure = verdict.Failf(unix.EPROTO, "more than %d clients did not finish their handshakes, and this one had begun first", maxHandshakes)
+	case !fewInAll:
+		failure = verdict.Failf(unix.EPROTO, "more than %d clients of this user's programs did not finish their handshakes, and this one had begun first", session.MostHandshakes)
+	}
+	if failure != nil {
+		return failure
+	}
+	return l.deliver(c)
+}
+
+// deliver puts a client into the queue of a program, which may ask about it at once: it has its
+// pair, and can be found, before.
+func (l *listener) deliver(c *Client) *verdict.Failure {
+	fd, err := boundSocket(channel.Name(c.id, c.target.Addr))
+	if err == nil {
+		c.pair, err = channel.Accepted(fd, l.session.Token[:])
+	}
+	if err != nil {
+		return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
+	}
+	c.session.Enter(c.id, c)
+	return l.enqueue(c.pair)
+}
+
+// shakeHands lets a client prove what the service demands, within its time.
+func (c *Client) shakeHands() *verdict.Failure {
+	c.tls = record.Server(c.up, c.service.Config)
+	if c.inKernel {
+		c.tls.SealInKernel()
+	}
+	err := c.answerSSLRequest()
+	if err == nil {
+		err = c.tls.Handshake()
+	}
+	if err != nil {
+		return verdict.Client(err, c.up.First(), c.service.Listen.Timeout)
+	}
+	c.up.SetDeadline(time.Time{})
+	c.reportClient()
+	return nil
+}
+
+// begin has the bytes of a client carried that has a program, on a stack of its own: the handshake's is
+// large, and the connection may idle.
+func (c *Client) begin() {
+	c.announce()
+	go c.carry()
+}
+
+func (c *Client) carry() {
+	defer guard.Recover(c.front.log, "connection", c.drop)
+	defer c.end()
+	r := relay.Conn{
+		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.log, Target: c.target.String(), Broken: c.broken},
+		TLS:             c.tls,
+		Peer:            "client",
+		AllowTruncation: c.target.Decision.Rule.AllowTruncation,
+		Attempt:         verdict.Attempt{Name: c.target.Host()},
+	}
+	r.Carry()
+}
+
+func (c *Client) broken(f *verdict.Failure) { c.session.Failed("broken", c.target, c.pid, f) }
+
+// reject ends a client that the program is not told of.
+func (c *Client) reject(f *verdict.Failure) {
+	c.reportRejected(f)
+	c.drop()
+}
+
+// drop ends a client in whatever state it is, one that no program can accept, too.
+func (c *Client) drop() {
+	if c.pair != nil {
+		c.pair.Drop()
+	}
+	c.end()
+}
+
+// end is the end of every client, however it came to it and however far it had got. It may be called
+// again. Whoever knows why has told that before.
+func (c *Client) end() {
+	c.ending.Do(func() {
+		defer c.session.Closed()
+		defer close(c.ended)
+		if c.tls != nil {
+			c.tls.Forget()
+		}
+		if c.pair != nil {
+			c.pair.Close()
+		}
+		c.forget()
+	})
+}
+
+// forget closes what is left, and is not found any more.
+func (c *Client) forget() {
+	c.up.Close()
+	c.session.Forget(c.id)
+}
+
+// Verdict implements session.Entry: the program has it because it is connected.
+func (c *Client) Verdict(flags uint16) wire.Reply {
+	if flags&wire.FlagConsume != 0 {
+		return wire.Reply{Answer: wire.AnswerIsConn}
+	}
+	return wire.Reply{Answer: wire.AnswerGood}
+}
+
+// Lend implements session.Entry.
+func (c *Client) Lend() int { return c.up.Duplicate() }
+
+// Restart implements session.Entry: nothing of the old connection may come upon a new one.
+func (c *Client) Restart() int {
+	fd := c.Lend()
+	if fd < 0 {
+		return -1
+	}
+	c.pair.Close()
+	c.up.SetDeadline(fdio.Past)
+	<-c.ended
+	if fdio.Disconnect(fd) != nil {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
+// Hurry implements session.Entry.
+func (c *Client) Hurry(until time.Time) {
+	if c.pair.HungUp() {
+		c.up.SetWriteDeadline(until)
+	}
+}
+
+// Accepted serves a client that somebody else has accepted, an inetd or systemd, for a
+// program that is about to start with it. It takes fd over.
+func (f *Front) Accepted(call *wire.Call, s *session.Session, fd int) {
+	_, svc, err := f.serviceOn(fd)
+	if err != nil {
+		unix.Close(fd)
+		cannotServe(call, s, err)
+		return
+	}
+	if svc == nil {
+		unix.Close(fd)
+		call.Send(wire.Reply{Answer: wire.AnswerPass})
+		return
+	}
+	var peer wire.Addr
+	if sa, err := unix.Getpeername(fd); err == nil {
+		peer = wire.AddrOf(sa)
+	}
+	c, err := f.newClient(arrival{s, svc, peer, call.PID}, fd)
+	if err != nil {
+		return
+	}
+	defer guard.Recover(f.log, "client", c.drop)
+	failure := guard.Step(f.log, c.target.String(), c.shakeHands)
+	end := -1
+	if failure == nil {
+		end, failure = c.makePair()
+	}
+	if failure != nil {
+		s.Failed("rejected", c.target, call.PID, failure)
+		c.reject(failure)
+		call.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
+		return
+	}
+	c.session.Enter(c.id, c)
+	if !call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
+		c.reject(verdict.Failf(unix.ECONNRESET, "the program gave up"))
+		return
+	}
+	c.begin()
+}
+
+// makePair makes a client's pair that is ready for use. end is the program's side, the caller's to
+// close.
+func (c *Client) makePair() (end int, failure *verdict.Failure) {
+	var err error
+	if c.pair, end, err = channel.New(channel.Name(c.id, c.target.Addr), false); err == nil {
+		if err = c.pair.Accept(); err != nil {
+			unix.Close(end)
+		}
+	}
+	if err != nil {
+		return -1, verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
+	}
+	return end, nil
+}

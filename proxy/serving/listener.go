@@ -1,0 +1,478 @@
+// Package serving has the servers: the TCP sockets that programs listen on, whose clients shake hands
+// with the worker before a program is told of them, and those that were accepted for a program that
+// starts. The private keys are used here, and leave the worker for nobody. Once a client's handshake has
+// ended well, relay carries the bytes. The worker hands it the calls of a session's programs.
+package serving
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/channel"
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
+	"tlswrap/proxy/session"
+	"tlswrap/proxy/trust"
+	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
+)
+
+// Front serves for programs of all sessions.
+type Front struct {
+	log    *slog.Logger
+	policy func() *trust.Policy // the one in force
+
+	mu        sync.Mutex
+	listeners map[uint64]*listener
+	sweeping  bool // a sweep is due
+}
+
+// NewFront serves by the policy that is in force when a client comes.
+func NewFront(log *slog.Logger, policy func() *trust.Policy) *Front {
+	return &Front{log: log, policy: policy, listeners: make(map[uint64]*listener)}
+}
+
+// listener is a TCP socket that a program listens on, and that the worker accepts from.
+// Clients whose handshake has ended well are put into the program's queue, an AF_UNIX
+// socket that the program listens on instead: so accept, poll and the like need no
+// worker, and a client that does not finish its handshake costs the program nothing.
+type listener struct {
+	id      uint64
+	front   *Front
+	session *session.Session
+	fd      int          // the TCP socket
+	tcp     *fdio.Socket // its owner, once the program has given it up
+	cookie  uint64       // of the socket (SO_COOKIE)
+	local   netip.AddrPort
+	pid     int32
+	slots   chan struct{} // one for each client that is not in a queue yet
+	stop    chan struct{} // closed to end the service
+	done    chan struct{} // closed when the worker does not accept any more
+
+	handshakes session.Crowd
+
+	mu      sync.Mutex
+	service *trust.Service // as last found in the rules
+	queues  []*queue
+	coming  int // queues that are being handed over
+	closed  bool
+}
+
+// Limits of the clients of one listener that no program has been told of.
+const (
+	maxHandshakes = 1024              // beyond that the oldest has to go
+	maxWaiting    = 2 * maxHandshakes // beyond that the kernel keeps them
+)
+
+// Listen takes over a socket that a program listens on, where some rule says so.
+func (f *Front) Listen(call *wire.Call, s *session.Session, fd int) {
+	if fd < 0 {
+		f.log.Warn("refused", "pid", call.PID, "uid", call.UID, "error", "listen request without a socket")
+		return
+	}
+	local, svc, err := f.serviceOn(fd)
+	if err == nil && svc != nil {
+		var listens int
+		if listens, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens == 0 {
+			svc = nil
+		}
+	}
+	switch {
+	case err != nil:
+		unix.Close(fd)
+		cannotServe(call, s, err)
+	case svc == nil:
+		unix.Close(fd)
+		s.Pass(call)
+	default:
+		l := &listener{front: f, session: s, fd: fd, local: local, pid: call.PID, service: svc}
+		if err := l.begin(call); err != nil {
+			s.Say(fmt.Sprintf("listening on %s: %v", local, err))
+			call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
+		}
+	}
+}
+
+// begin gives the program a queue in the place of its socket. The error comes before anything was
+// handed over; a failure afterwards is told here.
+func (l *listener) begin(call *wire.Call) error {
+	local := l.local
+	l, q, end, err := l.front.enter(l)
+	if err != nil {
+		return err
+	}
+	own, err := unix.FcntlInt(uintptr(end), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(end)
+		l.add(q, false)
+		return err
+	}
+	defer unix.Close(own)
+	ok := call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end)
+	if err = l.add(q, ok); err != nil {
+		l.session.Say(fmt.Sprintf("listening on %s: %v", local, err))
+	}
+	if !ok || err != nil {
+		// The program may have it in place, and would wait there for ever.
+		unix.Shutdown(own, unix.SHUT_RDWR)
+	}
+	return nil
+}
+
+// cannotServe refuses a socket of which nobody can tell whether it is to be served.
+func cannotServe(call *wire.Call, s *session.Session, err error) {
+	s.Say(fmt.Sprintf("a socket to be served on: it cannot be told where that is: %v", err))
+	call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
+}
+
+// serviceOn returns where a socket is bound, and what serves there: nil for nothing. An error says
+// that it cannot be told.
+func (f *Front) serviceOn(fd int) (local netip.AddrPort, svc *trust.Service, err error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return local, nil, os.NewSyscallError("getsockname", err)
+	}
+	local = wire.AddrPort(sa)
+	return local, f.policy().Service(local), nil
+}
+
+// enter finds the listener of the socket that fresh has, or makes fresh one, and
+// gives it one more queue, which does not count before it is added. end is the program's
+// side of it. The socket is the found one's, or closed.
+func (f *Front) enter(fresh *listener) (l *listener, q *queue, end int, err error) {
+	cookie, err := unix.GetsockoptUint64(fresh.fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil {
+		unix.Close(fresh.fd)
+		return nil, nil, -1, os.NewSyscallError("getsockopt", err)
+	}
+	backlog := unix.SOMAXCONN
+	if info, err := unix.GetsockoptTCPInfo(fresh.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.Sacked > 0 {
+		backlog = int(info.Sacked) // tcp_get_info, for a socket that listens
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	many := 0
+	for _, known := range f.listeners {
+		if known.session.User == fresh.session.User {
+			many++
+		}
+		if known.cookie == cookie && known.session == fresh.session {
+			l = known
+		}
+	}
+	switch {
+	case l != nil:
+		unix.Close(fresh.fd)
+	case many >= session.MostListeners:
+		unix.Close(fresh.fd)
+		return nil, nil, -1, fmt.Errorf("this user's programs listen at %d places already, which is the most", session.MostListeners)
+	default:
+		l = fresh
+		l.id, l.cookie, l.handshakes.Most = session.NewID(), cookie, maxHandshakes
+		l.slots, l.stop, l.done = make(chan struct{}, maxWaiting), make(chan struct{}), make(chan struct{})
+	}
+	if q, end, err = newQueue(l.id, backlog); err != nil {
+		if f.listeners[l.id] == nil {
+			unix.Close(fresh.fd)
+		}
+		return nil, nil, -1, err
+	}
+	f.listeners[l.id] = l
+	l.session.Enter(l.id, l)
+	l.mu.Lock()
+	l.coming++
+	l.mu.Unlock()
+	return l, q, end, nil
+}
+
+// Verdict implements session.Entry: nothing is set up.
+func (l *listener) Verdict(uint16) wire.Reply { return wire.Reply{Answer: wire.AnswerGone} }
+
+// Restart implements session.Entry: a socket that listens stays one.
+func (l *listener) Restart() int { return -1 }
+
+// Hurry implements session.Entry: a listener ends with its session.
+func (l *listener) Hurry(time.Time) {}
+
+// Lend implements session.Entry.
+func (l *listener) Lend() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return -1
+	}
+	fd, err := unix.FcntlInt(uintptr(l.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// add puts a queue to use that was handed over, if it was. The first begins the service:
+// only now may the socket become non-blocking, as the program's descriptor shared that.
+func (l *listener) add(q *queue, handedOver bool) error {
+	defer l.front.sweepLater()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.coming--
+	if !handedOver || l.closed {
+		q.close()
+		return nil
+	}
+	l.queues = append(l.queues, q)
+	if l.tcp != nil {
+		return nil
+	}
+	var err error
+	if l.tcp, err = fdio.New(l.fd, "listener"); err != nil {
+		l.fd = -1
+		return err
+	}
+	l.front.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.Listen.String())
+	go l.accept()
+	return nil
+}
+
+// accept takes clients from the kernel until the listener is closed.
+func (l *listener) accept() {
+	defer close(l.done)
+	defer guard.Recover(l.front.log, "listener", nil)
+	for {
+		var (
+			fd   int
+			from unix.Sockaddr
+			err  error
+		)
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.stop:
+			return
+		}
+		e := l.tcp.WhenReadable(func(own int) bool {
+			fd, from, err = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			return err != unix.EAGAIN
+		})
+		if e != nil {
+			return
+		}
+		if err != nil {
+			<-l.slots
+			if err == unix.EINVAL {
+				return // somebody has shut the socket down
+			}
+			if !fdio.OfOneClient(err) {
+				l.front.log.Error("accept", "error", err.Error())
+				time.Sleep(fdio.RetryAccept)
+			}
+			continue
+		}
+		if !l.wanted() { // nobody listens any more, and nobody is let in
+			resetClient(fd)
+			<-l.slots
+			if l.front.forgetListener(l) {
+				go l.close() // which waits for this goroutine
+				return
+			}
+			continue
+		}
+		go l.serve(fd, wire.AddrOf(from))
+	}
+}
+
+// wanted reports whether a program listens, or is about to. It is asked once a client is here: who
+// comes after the program has stopped is not served.
+func (l *listener) wanted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.queues) > 0 {
+		if l.queues[0].alive().Possibly() {
+			return true
+		}
+		l.queues[0].close()
+		l.queues = l.queues[1:]
+	}
+	return l.coming > 0
+}
+
+// resetClient closes a client's socket, as the kernel does with those that a listener has not accepted.
+func resetClient(fd int) {
+	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(fd)
+}
+
+// current is the service that the rules now name. One that they do not name any more
+// goes on: the program would otherwise speak plaintext to its clients.
+func (l *listener) current() *trust.Service {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.front.policy().Service(l.local); s != nil {
+		l.service = s
+	}
+	return l.service
+}
+
+// next returns the queue whose turn it is, or nil, and a descriptor of its file for the
+// caller alone: the queue may be closed meanwhile, and its number be another's.
+func (l *listener) next() (q *queue, path int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queues) == 0 {
+		return nil, -1, nil
+	}
+	q = l.queues[0]
+	l.queues = append(l.queues[1:], q) // programs that have queues of their own take turns
+	path, err = unix.FcntlInt(uintptr(q.fd), unix.F_DUPFD_CLOEXEC, 0)
+	return q, path, err
+}
+
+// enqueue connects a pair to the first queue that a program listens on.
+func (l *listener) enqueue(pr *channel.Pair) *verdict.Failure {
+	for {
+		q, path, err := l.next()
+		if err != nil {
+			return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
+		}
+		if q == nil {
+			l.sweep()
+			return verdict.Failf(unix.ECONNRESET, "the program does not listen any more")
+		}
+		if e := pr.Control(func(fd int) { err = q.connect(path, fd) }); e != nil {
+			err = e
+		}
+		unix.Close(path)
+		if err == nil {
+			return nil
+		}
+		if err != unix.ECONNREFUSED {
+			return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
+		}
+		l.drop(q)
+	}
+}
+
+// drop forgets a queue that no program listens on any more.
+func (l *listener) drop(q *queue) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.queues {
+		if l.queues[i] == q {
+			l.queues = append(l.queues[:i:i], l.queues[i+1:]...)
+			q.close()
+			return
+		}
+	}
+}
+
+// sweep drops the queues that no program listens on any more, and closes a listener
+// without one. It returns when its port is free.
+func (l *listener) sweep() {
+	l.mu.Lock()
+	var alive []*queue
+	for _, q := range l.queues {
+		if q.alive().Possibly() {
+			alive = append(alive, q)
+		} else {
+			q.close()
+		}
+	}
+	l.queues = alive
+	l.mu.Unlock()
+	if l.front.forgetListener(l) {
+		l.close()
+	}
+}
+
+// forgetListener drops a listener without a queue, and reports whether it did: then
+// nobody can give it one any more.
+func (f *Front) forgetListener(l *listener) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queues) > 0 || l.coming > 0 {
+		return false
+	}
+	delete(f.listeners, l.id)
+	l.session.Forget(l.id)
+	return true
+}
+
+// close ends the service. It returns when the port is free, and may be called again.
+func (l *listener) close() {
+	l.mu.Lock()
+	first := !l.closed
+	l.closed = true
+	for _, q := range l.queues {
+		q.close()
+	}
+	l.queues = nil
+	tcp := l.tcp
+	if first && tcp == nil {
+		unix.Close(l.fd)
+	}
+	l.mu.Unlock()
+	if tcp == nil {
+		return
+	}
+	if first {
+		close(l.stop)
+		tcp.Close()
+	}
+	<-l.done // without the lock, which accept takes
+}
+
+// sweepEvery is how long a port can stay in use that a program has stopped to listen on,
+// where neither a client nor another program wants it: those are seen at once, and turned away.
+const sweepEvery = 2 * time.Second
+
+// Sweep closes what programs have stopped to listen on.
+func (f *Front) Sweep() {
+	f.mu.Lock()
+	all := make([]*listener, 0, len(f.listeners))
+	for _, l := range f.listeners {
+		all = append(all, l)
+	}
+	f.mu.Unlock()
+	for _, l := range all {
+		l.sweep()
+	}
+}
+
+// sweepLater sweeps as long as there are listeners.
+func (f *Front) sweepLater() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sweeping || len(f.listeners) == 0 {
+		return
+	}
+	f.sweeping = true
+	time.AfterFunc(sweepEvery, guard.Func(f.log, "sweep", func() {
+		f.Sweep()
+		f.mu.Lock()
+		f.sweeping = false
+		f.mu.Unlock()
+		f.sweepLater()
+	}))
+}
+
+// SessionEnded closes what the programs of a session have listened on.
+func (f *Front) SessionEnded(s *session.Session) {
+	f.mu.Lock()
+	var left []*listener
+	for id, l := range f.listeners {
+		if l.session == s {
+			delete(f.listeners, id)
+			left = append(left, l)
+		}
+	}
+	f.mu.Unlock()
+	for _, l := range left {
+		l.close()
+	}
+}
