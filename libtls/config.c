@@ -1,4 +1,4 @@
-/* Configurations: their life, and what is switched on and off. */
+/* Configurations are made, shared by contexts, and freed with the last of them. */
 #include "tls_int.h"
 
 enum { DEFAULT_DEPTH = 6 };
@@ -40,11 +40,6 @@ struct tls_config *config_hold(struct tls_config *config)
 	return config;
 }
 
-void config_changed(struct tls_config *config)
-{
-	thing_release(__atomic_exchange_n(&config->built, NULL, __ATOMIC_ACQ_REL));
-}
-
 void tls_config_free(struct tls_config *config)
 {
 	if (!config || __atomic_sub_fetch(&config->references, 1, __ATOMIC_ACQ_REL) > 0)
@@ -65,92 +60,4 @@ void tls_config_free(struct tls_config *config)
 		pair = next;
 	}
 	free(config);
-}
-
-const char *tls_config_error(struct tls_config *config)
-{
-	return config->error.text;
-}
-
-int tls_config_error_code(struct tls_config *config)
-{
-	return config->error.code;
-}
-
-int config_fail(struct tls_config *config, const char *format, const char *argument)
-{
-	struct error *error = &config->error;
-	return error_set(error, TLS_ERROR_UNKNOWN, 0, format, argument);
-}
-
-/* ---- switches ---- */
-
-void config_set_flags(struct tls_config *config, uint32_t set, uint32_t clear)
-{
-	config->flags = (config->flags & ~clear) | set;
-	config_changed(config);
-}
-
-void tls_config_verify(struct tls_config *config)
-{
-	config_set_flags(config, TW_TLS_VERIFY_CERT | TW_TLS_VERIFY_NAME | TW_TLS_VERIFY_TIME, 0);
-}
-
-void tls_config_insecure_noverifycert(struct tls_config *config)
-{
-	config_set_flags(config, 0, TW_TLS_VERIFY_CERT);
-}
-
-void tls_config_insecure_noverifyname(struct tls_config *config)
-{
-	config_set_flags(config, 0, TW_TLS_VERIFY_NAME);
-}
-
-void tls_config_insecure_noverifytime(struct tls_config *config)
-{
-	config_set_flags(config, 0, TW_TLS_VERIFY_TIME);
-}
-
-void tls_config_ocsp_require_stapling(struct tls_config *config)
-{
-	config_set_flags(config, TW_TLS_REQUIRE_STAPLING, 0);
-}
-
-void tls_config_verify_client(struct tls_config *config)
-{
-	config_set_flags(config, TW_TLS_VERIFY_CLIENT, TW_TLS_VERIFY_CLIENT_OPTIONAL);
-}
-
-void tls_config_verify_client_optional(struct tls_config *config)
-{
-	config_set_flags(config, TW_TLS_VERIFY_CLIENT_OPTIONAL, TW_TLS_VERIFY_CLIENT);
-}
-
-/* crypto/tls chooses by an order of its own, which it does not let anyone change. */
-void tls_config_prefer_ciphers_client(struct tls_config *config)
-{
-	(void)config;
-}
-
-void tls_config_prefer_ciphers_server(struct tls_config *config)
-{
-	(void)config;
-}
-
-/* For programs that put a signing engine of their own into OpenSSL: see config_build's answer. */
-void tls_config_skip_private_key_check(struct tls_config *config)
-{
-	config_set_flags(config, TW_TLS_FOREIGN_KEY, 0);
-}
-
-void tls_config_use_fake_private_key(struct tls_config *config)
-{
-	config_set_flags(config, TW_TLS_FOREIGN_KEY, 0);
-}
-
-int tls_config_set_verify_depth(struct tls_config *config, int verify_depth)
-{
-	config->depth = verify_depth;
-	config_changed(config);
-	return 0;
 }

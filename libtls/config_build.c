@@ -1,4 +1,7 @@
-/* What the worker makes of a configuration. */
+/*
+ * The worker makes of a configuration what its connections use. For clients that is made once, and
+ * lasts until the configuration changes.
+ */
 #include "tls_int.h"
 
 static uint64_t number(const struct thing *thing)
@@ -108,4 +111,9 @@ struct thing *config_build_client(struct tls_config *config, struct error *error
 	                                          __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		thing_release(built);
 	return built;
+}
+
+void config_changed(struct tls_config *config)
+{
+	thing_release(__atomic_exchange_n(&config->built, NULL, __ATOMIC_ACQ_REL));
 }

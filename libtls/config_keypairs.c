@@ -1,4 +1,4 @@
-/* Certificates, keys, and OCSP responses to staple. */
+/* A configuration has keypairs: certificates with keys, and with OCSP responses to staple. */
 #include "tls_int.h"
 
 void keypair_clear(struct keypair *pair)

@@ -1,8 +1,8 @@
-/* What a configuration is given goes to the worker when the API says that it is read. */
+/*
+ * A configuration keeps what it is given, which goes to the worker when the API says that it is
+ * read.
+ */
 #include "tls_int.h"
-
-#include <fcntl.h>
-#include <sys/stat.h>
 
 int config_put(struct tls_config *config, struct thing **where, struct thing *loaded)
 {
@@ -12,28 +12,6 @@ int config_put(struct tls_config *config, struct thing **where, struct thing *lo
 	*where = loaded;
 	config_changed(config);
 	return 0;
-}
-
-struct thing *load_file(struct error *error, enum tw_tls_kind kind, const char *file)
-{
-	static const char *const words[] = {
-		[TW_TLS_CA] = "CA",   [TW_TLS_CRL] = "CRL",    [TW_TLS_CERT] = "certificate",
-		[TW_TLS_KEY] = "key", [TW_TLS_STAPLE] = "ocsp",
-	};
-	const char *what = words[kind];
-	struct stat st;
-	struct thing *loaded = NULL;
-	long fd = SYS(SYS_openat, AT_FDCWD, file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0) {
-		error_set(error, TLS_ERROR_UNKNOWN, (int)-fd, "failed to open %s file '%s'", what, file);
-		return NULL;
-	}
-	if (stat_fd((int)fd, &st) == 0 && S_ISDIR(st.st_mode))
-		error_set(error, TLS_ERROR_UNKNOWN, EISDIR, "failed to read %s file '%s'", what, file);
-	else
-		loaded = load_fd(error, kind, (int)fd);
-	SYS(SYS_close, fd);
-	return loaded;
 }
 
 int config_put_file(struct tls_config *config, struct thing **where, enum tw_tls_kind kind,

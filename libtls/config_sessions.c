@@ -1,4 +1,4 @@
-/* Session files and tickets. */
+/* A configuration says in which file a session lasts, and what becomes of tickets. */
 #include "tls_int.h"
 
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-/* What is chosen by words: versions, ciphers, curves and ALPN. */
+/* Versions, ciphers, curves and ALPN are chosen by words. */
 #include "tls_int.h"
 
 int tls_config_set_protocols(struct tls_config *config, uint32_t protocols)

@@ -1,4 +1,7 @@
-/* tls_load_file and tls_unload_file. */
+/*
+ * tls_load_file reads a file, and with a password the key in it; tls_unload_file wipes and frees
+ * what was read.
+ */
 #include "tls_int.h"
 
 #include <fcntl.h>

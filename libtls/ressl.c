@@ -5,8 +5,6 @@
  */
 #include "tls_int.h"
 
-#include <netdb.h>
-
 static struct tls *context(struct ressl *ctx)
 {
 	return (struct tls *)(void *)ctx;

@@ -6,7 +6,6 @@
 #include "tls_int.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/uio.h>
 
 static bool would_block(long r)

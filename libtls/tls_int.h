@@ -29,7 +29,30 @@ extern int vsnprintf(char *, size_t, const char *, va_list) WEAK;
 extern __typeof__(strerror) strerror WEAK;
 extern char **environ WEAK;
 
-/* ---- worker.c: what the worker keeps for us ---- */
+/* ---- error.c ---- */
+
+struct error {
+	char *text; /* the owner's, NULL for none */
+	int code;
+};
+
+void error_clear(struct error *error);
+/* Replaces the error, with ": " and strerror(errno_value) behind it where that is not 0. set returns
+ * -1. */
+int error_set(struct error *error, int code, int errno_value, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+void error_vset(struct error *error, int code, int errno_value, const char *format, va_list list)
+	__attribute__((format(printf, 4, 0)));
+
+/* Sets a configuration's error, and returns -1. */
+int config_fail(struct tls_config *config, const char *format, const char *argument);
+
+/* Sets a context's error, and returns -1. */
+int set_error(struct tls *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int set_error_errno(struct tls *ctx, int errno_value, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* ---- thing.c: what the worker keeps for us ---- */
 
 /*
  * Something in the worker, counted. With the last reference it is dropped there too, unless
@@ -47,25 +70,14 @@ struct thing {
 struct thing *thing_hold(struct thing *thing);
 void thing_release(struct thing *thing); /* NULL is fine */
 
-struct error {
-	char *text; /* the owner's, NULL for none */
-	int code;
-};
-
-void error_clear(struct error *error);
-/* Replaces the error, with ": " and strerror(errno_value) behind it where that is not 0. set returns
- * -1. */
-int error_set(struct error *error, int code, int errno_value, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
-void error_vset(struct error *error, int code, int errno_value, const char *format, va_list list)
-	__attribute__((format(printf, 4, 0)));
-
 /* Copies what fd holds, or size bytes, into the worker: NULL with *error set. */
 struct thing *load_fd(struct error *error, enum tw_tls_kind kind, int fd);
 struct thing *load_memory(struct error *error, enum tw_tls_kind kind, const void *data, size_t size);
 
 /* Makes a configuration of settings, size bytes: NULL with *error set. */
 struct thing *thing_built(struct error *error, const struct tw_tls_settings *settings, size_t size);
+
+/* ---- worker.c: requests ---- */
 
 /* Fills in what every request has. */
 void tls_request_init(struct tw_tls_request *request, enum tw_tls_op op);
@@ -78,6 +90,8 @@ long tls_reply_receive(int control, struct tw_tls_reply *reply, int *got);
 int worker_ask(struct error *error, struct tw_tls_request *request, const int *fds, int count,
                struct tw_tls_reply *reply, int *got);
 
+/* ---- descriptors.c ---- */
+
 /* A memory file with these bytes, close-on-exec, its offset at 0; or -errno. */
 long memory_file(const void *data, size_t size);
 
@@ -87,6 +101,17 @@ long stat_fd(int fd, struct stat *st);
 
 /* All of a file in memory of malloc's; -errno. */
 long read_all(int fd, uint8_t **data, size_t *size);
+
+/* ---- load.c: what a configuration names ---- */
+
+/* Opens a file as libtls reads one. */
+struct thing *load_file(struct error *error, enum tw_tls_kind kind, const char *file);
+
+/* Copies the certificates of the folders in a list that is separated by colons. */
+struct thing *load_folders(struct error *error, const char *paths);
+
+/* Loads the roots where none were set: the system's, or those that the environment names. */
+void load_environment(struct thing *things[TW_TLS_THINGS]);
 
 /* ---- configurations ---- */
 
@@ -120,19 +145,12 @@ struct tls_config {
 struct tls_config *config_default(void);
 struct tls_config *config_hold(struct tls_config *config);
 
-/* A client's next connection asks the worker anew. */
-void config_changed(struct tls_config *config);
+/* ---- config_switches.c ---- */
 
 /* Clears and sets flags of enum tw_tls_setting. */
 void config_set_flags(struct tls_config *config, uint32_t set, uint32_t clear);
 
-/* Sets the error, and returns -1. */
-int config_fail(struct tls_config *config, const char *format, const char *argument);
-
 /* ---- config_put.c ---- */
-
-/* Opens a file as libtls reads one. */
-struct thing *load_file(struct error *error, enum tw_tls_kind kind, const char *file);
 
 /* Puts loaded, which may be NULL for a failure, in the place *where. So do the others with what
  * they load: 0, or -1 with the configuration's error set. */
@@ -146,14 +164,6 @@ int config_put_string(struct tls_config *config, enum tw_tls_kind kind, const ch
 /* Remembers what to read when it is used; NULL for nothing. */
 int config_put_name(struct tls_config *config, enum tw_tls_kind kind, const char *name);
 
-/* ---- config_trust.c ---- */
-
-/* Copies the certificates of the folders in a list that is separated by colons. */
-struct thing *load_folders(struct error *error, const char *paths);
-
-/* Loads the roots where none were set: the system's, or those that the environment names. */
-void load_environment(struct thing *things[TW_TLS_THINGS]);
-
 /* ---- config_keypairs.c ---- */
 
 void keypair_clear(struct keypair *pair);
@@ -165,6 +175,9 @@ struct thing *config_build(struct tls_config *config, uint32_t flags, struct err
 
 /* The same for a client: made once for all that share config, where nothing is read anew. */
 struct thing *config_build_client(struct tls_config *config, struct error *error);
+
+/* A client's next connection asks the worker anew. */
+void config_changed(struct tls_config *config);
 
 /* ---- facts.c ---- */
 
@@ -178,7 +191,13 @@ struct facts {
 /* Takes apart what the worker said, size bytes behind its struct: NULL where it does not fit. */
 struct facts *facts_parse(const uint8_t *body, size_t size);
 
-/* ---- context ---- */
+/* A context takes the facts over: 0, or -1 where they tell of a failure. */
+int facts_take(struct tls *ctx, const uint8_t *data, size_t size);
+
+/* What was said in words, or NULL. */
+const char *facts_string(const struct tls *ctx, enum tw_tls_string which);
+
+/* ---- contexts ---- */
 
 enum role { CLIENT, SERVER, SERVER_CONNECTION };
 
@@ -217,17 +236,17 @@ struct tls {
 	struct pump *pump;
 };
 
-int set_error(struct tls *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));
-int set_error_errno(struct tls *ctx, int errno_value, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+/* ---- context.c ---- */
+
+struct tls *context_new(enum role role);
+
+/* ---- client.c ---- */
 
 /* Makes a context's transport, and asks the worker whether its configuration is good. */
 int connect_setup(struct tls *ctx, const char *servername);
 /* tls_connect_servername, with a port that counts where none is given, or NULL. */
 int connect_host(struct tls *ctx, const char *host, const char *port, const char *servername,
                  const char *default_port);
-
-struct tls *context_new(enum role role);
 
 /* ---- stream.c: sockets ---- */
 
@@ -246,9 +265,6 @@ void ring_count(struct tls *ctx, size_t sent);
 long ring_send(struct tls *ctx, const void *buf, uint32_t len);
 
 void ring_free(struct tls *ctx);
-
-/* Takes the facts over: 0, or -1 where they tell of a failure. */
-int facts_take(struct tls *ctx, const uint8_t *data, size_t size);
 
 /* ---- pump.c: callbacks ---- */
 

@@ -1,7 +1,9 @@
-/* Socket addresses, and the calls that tell them: getpeername, getsockname. */
+/*
+ * Socket addresses are read here, written, and copied out to the program. Whether one stands for
+ * a name can be seen from itself.
+ */
 #include "shim.h"
 
-#include <poll.h>
 #include <string.h>
 
 static uint16_t swap16(uint16_t v)
@@ -72,27 +74,6 @@ bool address_synthetic(const struct tw_addr *addr)
 	return memcmp(addr->ip, v6, sizeof v6) == 0;
 }
 
-long address_resolve(struct tw_addr *addr, char *name)
-{
-	struct tw_request request;
-	struct tw_reply reply;
-	if (!name && map_resolve(addr))
-		return 0;
-	request_init(&request, TW_ADDRESS);
-	request.flags = name ? 0 : TW_DESTINATION;
-	request.count = 1;
-	request.addrs[0] = *addr;
-	long r = control_ask(&request, -1, &reply, NULL);
-	if (r < 0)
-		return r;
-	if (reply.answer != TW_ANSWER_ADDRS || reply.count != 1)
-		return -EHOSTUNREACH;
-	*addr = reply.addrs[0];
-	if (name)
-		memcpy(name, reply.name, TW_NAME_SIZE);
-	return 0;
-}
-
 long address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
                   socklen_t *len)
 {
@@ -104,57 +85,4 @@ long address_copy(const union address *from, socklen_t from_len, struct sockaddr
 	if (copy_out(to, from, room < from_len ? room : from_len) < 0)
 		return -EFAULT;
 	return copy_out(len, &from_len, sizeof from_len);
-}
-
-/*
- * Whether setup has ended well. A channel that is writable has; one that is not is
- * still being set up, or full.
- */
-static long channel_connected(int fd, const struct channel *channel)
-{
-	long events = socket_poll(fd, POLLOUT);
-	if (events < 0)
-		return events;
-	if (events & (POLLERR | POLLHUP))
-		return -ENOTCONN;
-	if (events & POLLOUT)
-		return 0;
-	struct tw_request request;
-	struct tw_reply reply;
-	request_init(&request, TW_VERDICT);
-	request.channel = channel->id;
-	long r = control_ask(&request, -1, &reply, NULL);
-	if (r < 0)
-		return r;
-	return reply.answer == TW_ANSWER_GOOD ? 0 : -ENOTCONN;
-}
-
-EXPORT int getpeername(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
-{
-	struct channel channel;
-	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
-		__typeof__(&getpeername) real = NEXT(getpeername);
-		return real ? real(fd, addr, len) : finish(SYS(SYS_getpeername, fd, addr, len));
-	}
-	long r = channel.listens ? -ENOTCONN : channel_connected(fd, &channel);
-	if (r == 0) {
-		union address peer;
-		r = address_copy(&peer, address_write(&channel.peer, &peer), addr, len);
-	}
-	return finish(r);
-}
-
-EXPORT int getsockname(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
-{
-	struct channel channel;
-	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
-		__typeof__(&getsockname) real = NEXT(getsockname);
-		return real ? real(fd, addr, len) : finish(SYS(SYS_getsockname, fd, addr, len));
-	}
-	long upstream = channel_borrow(&channel, TW_UPSTREAM);
-	if (upstream < 0)
-		return finish(upstream);
-	long r = SYS(SYS_getsockname, upstream, addr, len);
-	SYS(SYS_close, upstream);
-	return finish(r);
 }

@@ -1,4 +1,7 @@
-/* connect, and the other calls that connect a socket. */
+/*
+ * connect makes a channel of a socket that a rule is about. A blocking one waits for the channel's
+ * setup, and a second one asks how that has ended.
+ */
 #include "shim.h"
 
 #include <fcntl.h>

@@ -6,6 +6,7 @@
  * The dup family marks what it sees, and a connect that swaps a marked descriptor looks
  * for others of the same socket. The marks are hints: one that is stale costs a look.
  */
+#include "marks.h"
 #include "shim.h"
 
 #include <fcntl.h>

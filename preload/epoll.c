@@ -7,6 +7,7 @@
  * marked one asks the kernel, by /proc/self/fdinfo (proc(5)), what it was
  * registered for. The marks are hints: one that is stale costs a look.
  */
+#include "marks.h"
 #include "shim.h"
 
 #include <fcntl.h>

@@ -34,7 +34,7 @@
 #define IPPROTO_MPTCP 262
 #endif
 
-/* ---- libc.c: what is asked of libc ---- */
+/* ---- next.c: the next definitions ---- */
 
 /* Every function that a hook passes calls on to. */
 #define NEXT_FUNCTIONS(X)                                                                         \
@@ -62,6 +62,11 @@ enum next_function {
  */
 void *next_function(enum next_function which);
 #define NEXT(name) ((__typeof__(&(name)))next_function(NEXT_##name))
+
+/* Finds them all. */
+void next_functions_find(void);
+
+/* ---- errno.c ---- */
 
 /* The calling thread's errno. */
 int get_errno(void);
@@ -100,7 +105,7 @@ static inline bool possibly(struct told answer)
 	return answer.is != TOLD_NO;
 }
 
-/* ---- control.c: the worker ---- */
+/* ---- setting.c: where the worker is ---- */
 
 /*
  * Remembers TLSWRAP_CONTROL from env, which the program may wipe later. Does
@@ -111,6 +116,19 @@ void control_remember(char **env);
 /* "TLSWRAP_CONTROL=…" as the program was started with it, or NULL. Static storage. */
 const char *control_setting(void);
 
+/* What it says. */
+struct worker {
+	unsigned uid;
+	uint8_t token[TW_TOKEN_SIZE];
+	struct sockaddr_un address;
+	socklen_t address_len;
+};
+
+/* The same, or NULL where there is none. Static storage. */
+const struct worker *control_worker(void);
+
+/* ---- signals.c ---- */
+
 /* Blocks every signal and keeps the old mask in *old; undoes that. */
 void signals_block(uint64_t *old);
 void signals_restore(const uint64_t *old);
@@ -119,12 +137,7 @@ void signals_restore(const uint64_t *old);
  * socket's (timed) also one whose handler wants it restarted (signal(7)). */
 bool signals_interrupt(const uint64_t *old, bool timed);
 
-/*
- * A connection to the worker. control_open returns it, or -EMFILE, -ENFILE, or
- * -ENETDOWN for every other failure: no worker, a stranger in its place, a lost
- * environment. The caller closes it. Call with signals blocked.
- */
-long control_open(void);
+/* ---- message.c ---- */
 
 /*
  * One message with count descriptors, at most MOST_DESCRIPTORS, and one that may bring a
@@ -134,6 +147,15 @@ long control_open(void);
 #define MOST_DESCRIPTORS 3
 long message_send(int control, const void *data, size_t size, const int *fds, int count);
 long message_receive(int control, void *data, size_t size, int *got, int *second);
+
+/* ---- control.c: requests to the worker ---- */
+
+/*
+ * A connection to the worker. control_open returns it, or -EMFILE, -ENFILE, or
+ * -ENETDOWN for every other failure: no worker, a stranger in its place, a lost
+ * environment. The caller closes it. Call with signals blocked.
+ */
+long control_open(void);
 
 /* Fills in what every request has. */
 void request_init(struct tw_request *request, enum tw_op op);
@@ -150,6 +172,8 @@ long control_receive(int control, struct tw_reply *reply, int *got, int *life);
 
 /* One request and its reply on a connection of its own. */
 long control_ask(const struct tw_request *request, int fd, struct tw_reply *reply, int *got);
+
+/* ---- hello.c ---- */
 
 /* Tells the worker that this process lives. */
 void control_hello(void);
@@ -192,17 +216,19 @@ bool address_mapped(const struct tw_addr *addr);
 /* Whether ip stands for a name (198.18.0.0/15 and 2001:2::/48, also IPv4-mapped). */
 bool address_synthetic(const struct tw_addr *addr);
 
+/* Copies an address out as getsockname does: cut to *len, which gets the true length. 0 or -errno. */
+long address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
+                  socklen_t *len);
+
+/* ---- resolve.c ---- */
+
 /*
  * Replaces a synthetic address by what it stands for: -EHOSTUNREACH where that is
  * nothing. Where name is not NULL it gets the name, TW_NAME_SIZE bytes.
  */
 long address_resolve(struct tw_addr *addr, char *name);
 
-/* Copies an address out as getsockname does: cut to *len, which gets the true length. 0 or -errno. */
-long address_copy(const union address *from, socklen_t from_len, struct sockaddr *to,
-                  socklen_t *len);
-
-/* ---- channel.c: descriptors that are channels ---- */
+/* ---- channel_name.c: descriptors that are channels ---- */
 
 struct channel {
 	uint64_t id;
@@ -218,12 +244,7 @@ struct channel {
  */
 long socket_kind(int fd, struct channel *channel);
 
-/*
- * Puts the socket stand_in in the place of fd and of its duplicates in this process,
- * with fd's flags, timeouts and epoll registrations, and closes stand_in. On failure fd
- * itself is as before.
- */
-long socket_replace(int fd, int stand_in);
+/* ---- socket.c: what the kernel says of a socket ---- */
 
 /*
  * Whether the setup of fd, a channel, has ended well and it has not broken since: until
@@ -240,6 +261,17 @@ long socket_poll(int fd, short events);
 /* Whether fd, an Internet socket, is one of TCP. */
 struct told is_tcp(int fd);
 
+/* ---- swap.c ---- */
+
+/*
+ * Puts the socket stand_in in the place of fd and of its duplicates in this process,
+ * with fd's flags, timeouts and epoll registrations, and closes stand_in. On failure fd
+ * itself is as before.
+ */
+long socket_replace(int fd, int stand_in);
+
+/* ---- ask.c: what the worker is asked about a socket ---- */
+
 /*
  * Shows the worker the socket fd with request. TW_ANSWER_PASS: it stays as it is;
  * TW_ANSWER_CHANNEL: what the worker gave stands in its place, and the worker was told so
@@ -251,52 +283,12 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 /* Asks the worker for a descriptor of this channel (TW_RESTART, TW_UPSTREAM). */
 long channel_borrow(const struct channel *channel, enum tw_op op);
 
-/* ---- marks on descriptors: hints that hooks leave ---- */
-
-/* The most that a process can have where fs.nr_open is not raised; from here on all count as
- * marked. */
-#define MARKED_FDS (1 << 20)
-#define MARK_BITS (8 * sizeof(unsigned long))
-struct fd_marks {
-	size_t words; /* that have had marks */
-	unsigned long word[MARKED_FDS / MARK_BITS];
-};
-
-static inline void mark(struct fd_marks *marks, int fd)
-{
-	if (fd < 0 || fd >= MARKED_FDS)
-		return;
-	size_t at = (size_t)fd / MARK_BITS, words = __atomic_load_n(&marks->words, __ATOMIC_RELAXED);
-	__atomic_or_fetch(&marks->word[at], 1ul << (size_t)fd % MARK_BITS, __ATOMIC_RELAXED);
-	while (words <= at && !__atomic_compare_exchange_n(&marks->words, &words, at + 1, false,
-	                                                   __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		;
-}
-
-static inline bool marked(const struct fd_marks *marks, int fd)
-{
-	return fd >= MARKED_FDS || (marks->word[(size_t)fd / MARK_BITS] >> (size_t)fd % MARK_BITS & 1);
-}
-
-/* The next that is marked with a number above after, or -1. */
-static inline int next_marked(const struct fd_marks *marks, int after)
-{
-	size_t words = __atomic_load_n(&marks->words, __ATOMIC_ACQUIRE);
-	size_t at = (size_t)(after + 1) / MARK_BITS, bit = (size_t)(after + 1) % MARK_BITS;
-	for (; at < words; at++, bit = 0) {
-		unsigned long rest = marks->word[at] >> bit;
-		if (rest)
-			return (int)(at * MARK_BITS + bit) + __builtin_ctzl(rest);
-	}
-	return -1;
-}
-
 /* ---- fork.c ---- */
 
-/* Notes that this process begins to fork. */
-void fork_begins(void);
+/* Has forks counted from now on, and the worker told of children. */
+void forks_watch(void);
 
-/* How often it has. */
+/* How often this process has begun to fork. */
 unsigned forks_so_far(void);
 
 /* ---- dup.c ---- */

@@ -14,11 +14,17 @@
  */
 void symbols_after(const void *start, const char *const *names, void **found, int count);
 
+/* What libc's table would have given to a caller that comes after the shim, or NULL. */
+void *symbols_original_after(const void *caller, const char *name);
+
+/* The file that the shim was loaded from, or NULL. */
+const char *symbols_own_file(void);
+
 /* Leads every name that both libc and the shim define to the shim, for whoever looks it
  * up in libc from now on. Where memory cannot be made writable nothing changes. */
 void symbols_lead_here(void);
 
-/* Whether a file is one of the libraries that the shim stands in for, by its name. */
+/* libtls/route.c: whether a file is one of the libraries that the shim stands in for, by its name. */
 bool is_libtls(const char *path);
 
 #endif

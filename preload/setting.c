@@ -1,0 +1,87 @@
+/*
+ * TLSWRAP_CONTROL in the environment says where the worker is, who it is, and what it knows its
+ * programs by. It is remembered, for the program may wipe it later.
+ */
+#include "shim.h"
+
+#include <string.h>
+
+extern char **environ WEAK;
+
+/* Longest TLSWRAP_CONTROL that is taken: a socket's path has 107 bytes. */
+#define SETTING_SIZE 256
+
+static _Atomic int ready;
+static char setting[SETTING_SIZE]; /* with the variable's name */
+static struct worker worker;
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return -1;
+}
+
+/* Reads "1:UID:TOKEN:ADDRESS" into worker. */
+static bool parse_setting(const char *s)
+{
+	if (s[0] != '1' || s[1] != ':')
+		return false;
+	s += 2;
+	unsigned uid = 0;
+	for (; *s >= '0' && *s <= '9'; s++)
+		uid = uid * 10 + (unsigned)(*s - '0');
+	if (*s++ != ':')
+		return false;
+	worker.uid = uid;
+	for (int i = 0; i < TW_TOKEN_SIZE; i++, s += 2) {
+		int high = hex_digit(s[0]);
+		int low = high < 0 ? -1 : hex_digit(s[1]);
+		if (low < 0)
+			return false;
+		worker.token[i] = (uint8_t)(high << 4 | low);
+	}
+	if (*s++ != ':')
+		return false;
+	size_t n = strlen(s);
+	if (n < 2 || n >= sizeof worker.address.sun_path)
+		return false;
+	worker.address.sun_family = AF_UNIX;
+	memcpy(worker.address.sun_path, s, n);
+	worker.address_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+	if (s[0] == '@')
+		worker.address.sun_path[0] = '\0';
+	return true;
+}
+
+/* Threads that come here at once, before the constructor ran, write the same bytes. */
+void control_remember(char **env)
+{
+	static const char name[] = TW_ENV "=";
+	if (ready || !env)
+		return;
+	for (; *env; env++) {
+		size_t n = strlen(*env);
+		if (n < sizeof name || n >= SETTING_SIZE || memcmp(*env, name, sizeof name - 1) != 0)
+			continue;
+		if (!parse_setting(*env + sizeof name - 1))
+			return;
+		memcpy(setting, *env, n + 1);
+		ready = 1;
+		return;
+	}
+}
+
+const char *control_setting(void)
+{
+	if (!ready && &environ)
+		control_remember(environ);
+	return ready ? setting : NULL;
+}
+
+const struct worker *control_worker(void)
+{
+	return control_setting() ? &worker : NULL;
+}

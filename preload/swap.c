@@ -1,0 +1,65 @@
+/*
+ * One socket takes the place of another under the same numbers, and the program finds its flags,
+ * timeouts and epoll registrations as they were.
+ */
+#include "shim.h"
+
+#include <fcntl.h>
+
+/* Socket options that belong to the descriptor, not to the network. */
+static void copy_options(int from, int to)
+{
+	static const int options[] = {SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVLOWAT};
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+		long value[2];
+		socklen_t len = sizeof value;
+		if (SYS(SYS_getsockopt, from, SOL_SOCKET, options[i], value, &len) == 0)
+			SYS(SYS_setsockopt, to, SOL_SOCKET, options[i], value, len);
+	}
+}
+
+static void copy_status(int from, int to)
+{
+	const long which = O_NONBLOCK | O_ASYNC;
+	long flags = SYS(SYS_fcntl, from, F_GETFL);
+	long now = SYS(SYS_fcntl, to, F_GETFL);
+	if (flags < 0 || now < 0 || (flags & which) == (now & which))
+		return;
+	if (flags & O_ASYNC) {
+		struct f_owner_ex owner;
+		if (SYS(SYS_fcntl, from, F_GETOWN_EX, &owner) == 0)
+			SYS(SYS_fcntl, to, F_SETOWN_EX, &owner);
+		SYS(SYS_fcntl, to, F_SETSIG, SYS(SYS_fcntl, from, F_GETSIG));
+	}
+	SYS(SYS_fcntl, to, F_SETFL, (now & ~which) | (flags & which));
+}
+
+static long replace_one(int fd, int stand_in)
+{
+	struct epoll_places places;
+	long flags = SYS(SYS_fcntl, fd, F_GETFD);
+	if (flags < 0)
+		return flags;
+	long r = epoll_leave(fd, &places);
+	if (r < 0)
+		return r;
+	do
+		r = SYS(SYS_dup3, stand_in, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+	while (r == -EBUSY || r == -EINTR);
+	epoll_enter(fd, &places); /* or back into them */
+	return r < 0 ? r : 0;
+}
+
+long socket_replace(int fd, int stand_in)
+{
+	copy_options(fd, stand_in);
+	copy_status(fd, stand_in);
+	long r = 0;
+	for (int other = next_duplicate(fd, -1); other >= 0 && r == 0;
+	     other = next_duplicate(fd, other))
+		r = replace_one(other, stand_in);
+	if (r == 0)
+		r = replace_one(fd, stand_in);
+	SYS(SYS_close, stand_in);
+	return r;
+}
