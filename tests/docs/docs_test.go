@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"tlswrap/rules"
+	"tlswrap/tests/testkit"
 )
 
 const (
@@ -232,15 +233,12 @@ func TestTheLogTableHasWhatTheWorkerLogs(t *testing.T) {
 }
 
 func TestMandocHasNothingToSay(t *testing.T) {
-	mandoc, err := exec.LookPath("mandoc")
-	if err != nil {
-		t.Fatal("mandoc is not installed, and reads the manual pages for mistakes: apt-get install mandoc")
-	}
+	testkit.Need(t, "mandoc")
 	pages, err := filepath.Glob(root + "/man/*")
 	if err != nil || len(pages) < 3 {
 		t.Fatalf("pages: %v, %v", pages, err)
 	}
-	out, err := exec.Command(mandoc, append([]string{"-Tlint", "-Wwarning"}, pages...)...).CombinedOutput()
+	out, err := exec.Command("mandoc", append([]string{"-Tlint", "-Wwarning"}, pages...)...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("mandoc: %v\n%s", err, out)
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 const root = "../.."
@@ -16,6 +18,7 @@ const root = "../.."
 // run runs make at the top of the repository and returns what it says.
 func run(t *testing.T, args ...string) string {
 	t.Helper()
+	testkit.Need(t, "make", "gcc")
 	cmd := exec.Command("make", append([]string{"-s", "-C", root}, args...)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
