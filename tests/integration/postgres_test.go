@@ -35,7 +35,7 @@ func initPostgres(t *testing.T, dir, port, password string) []string {
 	if len(bin) == 0 {
 		bin = []string{"/usr/lib/postgresql"}
 	}
-	testkit.Need(t, filepath.Join(bin[0], "initdb"))
+	testkit.Need(t, "setpriv", filepath.Join(bin[0], "initdb"))
 	data := filepath.Join(dir, "data")
 	passwordFile := fileIn(t, dir, "password", password+"\n")
 	for _, argv := range [][]string{

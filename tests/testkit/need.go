@@ -43,7 +43,17 @@ func missing(t testing.TB, why string) {
 	if err := NotTested(t.Name(), why); err != nil {
 		t.Fatal(err)
 	}
+	leftOut.Store(t.Name(), true)
 	t.Skip(why)
+}
+
+// LeftOut reports whether Need has skipped a test or a part of it.
+func LeftOut(t testing.TB) (some bool) {
+	leftOut.Range(func(name, _ any) bool {
+		some = name == t.Name() || strings.HasPrefix(name.(string), t.Name()+"/")
+		return !some
+	})
+	return some
 }
 
 // Without reports whether a part of the tests has to be left out for want of what Need takes, and
@@ -73,7 +83,11 @@ func Have(what string) bool {
 	return found.(func() bool)()
 }
 
-var had, told sync.Map
+var (
+	had     sync.Map // what Need takes: func() bool
+	told    sync.Map // reasons
+	leftOut sync.Map // names of tests
+)
 
 // NotTested says on the standard output that something is not tested and why, once for each reason.
 // Under make test it returns that as an error instead. It is for what is no test of its own, and
