@@ -164,7 +164,7 @@ style: build/exports.map
 	for cc in $(COMPILERS); do $$cc $(SHIM_CFLAGS) -Werror -fsyntax-only $(SHIM_SRC) || exit 1; done
 
 # Nothing that QUICK tests needs root, or a program that is not needed to build tlswrap.
-QUICK = ./rules ./cmd/... ./proxy/... ./tests/docs ./tests/make ./tests/testkit
+QUICK = ./rules ./cmd/... ./proxy/... ./tests/docs ./tests/testkit
 check: all style ## what to run before each commit, in less than a minute: no root, nothing is installed
 	$(GO) test -short $(QUICK)
 
