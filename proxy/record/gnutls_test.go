@@ -10,10 +10,13 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // gnutls-cli sends what it reads on its standard input and prints what it gets.
 func TestGnuTLS(t *testing.T) {
+	testkit.Need(t, "gnutls-cli")
 	_, _, caFile := writeCertificates(t, t.TempDir())
 	for _, p := range []struct {
 		priority string

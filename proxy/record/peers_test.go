@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // peerSuites are the suites as OpenSSL calls them, and whether we take them over.
@@ -53,6 +55,7 @@ const peerBytes = 1 << 20
 
 // An OpenSSL peer sends back what we send, and has habits.
 func TestOpenSSL(t *testing.T) {
+	testkit.Need(t, "gcc", "openssl/ssl.h")
 	dir := t.TempDir()
 	peer := filepath.Join(dir, "peer")
 	if out, err := exec.Command("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", peer, "testdata/peer.c", "-lssl", "-lcrypto").CombinedOutput(); err != nil {

@@ -17,14 +17,16 @@ import (
 	"testing"
 
 	"tlswrap/rules"
+	"tlswrap/tests/testkit"
 )
 
 const (
-	root      = "../.."
-	readme    = root + "/README.md"
-	manual    = root + "/man/tlswrap.1"
-	rulesPage = root + "/man/tlswrap.rules.5"
-	command   = root + "/cmd/tlswrap"
+	root         = "../.."
+	readme       = root + "/README.md"
+	contributing = root + "/CONTRIBUTING.md"
+	manual       = root + "/man/tlswrap.1"
+	rulesPage    = root + "/man/tlswrap.rules.5"
+	command      = root + "/cmd/tlswrap"
 )
 
 func TestEveryFlagIsInTheManualAndInAUsage(t *testing.T) {
@@ -232,15 +234,12 @@ func TestTheLogTableHasWhatTheWorkerLogs(t *testing.T) {
 }
 
 func TestMandocHasNothingToSay(t *testing.T) {
-	mandoc, err := exec.LookPath("mandoc")
-	if err != nil {
-		t.Fatal("mandoc is not installed, and reads the manual pages for mistakes: apt-get install mandoc")
-	}
+	testkit.Need(t, "mandoc")
 	pages, err := filepath.Glob(root + "/man/*")
 	if err != nil || len(pages) < 3 {
 		t.Fatalf("pages: %v, %v", pages, err)
 	}
-	out, err := exec.Command(mandoc, append([]string{"-Tlint", "-Wwarning"}, pages...)...).CombinedOutput()
+	out, err := exec.Command("mandoc", append([]string{"-Tlint", "-Wwarning"}, pages...)...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("mandoc: %v\n%s", err, out)
 	}
@@ -290,11 +289,24 @@ func TestTheReadmeIsOneScreen(t *testing.T) {
 	}
 }
 
-func TestWhatTheReadmeSaysToMakeExists(t *testing.T) {
-	makefile := read(t, root+"/Makefile")
-	for _, m := range regexp.MustCompile(`(?m)^ +make (\w+)`).FindAllStringSubmatch(read(t, readme), -1) {
-		if !strings.Contains(makefile, "\n"+m[1]+":") {
-			t.Errorf("README.md has make %s, and the Makefile has not", m[1])
+// In the documents what a person types stands in backquotes or is indented.
+func TestWhatTheDocumentsSayToMakeExists(t *testing.T) {
+	targets := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^([\w./-]+):(?:[^=]|$)`).FindAllStringSubmatch(read(t, root+"/Makefile"), -1) {
+		targets[m[1]] = true
+	}
+	command := regexp.MustCompile("(?m)(?:`|^ {4,})make((?: [a-z][\\w./-]*)+)(?:[` ]|$)")
+	for _, file := range markdown(t) {
+		found := command.FindAllStringSubmatch(read(t, file), -1)
+		if len(found) == 0 && (file == readme || file == contributing) {
+			t.Errorf("%s says nothing to make", file)
+		}
+		for _, m := range found {
+			for target := range strings.FieldsSeq(m[1]) {
+				if !targets[target] {
+					t.Errorf("%s has make %s, and the Makefile has not", file, target)
+				}
+			}
 		}
 	}
 }
@@ -314,7 +326,7 @@ func markdown(t *testing.T) []string {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no documents in docs: %v", err)
 	}
-	return append(files, readme)
+	return append(files, readme, contributing)
 }
 
 // sources are the Go files of a folder that are no tests.

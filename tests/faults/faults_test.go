@@ -5,11 +5,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // TestEveryCallOfTheShim is a small part of what make test-faults does: each call that the shim
 // makes while a program connects, or listens, fails once.
 func TestEveryCallOfTheShim(t *testing.T) {
+	testkit.Need(t, "make", "gcc", "addr2line")
 	var said strings.Builder
 	w := walk{scenarios: []string{"connects", "listens"}, parts: []part{shim}, few: true, lanes: 8, out: &said}
 	faults, err := w.walk(t.Context())

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // exim is a mail server that takes letters of those who log in, and passwords under TLS
@@ -19,6 +21,7 @@ type exim struct {
 
 func startExim(t *testing.T, certifiedHost string, tls bool) exim {
 	t.Helper()
+	testkit.Need(t, "exim4")
 	dir, marker, port := openDir(t), newMarker(), closedPort(t)
 	certFile, keyFile := certificateFor(t, dir, certifiedHost)
 	advertised := map[bool]string{true: "*", false: ""}[tls]

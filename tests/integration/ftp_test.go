@@ -119,6 +119,7 @@ func logOf(file string) func() string {
 // connections resume the control connection's session. PAM takes any password.
 func startVsftpd(t *testing.T, host, certifiedHost string) *ftpSite {
 	t.Helper()
+	testkit.Need(t, filepath.Join(lab.dir, "vsftpd"))
 	dir := openDir(t)
 	certFile, keyFile := certificateFor(t, dir, certifiedHost)
 	pam, root, empty := filepath.Join(dir, "pam"), filepath.Join(dir, "root"), filepath.Join(dir, "empty")
@@ -155,6 +156,7 @@ func startVsftpd(t *testing.T, host, certifiedHost string) *ftpSite {
 // startProftpd starts ProFTPD, which demands the same, and the right password.
 func startProftpd(t *testing.T, host string, more ...string) *ftpSite {
 	t.Helper()
+	testkit.Need(t, "openssl", "/usr/sbin/proftpd")
 	dir := openDir(t)
 	certFile, keyFile := certificateFor(t, dir, host)
 	root, marker := filepath.Join(dir, "root"), newMarker()

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // innDir is INN's programs and libraries.
@@ -21,6 +23,7 @@ func asNews(argv ...string) []string {
 // test.big. The marker is that of its user "u".
 func startINN(t *testing.T, certifiedHost string, tls bool) *site {
 	t.Helper()
+	testkit.Need(t, "setpriv", filepath.Join(innDir(), "innd"), "openssl")
 	dir, marker, port := openDir(t), newMarker(), closedPort(t)
 	for _, d := range []string{"articles", "overview", "incoming/bad", "outgoing", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {

@@ -18,6 +18,7 @@ import (
 // the password of its user, and the password of the user "ed", who logs in with ed25519.
 func startMariaDB(t *testing.T, certifiedHost string, withTLS bool) *site {
 	t.Helper()
+	testkit.Need(t, "mariadbd", "mariadb-install-db")
 	dir, marker, port := openDir(t), newMarker(), closedPort(t)
 	data := filepath.Join(dir, "data")
 	if out, err := exec.Command("install", "-d", "-o", "mysql", data).CombinedOutput(); err != nil {

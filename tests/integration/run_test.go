@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // wrapped is a run of a program under tlswrap.
@@ -36,6 +38,7 @@ const commandTime = 4 * time.Minute
 // run runs a program to its end.
 func (w wrapped) run(t *testing.T, argv ...string) ended {
 	t.Helper()
+	need(t, argv)
 	ctx, cancel := context.WithTimeout(t.Context(), commandTime)
 	defer cancel()
 	cmd := w.command(ctx, argv)
@@ -93,6 +96,7 @@ type running struct {
 // start runs a program until the test ends.
 func (w wrapped) start(t *testing.T, argv ...string) *running {
 	t.Helper()
+	need(t, argv)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{cmd: w.command(ctx, argv), stdout: new(lockedBuffer), stderr: new(lockedBuffer), done: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = r.stdout, r.stderr
@@ -191,13 +195,14 @@ var compiled sync.Map // source and flags: func() (string, error)
 // compile compiles a C or C++ program of testdata, once.
 func compile(t *testing.T, source string, flags ...string) string {
 	t.Helper()
+	compiler := "gcc"
+	if filepath.Ext(source) == ".cc" {
+		compiler = "g++"
+	}
+	testkit.Need(t, compiler)
 	path := testFile(t, source)
 	binary := filepath.Join(lab.dir, source+strings.Join(flags, ""))
 	once, _ := compiled.LoadOrStore(binary, sync.OnceValues(func() ([]byte, error) {
-		compiler := "gcc"
-		if filepath.Ext(source) == ".cc" {
-			compiler = "g++"
-		}
 		args := append([]string{"-O1", "-D_GNU_SOURCE", "-Wall", "-Werror", "-pthread", "-o", binary, path}, flags...)
 		return exec.Command(compiler, args...).CombinedOutput()
 	}))

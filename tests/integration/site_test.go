@@ -81,7 +81,7 @@ func (s *site) assertSecret(t *testing.T) {
 		t.Error(err)
 	case len(report.Leaks) > 0:
 		t.Errorf("the secret crossed the wire in plaintext: %s", report.Leaks[0])
-	case report.Hellos == 0:
+	case report.Hellos == 0 && !testkit.LeftOut(t):
 		t.Errorf("the sniffer saw no TLS on port %d: %+v", s.port, report)
 	}
 }

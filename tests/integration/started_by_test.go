@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // loader is this machine's dynamic loader.
@@ -172,6 +174,7 @@ func TestDynamicLoadersProgramIsLookedAtWhereTheFileActionsLead(t *testing.T) {
 }
 
 func TestFreePascalProgramIsRefused(t *testing.T) {
+	testkit.Need(t, "fpc")
 	source := testFile(t, "rawcalls.pas")
 	program := filepath.Join(t.TempDir(), "pascal")
 	stripped := program + "-stripped"
@@ -191,6 +194,7 @@ func TestFreePascalProgramIsRefused(t *testing.T) {
 }
 
 func TestQemuIsRefused(t *testing.T) {
+	testkit.Need(t, "qemu-x86_64")
 	emulator, err := exec.LookPath("qemu-x86_64")
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // serve is a TLS server that has every connection answered by f.
@@ -90,6 +92,7 @@ func TestSacc(t *testing.T) {
 // what the program said until then.
 func press(t *testing.T, env []string, want, keys string, argv ...string) string {
 	t.Helper()
+	need(t, argv)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -127,6 +130,8 @@ func press(t *testing.T, env []string, want, keys string, argv ...string) string
 // rpki-client changes its user, forks, waits for its children, and fetches over many non-blocking
 // sockets. What it fetches is no certificate, which it says.
 func TestRPKIClient(t *testing.T) {
+	testkit.Need(t, "rpki-client", "openssl")
+	testkit.NeedRoot(t)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "no certificate") })
 	pair, err := tls.LoadX509KeyPair(lab.pki.path("host.pem"), lab.pki.path("host.key"))
 	if err != nil {

@@ -10,9 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // lab is what all tests share. TestMain fills it in; nothing changes it afterwards.
@@ -22,16 +25,25 @@ var lab struct {
 	pki     *pki
 }
 
+// cc32 compiles 32-bit programs.
+const cc32 = "i686-linux-gnu-gcc"
+
 // mostTime is for one run of a program. None comes near it.
 const mostTime = 4 * time.Minute
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "tlswrap-libtls-")
+	without := false
 	if err == nil {
+		without, err = testkit.Without("libtls", "make", "gcc")
+	}
+	if err == nil && !without {
 		err = arrange(dir)
 	}
 	status := 1
-	if err != nil {
+	if err == nil && without {
+		status = 0
+	} else if err != nil {
 		fmt.Fprintln(os.Stderr, "libtls tests cannot run:", err)
 	} else {
 		status = m.Run()
@@ -50,7 +62,15 @@ func arrange(dir string) error {
 		return err
 	}
 	lab.dir, lab.tlswrap = dir, filepath.Join(dir, "tlswrap")
-	if err := command("make", "-s", "-C", root(), "all", "build/asan/libtlswrap.so", "build/ubsan/libtlswrap.so", "build/EM_386/libtlswrap.so"); err != nil {
+	without32, err := testkit.Without("32-bit programs", cc32)
+	if err != nil {
+		return err
+	}
+	targets := []string{"all", "build/asan/libtlswrap.so", "build/ubsan/libtlswrap.so"}
+	if !without32 {
+		targets = append(targets, "build/EM_386/libtlswrap.so")
+	}
+	if err := command("make", append([]string{"-s", "-C", root()}, targets...)...); err != nil {
 		return err
 	}
 	build := filepath.Join(root(), "build")
@@ -66,15 +86,14 @@ func arrange(dir string) error {
 			return err
 		}
 	}
-	// 32-bit programs have a library of their own.
-	narrow := filepath.Join(dir, "EM_386")
-	if err := command("cp", "-r", filepath.Join(build, "EM_386"), dir); err != nil {
-		return err
+	if !without32 { // 32-bit programs have a library of their own
+		if err := command("cp", "-r", filepath.Join(build, "EM_386"), dir); err != nil {
+			return err
+		}
+		if err := os.Symlink("libtlswrap.so", filepath.Join(dir, "EM_386", "libtls.so.26")); err != nil {
+			return err
+		}
 	}
-	if err := os.Symlink("libtlswrap.so", filepath.Join(narrow, "libtls.so.26")); err != nil {
-		return err
-	}
-	var err error
 	lab.pki, err = newPKI(filepath.Join(dir, "pki"))
 	return err
 }
@@ -98,6 +117,10 @@ func compile(t *testing.T, name string, args ...string) string {
 
 func compileWith(t *testing.T, cc, name string, args ...string) string {
 	t.Helper()
+	testkit.Need(t, cc)
+	if slices.Contains(args, "-ltls") {
+		testkit.Need(t, "libtls.so")
+	}
 	out := filepath.Join(t.TempDir(), strings.TrimSuffix(name, ".c"))
 	all := []string{"-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-D_GNU_SOURCE",
 		"-I" + filepath.Join(root(), "libtls", "include"), "-o", out, filepath.Join(root(), "tests", "libtls", "programs", name)}
@@ -110,9 +133,20 @@ func compileWith(t *testing.T, cc, name string, args ...string) string {
 // ours links with our own libtls instead of Debian's: it has all functions of tls.h.
 func ours() []string { return []string{"-L" + filepath.Join(lab.dir, "libtls"), "-l:libtls.so.26"} }
 
+// need skips a test whose program is not there.
+func need(t *testing.T, argv []string) {
+	t.Helper()
+	for _, p := range []string{"catgirl", "openssl", "rpki-client", "sacc", "script", "setpriv", "valgrind"} {
+		if slices.ContainsFunc(argv, func(arg string) bool { return slices.Contains(strings.Fields(arg), p) }) {
+			testkit.Need(t, p)
+		}
+	}
+}
+
 // run runs a program and returns what it says, with its status where that is not 0.
 func run(t *testing.T, env []string, argv ...string) string {
 	t.Helper()
+	need(t, argv)
 	ctx, cancel := context.WithTimeout(t.Context(), mostTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)

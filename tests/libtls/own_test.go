@@ -20,14 +20,29 @@ func TestOwn(t *testing.T) {
 	type variant struct{ name, program, shim, libraries string }
 	variants := []variant{
 		{"gcc", program, "", "libtls"},
-		{"clang", compileWith(t, "clang", "own.c", ours()...), "", "libtls"},
-		{"musl", compileWith(t, "musl-gcc", "own.c", ours()...), "", "libtls"},
-		{"i386", compileWith(t, "i686-linux-gnu-gcc", "own.c", "-L"+narrow, "-l:libtls.so.26"), "", "EM_386"},
 		{"ubsan", program, "ubsan", "libtls"},
 		{"asan", compile(t, "own.c", append(ours(), "-fsanitize=address")...), "asan", "libtls"},
 	}
+	for _, other := range []struct {
+		name, cc, libraries string
+		args                []string
+	}{
+		{"clang", "clang", "libtls", ours()},
+		{"musl", "musl-gcc", "libtls", ours()},
+		{"i386", cc32, "EM_386", []string{"-L" + narrow, "-l:libtls.so.26"}},
+	} {
+		without, err := testkit.Without("programs compiled by "+other.cc, other.cc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !without {
+			variants = append(variants, variant{other.name, compileWith(t, other.cc, "own.c", other.args...), "", other.libraries})
+		}
+	}
 	// qemu-i386 cannot stand in for the kernel here: see tests/calls.
-	if can, err := testkit.Kernel32(); err != nil {
+	if !testkit.Have(cc32) {
+		// Said above.
+	} else if can, err := testkit.Kernel32(); err != nil {
 		t.Fatal(err)
 	} else if !can {
 		fmt.Println("libtls: this kernel starts no 32-bit programs: the i386 ones are compiled and not run")

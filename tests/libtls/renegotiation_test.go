@@ -8,11 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // A client that wants to negotiate anew (RFC 5246, section 7.4.1.2) is turned away, with the real
 // library and with ours, and the server goes on.
 func TestClientRenegotiates(t *testing.T) {
+	testkit.Need(t, "openssl")
 	program := compile(t, "server.c", "-ltls")
 	for _, wrap := range [][]string{nil, {lab.tlswrap}} {
 		server, address := startServer(t, append(wrap, program, lab.pki.path("host.pem"), lab.pki.path("host.key"))...)
@@ -61,6 +64,7 @@ func TestServerRenegotiates(t *testing.T) {
 // the port.
 func renegotiator(t *testing.T) (port string) {
 	t.Helper()
+	testkit.Need(t, "openssl")
 	cmd := exec.Command("openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2", "-state",
 		"-cert", lab.pki.path("host.pem"), "-key", lab.pki.path("host.key"))
 	stdin, err := cmd.StdinPipe()

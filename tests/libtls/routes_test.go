@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // Every function that Debian's libtls exports is ours too, and so are those of the headers.
@@ -30,6 +32,7 @@ func TestExports(t *testing.T) {
 		return names
 	}
 	have := exports(filepath.Join(lab.dir, "libtlswrap.so"))
+	testkit.Need(t, "libtls.so")
 	real, err := filepath.Glob("/usr/lib/*/libtls.so.26")
 	if err != nil || len(real) != 1 {
 		t.Fatalf("libtls.so.26: %v, %v", real, err)
@@ -62,6 +65,7 @@ func TestExports(t *testing.T) {
 func TestDecoys(t *testing.T) {
 	programs := filepath.Join(root(), "tests", "libtls", "programs")
 	dir := t.TempDir()
+	testkit.Need(t, "clang")
 	for _, cc := range []string{"gcc", "clang"} {
 		decoy, caller := filepath.Join(dir, cc+"decoy.so"), filepath.Join(dir, cc+"caller")
 		for _, args := range [][]string{

@@ -28,6 +28,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // revocationLab is a root, an authority below it, what that has issued, and a folder.
@@ -463,6 +465,7 @@ var (
 // openssl returns the command's verdicts, by the names of the certificates.
 func (lab *revocationLab) openssl(t *testing.T, lists []byte, names []string, options ...string) map[string]string {
 	t.Helper()
+	testkit.Need(t, "openssl")
 	file := filepath.Join(t.TempDir(), "lists.pem")
 	if err := os.WriteFile(file, lists, 0o600); err != nil {
 		t.Fatal(err)
@@ -715,6 +718,7 @@ func TestIssuersOfRevocationLists(t *testing.T) {
 // options say otherwise, or with ours.
 func (lab *revocationLab) generate(t *testing.T, by *authority, index string, options ...string) []byte {
 	t.Helper()
+	testkit.Need(t, "openssl")
 	dir := t.TempDir()
 	key, err := x509.MarshalPKCS8PrivateKey(by.key)
 	if err != nil {

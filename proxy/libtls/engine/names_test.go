@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -157,6 +159,7 @@ func TestCipherStrings(t *testing.T) {
 
 // A cipher string leaves the suites that it leaves in OpenSSL, but for those that Debian's has not.
 func TestCipherStringsAsOpenSSL(t *testing.T) {
+	testkit.Need(t, "openssl")
 	for _, s := range []string{"HIGH", "ALL", "HIGH:!aNULL", "ECDHE+AESGCM:!SHA384", "EECDH", "AES256", "AES128:-RSA",
 		"AESGCM+ECDSA", "CHACHA20", "kRSA", "RSA", "aRSA", "aECDSA", "TLSv1.2", "TLSv1", "SSLv3", "SHA", "SHA1", "SHA256",
 		"CBC", "DEFAULT:!RSA", "ALL:!COMPLEMENTOFDEFAULT", "HIGH@SECLEVEL=1", "HIGH:@STRENGTH", "!ECDHE:ECDHE:AES", "ECDHE:-ECDHE:AES128-SHA",
