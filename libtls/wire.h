@@ -68,7 +68,7 @@ struct tw_tls_settings {
 	uint32_t flags;
 	uint32_t protocols;
 	int32_t depth;
-	int32_t lifetime; /* of sessions, in seconds; 0: no tickets */
+	int32_t lifetime; /* of TLS sessions, in seconds; 0: no tickets */
 	uint64_t things[TW_TLS_THINGS];
 	uint64_t tickets[TW_TLS_TICKET_KEYS]; /* newest first */
 	uint32_t keypairs;

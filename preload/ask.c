@@ -6,7 +6,7 @@
 
 /*
  * A new socket of fd's kind, for the worker to connect: other processes may have copies of
- * fd. The worker gives it fd's options and address (proxy/likeness.go).
+ * fd. The worker gives it fd's options and address (proxy/upstream/likeness.go).
  */
 static long socket_alike(int fd)
 {

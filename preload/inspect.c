@@ -1,6 +1,6 @@
 /*
  * Before a program is started the worker is asked whether the loader would preload the library
- * into it (proxy/exec.go). Scripts are followed to what runs them, and dynamic loaders to what
+ * into it (proxy/inspect). Scripts are followed to what runs them, and dynamic loaders to what
  * they load.
  */
 #include "exec.h"

@@ -7,7 +7,7 @@
  *
  * Both ends run on one machine, so numbers are in its byte order. The layout is
  * the same for 32-bit and 64-bit programs; proxy/wire mirrors it and
- * proxy/wire_test.go compares the two.
+ * proxy/wire/wire_test.go compares the two.
  */
 #ifndef TLSWRAP_WIRE_H
 #define TLSWRAP_WIRE_H

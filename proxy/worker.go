@@ -1,7 +1,9 @@
 // Package proxy is the worker as a whole, the process beside the program that owns the real sockets, the
 // keys and the policy: it starts, takes callers and gives their requests to the front that they are for,
 // watches the files of the rules, and gives memory back. It serves no connection itself; the packages
-// below it do, and they do not know it.
+// below it do, and they do not know it. A worker that is told to end waits for no connection: it has
+// programs ask again before they connect, and exits. What has not been sent by then is lost, and
+// because of the reset byte (package channel) each program reads a reset, and not the end of the data.
 package proxy
 
 import (
@@ -67,7 +69,7 @@ type Worker struct {
 	used  bool          // there was a run
 }
 
-// run is a session with what each front keeps for it.
+// run is a session, and beside it what each front keeps for that. The worker alone knows all of it.
 type run struct {
 	*session.Session
 	outgoing *outgoing.State

@@ -1,5 +1,6 @@
-// Package buffers lends the memory that bytes lie in while they pass: a connection holds
-// some only while it has bytes.
+// Package buffers lends the memory that bytes lie in while they pass through the worker. A connection
+// holds a buffer only while it has bytes, so that thousands which idle need none. Any of the worker's
+// packages may borrow; nothing is wiped or zeroed in between.
 package buffers
 
 import "sync"

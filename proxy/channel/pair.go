@@ -1,7 +1,8 @@
-// Package channel has the worker's end of a channel, the AF_UNIX stream pair that stands in the place
-// of a program's TCP socket: the junk that keeps it from being writable while setup goes on, the reset
-// byte that makes every end but a good one a reset, the name that says what it is, and the watch for
-// a program that leaves. It knows nothing of TLS or of servers. The fronts and relay call it.
+// Package channel has the worker's end of a channel, the AF_UNIX stream pair that stands in the place of
+// a program's TCP socket: the junk that keeps it from being writable while setup goes on, the reset byte
+// that makes every end but a good one a reset, the death of the worker included, the name that says what
+// it is, and the watch for a program that leaves. It knows nothing of TLS or of servers. The fronts and
+// relay call it.
 package channel
 
 import (

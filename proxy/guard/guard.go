@@ -1,6 +1,6 @@
 // Package guard keeps a panic to what it was about: the goroutine that serves one connection ends that
 // connection, and the worker goes on. Every goroutine and timer of the worker's is guarded, or guards
-// its steps.
+// its steps. It logs the panic with its stack; how a connection is ended its owner says.
 package guard
 
 import (

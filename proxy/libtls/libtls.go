@@ -1,7 +1,7 @@
 // Package libtls serves programs that call libtls or ressl: what they load and configure, connections on
 // their descriptors (stream) or over their callbacks (pump), and how those have ended. The TLS that
-// libtls has, and its words, are proxy/libtls/engine's; the protocol is libtls/wire.h's. The worker hands
-// it the calls of a session's programs.
+// libtls has, its words, and the private keys are proxy/libtls/engine's; the protocol is libtls/wire.h's.
+// The worker hands it the calls of a session's programs.
 package libtls
 
 import (

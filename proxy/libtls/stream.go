@@ -33,7 +33,7 @@ type stream struct {
 	name   string
 	peer   netip.AddrPort
 	pid    int32
-	file   *os.File // the client's session file, or nil
+	file   *os.File // the client's, for its TLS session, or nil
 	pair   *channel.Pair
 	up     *upstream.Conn
 	tls    *engine.Conn

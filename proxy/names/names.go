@@ -1,8 +1,18 @@
-// Package names knows whom a program means by an address: the synthetic addresses that stand for names,
-// the real ones that it was shown, the names that others are short for, and the look-ups of the rules'
-// own names. It also has the map in memory that spares programs most questions. It asks the system's
-// resolver and reads the /etc/hosts that it is given; it connects to nothing, and what a rule means for a
-// connection is not decided here. A session has a Table and a Map; the worker has one Resolver.
+// Package names knows whom a program means by an address. It gives out the synthetic addresses that stand
+// for names, and knows the real ones that a program was shown, the names that others are short for, and
+// what the rules' own names look up to. It also has the map in memory that spares programs most
+// questions. It asks the system's resolver and reads the /etc/hosts that it is given; it connects to
+// nothing, and what a rule means for a connection is not decided here. A session has a Table and a Map;
+// the worker has one Resolver.
+//
+// What counts is the name that a program means, which is not always the one that it looks up. A name
+// that no rule mentions stands for a name R that a rule covers where R is the name, a dot and something
+// more, and the two share an address: a search domain, a CNAME or /etc/hosts has completed it. Or both
+// stand on one line of /etc/hosts, and the name has that line's address. Sharing an address, or a CNAME
+// to it, means nothing by itself: the names of others could otherwise drag a connection under a rule, or
+// out of one. A name without a rule that shares its address with one that has a rule gets a synthetic
+// address as well, since its connections would otherwise be taken for the other's. Every loopback
+// address counts as one of localhost (RFC 6761, section 6.3): some programs do not look that name up.
 package names
 
 import (

@@ -20,7 +20,7 @@ import (
 
 // Data connections are those that a program makes on behalf of one that it has, its
 // control connection, to a port that the server has told it there (FTP). They get TLS as
-// the control connection did, and resume its session, which servers demand as a proof
+// the control connection did, and resume its TLS session, which servers demand as a proof
 // that both are of one client.
 
 // dataPorts is what a control connection has announced.
@@ -122,7 +122,7 @@ func (a aim) trust(p *trust.Policy) *trust.Trust {
 	return p.Trust[a.Decision.Rule]
 }
 
-// dataTarget is where a data connection of ch goes: to the server that ch itself is
+// dataTarget is where a data connection of c goes: to the server that c itself is
 // connected to, not to another that the rule's upstream is a name of too.
 func (c *Conn) dataTarget(port uint16) names.Target {
 	t := c.Target
@@ -152,11 +152,11 @@ func (c *Conn) dataSessions() tls.ClientSessionCache {
 }
 
 // newDataSessions makes the cache of one control connection: in one that was shared, the
-// session could be another's.
+// TLS session could be another's.
 func newDataSessions() tls.ClientSessionCache { return tls.NewLRUClientSessionCache(1) }
 
 // readOnly is a cache as data connections see it, which resume the control connection's
-// session, and not each other's.
+// TLS session, and not each other's.
 type readOnly struct{ tls.ClientSessionCache }
 
 // Put implements tls.ClientSessionCache.

@@ -1,4 +1,6 @@
-// Package quote shows the words of others to people.
+// Package quote makes the words of others, of a server, a client or a file, fit to be shown to people:
+// nothing in them can write to a terminal, and they are cut to what a person reads. Whoever puts such
+// words into a sentence calls it.
 package quote
 
 import (

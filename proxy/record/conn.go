@@ -14,6 +14,17 @@
 //
 // Not taken over are connections without AES-GCM, with renegotiation, in FIPS mode, and
 // those over anything but a Transport.
+//
+// A kernel that is to seal (kernel_tls) gets the key and the number of the next record when
+// the writing is taken over, and plain writes from then on; alerts and KeyUpdates go as
+// control messages. Reading stays here, since records are opened in place that the kernel
+// would copy. TLS 1.3 takes a kernel that can change a connection's keys (Linux 6.14): a peer
+// may ask for that at any time, and there is no way back from the kernel.
+//
+// It knows nothing of channels, rules or verification. The fronts make a Conn, and relay reads
+// and writes it. It is larger than others because it is a record layer in full, of two versions
+// of TLS, in both directions, beside two others: crypto/tls's, which it takes over from, and the
+// kernel's.
 package record
 
 import (
@@ -101,7 +112,7 @@ func Server(conn net.Conn, config *tls.Config) *Conn {
 }
 
 // ServerConfig prepares config, which it copies, for any number of connections. They
-// share its session ticket keys.
+// share the keys of its TLS session tickets.
 func ServerConfig(config *tls.Config) *tls.Config {
 	choose, plain := config.GetConfigForClient, config.Clone()
 	plain.GetConfigForClient = nil

@@ -145,7 +145,7 @@ func (c *Conn) takeWriting() bool {
 }
 
 // ticketsIn is how many of the records of a TLS 1.3 server's handshake were sealed with
-// the application's keys: those of the session tickets, which may leave together with
+// the application's keys: those of the TLS session tickets, which may leave together with
 // the handshake proper. The last record tells, as it opens under its number alone.
 func ticketsIn(half *half, last []byte, most uint64) uint64 {
 	if len(last) < headerLen {

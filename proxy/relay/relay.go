@@ -1,7 +1,7 @@
 // Package relay carries the bytes of a connection whose handshake has ended well, between the program's
 // channel and the upstream: both directions, by way of a filter where the protocol has one, until each
-// has ended as TCP's would. It knows neither rules nor sessions, and how setup went. The fronts make a
-// Conn once there are all of its parts.
+// has ended as TCP's would. It knows neither rules nor sessions, and not how setup went. The fronts make
+// a Conn once there are all of its parts.
 package relay
 
 import (
@@ -26,7 +26,7 @@ import (
 
 // DrainTime is how long the server may take to end its side once the program has
 // closed. Closing a socket with bytes unread resets it (RFC 2525, section 2.17), and
-// session tickets may be under way: without this the reset could overtake what the
+// tickets of TLS sessions may be under way: without this the reset could overtake what the
 // program wrote last.
 const DrainTime = 5 * time.Second
 

@@ -1,7 +1,15 @@
 // Package serving has the servers: the TCP sockets that programs listen on, whose clients shake hands
 // with the worker before a program is told of them, and those that were accepted for a program that
-// starts. The private keys are used here, and leave the worker for nobody. Once a client's handshake has
-// ended well, relay carries the bytes. The worker hands it the calls of a session's programs.
+// starts. The private keys that clients are answered with are trust's, and no program gets them. Once a
+// client's handshake has ended well, relay carries the bytes. The worker hands it the calls of a
+// session's programs.
+//
+// The program listens on an AF_UNIX socket in the place of its TCP socket, the queue, into which the
+// worker puts each client by connecting to it: so blocking, polling, prefork and threads need no hooks.
+// Nobody tells when a program stops to listen. The worker finds out with a connect of another socket
+// type, which the kernel refuses in two ways (EPROTOTYPE, or ECONNREFUSED where nobody listens): when a
+// process ends, every two seconds, when a bind finds its port in use (TW_SWEEP), and when a client
+// comes, who is reset then, before any handshake.
 package serving
 
 import (

@@ -1,6 +1,12 @@
-// Package session has the runs of tlswrap: which processes belong to one, when it ends, what its
-// programs can ask about by a number, and what one user's runs may have at the same time. What the
-// entries are, and what else is kept for a run, is the fronts' and the worker's.
+// Package session has the sessions, each one run of tlswrap: which processes belong to it, when it ends,
+// what its programs can ask about by a number, and what one user's sessions may have at the same time.
+// (What TLS calls a session is a "TLS session" wherever it is meant.) What the entries are, and what
+// else is kept for a session, is the fronts' and the worker's.
+//
+// A process enters with its first request, and a pidfd tells of its end (pidfd_open(2); SO_PEERPIDFD
+// where the kernel has it, so that a process id that was used again cannot be confused). Processes of
+// another PID namespace have the number 0 here. They are told apart by the inodes of their pidfds
+// (Linux 6.9), or each counts when it says hello.
 package session
 
 import (

@@ -9,7 +9,7 @@ var imap = Protocol{
 		const tag = "tlswrap"
 		untagged := func(line string) bool { return strings.HasPrefix(line, "* ") }
 		return d.talk([]step{
-			// A session that begins authenticated (PREAUTH) can have no TLS.
+			// A connection that begins authenticated (PREAUTH) can have no TLS.
 			{what: "a greeting", want: "* OK"},
 			{say: says(tag + " STARTTLS"), what: "the go-ahead for TLS", more: untagged, want: tag + " OK"},
 		})

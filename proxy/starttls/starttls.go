@@ -1,9 +1,14 @@
-// Package starttls asks servers for TLS in the words of their own protocols, and hides
-// from the program that this was done: one file for each protocol.
+// Package starttls asks servers for TLS in the words of their own protocols, and hides from the program
+// that this was done: one file for each protocol, and one for the proxies on the way. It opens no
+// sockets: it is given a connection to talk on, and tells what came of it. The outgoing front has a
+// Dialogue with a server before TLS; relay has a Filter change the stream after.
 //
-// Nothing that a server says before TLS is believed: a dialogue only finds out that the
-// server will speak TLS next, and what the program is shown is made anew, or said by
-// the server once more under TLS. Where a protocol leaves no choice its file says so.
+// Nothing that a server says before TLS is believed: a dialogue only finds out that the server will
+// speak TLS next, and what the program is shown is made anew, or said by the server once more under TLS.
+// Where a protocol leaves no choice its file says so. A server is read from as far as an answer goes;
+// what lies behind its go-ahead before the handshake fails the connection (CVE-2011-0411).
+//
+// It is larger than others because each protocol is by itself: none calls another.
 package starttls
 
 import (

@@ -1,4 +1,6 @@
-// Package told has the answers of a kernel that may also refuse to answer.
+// Package told has the answers of a kernel that may also refuse to answer: yes, no, and that it cannot
+// be told. Whoever asks the kernel what something is like answers so, and whoever decides by that has to
+// say what the third means, which is hardly ever that a connection goes out as it is.
 package told
 
 // Answer is yes, no, or that it cannot be told: the zero value. It is no bool, so that who asks

@@ -1,7 +1,10 @@
 // Package trust makes rules into what connections go by: the roots, pins and client certificates of a
 // rule, the certificates and demands of a listen, the caches of their TLS sessions. It reads the files
-// that the rules name, and holds the private keys of services. A connection gets its Trust once, and
-// does not look at a policy again. The worker makes policies; the fronts use them.
+// that the rules name, and holds their private keys, of client certificates and of services; those of
+// programs of libtls are libtls/engine's. Whether a chain and a name are good crypto/tls decides, by the
+// tls.Config that is made here, and whether a pin is, this package. A connection gets its Trust once,
+// and does not look at a policy again. The worker makes policies, which do not change; the fronts use
+// them.
 package trust
 
 import (
@@ -38,18 +41,18 @@ type Trust struct {
 	extra    [][]byte // DER certificates beside the system's
 	client   *tls.Certificate
 	Sessions tls.ClientSessionCache
-	identity [sha256.Size]byte // of everything that a session's validity rests on
+	identity [sha256.Size]byte // of everything that a TLS session's validity rests on
 
 	once  sync.Once
 	roots *x509.CertPool
 	err   error
 }
 
-// sessionsPerRule bounds a rule's session cache: one entry a server name.
+// sessionsPerRule bounds a rule's cache of TLS sessions: one entry a server name.
 const sessionsPerRule = 1024
 
 // New reads the files that the rules name. old, which may be nil, lends its
-// session caches to the rules that did not change.
+// caches of TLS sessions to the rules that did not change.
 func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
 	p := &Policy{Rules: r, Trust: make(map[*rules.Rule]*Trust), services: make(map[*rules.Listen]*Service)}
 	p.URLHosts = map[bool][]rules.HostPattern{false: r.URLHosts(false), true: r.URLHosts(true)}
@@ -146,7 +149,7 @@ func newTrust(rule *rules.Rule, caFiles []string) (*Trust, error) {
 		}
 		t.client = &c
 	}
-	// A session is good only for the same verification and the same credentials.
+	// A TLS session is good only for the same verification and the same credentials.
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %x %d %q %t %x", rule.ServerName, rule.Pins, rule.MinVersion, rule.ALPN,
 		rule.VerifyNone, t.extra)

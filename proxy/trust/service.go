@@ -20,7 +20,7 @@ import (
 type Service struct {
 	Listen   *rules.Listen
 	Config   *tls.Config
-	identity [sha256.Size]byte // of everything that a client's session rests on
+	identity [sha256.Size]byte // of everything that a client's TLS session rests on
 	files    []string
 }
 
@@ -129,7 +129,7 @@ func ClientName(c *x509.Certificate) string {
 }
 
 // newServices makes the services of a policy. One of old's whose certificates and demands
-// are the same lends its configuration, and with it the keys of its session tickets,
+// are the same lends its configuration, and with it the keys of its TLS session tickets,
 // which crypto/tls changes every day.
 func (p *Policy) newServices(old *Policy) error {
 	var failed []error

@@ -1,7 +1,7 @@
 // Package verdict says how setting up a connection, or carrying it, has ended: an error of the network,
 // of TLS, of a certificate or of a dialogue goes in, and an errno for the program and a sentence for a
-// person come out. It decides nothing, and what it returns is not changed any more. All that serve
-// connections call it.
+// person come out. Why a program's connect says EKEYREJECTED or EPROTO is told here. It decides nothing,
+// and what it returns is not changed any more. All that serve connections call it.
 package verdict
 
 import (

@@ -46,7 +46,7 @@ func (a *Attempt) Explain(err error) *Failure {
 		return failure
 	case errors.As(err, &verify):
 		return a.explainChain(verify)
-	case errors.As(err, &hostname): // checked again when a session is resumed
+	case errors.As(err, &hostname): // checked again when a TLS session is resumed
 		return a.explainName(hostname)
 	case errors.As(err, &pin):
 		return Failf(unix.EKEYREJECTED, "%v", pin)

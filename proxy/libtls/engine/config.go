@@ -304,7 +304,7 @@ func (c *Config) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return &c.pairs[0], nil
 }
 
-// identity tells one client configuration's sessions from another's.
+// identity tells one client configuration's TLS sessions from another's.
 func (c *Config) identity(name string) [sha256.Size]byte {
 	var chain []byte
 	if len(c.pairs) > 0 {

@@ -23,7 +23,7 @@ type Conn struct {
 }
 
 // Client makes a client's connection to name, which may be empty. session, if it is not nil, is
-// the program's session file, and remains the caller's. How a server's wish to negotiate anew is
+// the program's file of a TLS session, and remains the caller's. How a server's wish to negotiate anew is
 // met (RFC 5246, section 7.4.1.1) is the caller's to say: libtls grants it.
 func (c *Config) Client(transport net.Conn, name string, session *os.File, renegotiation tls.RenegotiationSupport) *Conn {
 	conn := &Conn{config: c, name: name}
@@ -47,7 +47,7 @@ func (c *Config) Client(transport net.Conn, name string, session *os.File, reneg
 // Server makes a server's connection.
 func (c *Config) Server(transport net.Conn) *Conn {
 	conn := &Conn{config: c}
-	config := c.server.Clone() // its session tickets go by c.server's keys
+	config := c.server.Clone() // its TLS session tickets go by c.server's keys
 	if c.verifies() {
 		config.VerifyConnection = conn.verify
 	}

@@ -58,9 +58,9 @@ func (c *Config) ticketGood(extra []byte, now time.Time) bool {
 	return age >= 0 && age <= int64(c.lifetime)
 }
 
-// ---- clients: the session file ----
+// ---- clients: the file of a TLS session ----
 
-// sessionFile is a tls.ClientSessionCache of one session, in the program's file. What is in it
+// sessionFile is a tls.ClientSessionCache of one TLS session, in the program's file. What is in it
 // counts for the same name and the same trust alone.
 type sessionFile struct {
 	file     *os.File

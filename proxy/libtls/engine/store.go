@@ -1,6 +1,22 @@
-// Package engine is what a program that is linked to libtls, or to its ancestor ressl, gets
-// its TLS from: certificates, keys and configurations that the program has only numbers
-// for, and connections that verify and report as libtls does. It knows nothing of sockets.
+// Package engine is what a program that is linked to libtls, or to its ancestor ressl, gets its TLS from:
+// certificates, private keys and configurations that the program has only numbers for, and connections
+// that verify and report as libtls does. It knows nothing of sockets; package libtls does, and alone
+// calls it.
+//
+// What is equal is there once for all sessions of a user (Shares): bytes, pools of CA certificates, pairs
+// of certificate and key, and whole configurations of clients, each found by a SHA-256 over all that it
+// is made of. Numbers, configurations and connections are counted as its holders, and the last one takes
+// it away. A server's configuration is its own, since it makes ticket keys; its parts are shared.
+//
+// Verification is libtls's: its names, its depth, revocation lists for every certificate of a chain, OCSP
+// responses, and the name after the handshake. crypto/tls is told not to verify, and asks in
+// VerifyConnection, also when a TLS session is resumed. Lists are read here, since crypto/x509 refuses
+// version 1 and does not ask what a list covers; which one counts is decided as in OpenSSL. A server
+// that negotiates anew has its way, as with libtls, but may not become another: the name was looked at
+// once. Over callbacks it is refused, since a write would wait for records that only a read asks for.
+//
+// It is larger than others because it does what libtls and the parts of OpenSSL under it do, in their
+// words: keys and responses in DER, revocation, names of ciphers and of people.
 package engine
 
 import (

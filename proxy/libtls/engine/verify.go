@@ -18,7 +18,7 @@ func chainProblem(reason string) *problem {
 }
 
 // verify looks at what the peer presented. It is called inside the handshake, also where a
-// session is resumed. The name is not looked at here: libtls does that after the handshake.
+// TLS session is resumed. The name is not looked at here: libtls does that after the handshake.
 func (c *Config) verify(state tls.ConnectionState, now time.Time) error {
 	if len(state.PeerCertificates) == 0 || !c.verifies() {
 		return nil
