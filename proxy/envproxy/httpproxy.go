@@ -1,6 +1,8 @@
 // Package envproxy finds out whether a program goes by way of an HTTP or SOCKS proxy that its
 // environment names, past the rules of the hosts behind it, and says so once for each host. It reads
-// /proc/PID/environ, and changes nothing but the ports that programs ask about.
+// /proc/PID/environ, and changes nothing but the ports that programs ask about: a proxy's is held in the
+// session's map until a connect goes to an address that the program was shown for it. The outgoing
+// front shows it look-ups and connections that pass.
 package envproxy
 
 import (

@@ -8,11 +8,16 @@
 // What counts is the name that a program means, which is not always the one that it looks up. A name
 // that no rule mentions stands for a name R that a rule covers where R is the name, a dot and something
 // more, and the two share an address: a search domain, a CNAME or /etc/hosts has completed it. Or both
-// stand on one line of /etc/hosts, and the name has that line's address. Sharing an address, or a CNAME
-// to it, means nothing by itself: the names of others could otherwise drag a connection under a rule, or
-// out of one. A name without a rule that shares its address with one that has a rule gets a synthetic
-// address as well, since its connections would otherwise be taken for the other's. Every loopback
-// address counts as one of localhost (RFC 6761, section 6.3): some programs do not look that name up.
+// stand on one line of /etc/hosts, and the name has that line's address. Then the synthetic address is
+// R's, and so are the rule and the name on the certificate. Where R cannot be looked up, or there are
+// two with different rules, the look-up fails. A short name that /etc/hosts itself answers was not
+// completed by a search domain, so that a wildcard's look-up may fail there.
+//
+// Sharing an address, or a CNAME to it, means nothing by itself: the names of others could otherwise
+// drag a connection under a rule, or out of one. A name without a rule that shares its address with one
+// that has a rule gets a synthetic address as well, since its connections would otherwise be taken for
+// the other's. Every loopback address counts as one of localhost (RFC 6761, section 6.3), because some
+// programs do not look that name up.
 package names
 
 import (

@@ -12,8 +12,13 @@
 // is not so, after a KeyUpdate for instance, crypto/tls goes on: nothing is lost, because
 // nothing was read ahead of it.
 //
-// Not taken over are connections without AES-GCM, with renegotiation, in FIPS mode, and
-// those over anything but a Transport.
+// A reader must be able to answer, so writing is taken over first. While crypto/tls still
+// reads, what it has to say (an alert, its answer to a KeyUpdate) is opened with a copy of its
+// keys and said by our writer. Plaintext of a record that did not open goes nowhere: Next
+// returns what was opened before it, then the error, which is crypto/tls's.
+//
+// Not taken over are connections without AES-GCM (ChaCha20-Poly1305 the standard library
+// keeps to itself), with renegotiation, in FIPS mode, and those over anything but a Transport.
 //
 // A kernel that is to seal (kernel_tls) gets the key and the number of the next record when
 // the writing is taken over, and plain writes from then on; alerts and KeyUpdates go as

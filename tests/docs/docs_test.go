@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -217,7 +218,7 @@ func TestTheErrorTableHasWhatTheCodeGives(t *testing.T) {
 
 func TestTheLogTableHasWhatTheWorkerLogs(t *testing.T) {
 	logged := ""
-	for _, file := range sources(t, root+"/proxy") {
+	for _, file := range workerSources(t) {
 		logged += read(t, file)
 	}
 	table := section(t, manual, "log-table")
@@ -268,7 +269,7 @@ func TestEveryFunctionOfLibtlsHasAPage(t *testing.T) {
 }
 
 func TestFilesThatDocumentsNameExist(t *testing.T) {
-	path := regexp.MustCompile("`((?:cmd|preload|proxy|rules|tests|docs|man)(?:/[\\w./-]+)?)`|\\]\\(([\\w./-]+)\\)")
+	path := regexp.MustCompile("`((?:cmd|preload|libtls|proxy|rules|tests|docs|man)(?:/[\\w./-]+)?)`|\\]\\(([\\w./-]+)(#[\\w-]+)?\\)")
 	for _, file := range markdown(t) {
 		for _, m := range path.FindAllStringSubmatch(read(t, file), -1) {
 			name := filepath.Join(root, m[1])
@@ -277,6 +278,41 @@ func TestFilesThatDocumentsNameExist(t *testing.T) {
 			}
 			if _, err := os.Stat(name); err != nil {
 				t.Errorf("%s: %v", file, err)
+			} else if m[3] != "" && !anchors(read(t, name))[m[3]] {
+				t.Errorf("%s leads to %s%s, and there is no such section", file, m[2], m[3])
+			}
+		}
+	}
+}
+
+// anchors are what a document's headings are called in links.
+func anchors(text string) map[string]bool {
+	all := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		words := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		all["#"+strings.ReplaceAll(words, " ", "-")] = true
+	}
+	return all
+}
+
+// What comments send their reader to is there, too.
+func TestFilesThatCommentsNameExist(t *testing.T) {
+	files := workerSources(t)
+	for _, dir := range []string{"/cmd/tlswrap/*.go", "/rules/*.go", "/preload/*.[ch]", "/libtls/*.[ch]"} {
+		found, err := filepath.Glob(root + dir)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("there are no files %s: %v", dir, err)
+		}
+		files = append(files, found...)
+	}
+	comment := regexp.MustCompile(`(?m)^\s*(?://|/?\*).*$`)
+	path := regexp.MustCompile(`\b(?:cmd/tlswrap|preload|libtls|proxy|rules|tests)/[a-z][\w/-]*(?:\.[a-z]+\b)?`)
+	for _, file := range files {
+		for _, line := range comment.FindAllString(read(t, file), -1) {
+			for _, name := range path.FindAllString(line, -1) {
+				if _, err := os.Stat(filepath.Join(root, strings.TrimSuffix(name, "/"))); err != nil {
+					t.Errorf("%s: %v", file, err)
+				}
 			}
 		}
 	}
@@ -337,6 +373,22 @@ func sources(t *testing.T, dir string) []string {
 		t.Fatalf("no Go files in %s: %v", dir, err)
 	}
 	return slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, "_test.go") })
+}
+
+// workerSources are the Go files of all of the worker's packages that are no tests.
+func workerSources(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir(root+"/proxy", func(path string, d fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no Go files of the worker: %v", err)
+	}
+	return files
 }
 
 // sections are the parts of a manual page between comments that name them.
@@ -528,7 +580,7 @@ func parserKeys(t *testing.T, file string) (top, rule map[string]bool) {
 	return top, rule
 }
 
-// failureErrnos are the errnos of failf(unix.EXXX, …) and of replies in the worker,
+// failureErrnos are the errnos of Failf(unix.EXXX, …) and of replies in the worker,
 // without those of starting programs.
 func failureErrnos(t *testing.T) map[string]bool {
 	t.Helper()
@@ -540,8 +592,8 @@ func failureErrnos(t *testing.T) map[string]bool {
 			}
 		}
 	}
-	for _, file := range sources(t, root+"/proxy") {
-		if filepath.Base(file) == "exec.go" {
+	for _, file := range workerSources(t) {
+		if filepath.Base(file) == "execute.go" {
 			continue
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
@@ -549,11 +601,11 @@ func failureErrnos(t *testing.T) map[string]bool {
 			t.Fatal(err)
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
-			if name, args := method(n); name == "failf" && len(args) > 0 {
+			if name, args := method(n); name == "Failf" && len(args) > 0 {
 				note(args[0])
 			}
 			if kv, ok := n.(*ast.KeyValueExpr); ok {
-				if key, ok := kv.Key.(*ast.Ident); ok && key.Name == "errno" {
+				if key, ok := kv.Key.(*ast.Ident); ok && key.Name == "Errno" {
 					note(kv.Value)
 				}
 			}
