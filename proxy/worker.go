@@ -1,9 +1,9 @@
 // Package proxy is the worker as a whole, the process beside the program that owns the real sockets, the
 // keys and the policy: it starts, takes callers and gives their requests to the front that they are for,
-// watches the files of the rules, and gives memory back. It serves no connection itself; the packages
-// below it do, and they do not know it. A worker that is told to end waits for no connection: it has
-// programs ask again before they connect, and exits. What has not been sent by then is lost, and
-// because of the reset byte (package channel) each program reads a reset, and not the end of the data.
+// and watches the files of the rules. It serves no connection itself; the packages below it do, and they
+// do not know it. A worker that is told to end waits for no connection: it has programs ask again before
+// they connect, and exits. What has not been sent by then is lost, and because of the reset byte (package
+// channel) each program reads a reset, and not the end of the data.
 package proxy
 
 import (
@@ -22,6 +22,7 @@ import (
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/libtls"
+	"tlswrap/proxy/memory"
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/outgoing"
 	"tlswrap/proxy/report"
@@ -57,7 +58,7 @@ type Worker struct {
 	maps     *names.Maps
 	resolver *names.Resolver
 	loading  sync.Mutex
-	memory   collector
+	memory   memory.Collector
 	outgoing *outgoing.Front
 	serving  *serving.Front
 	libtls   *libtls.Front
@@ -197,7 +198,7 @@ func (w *Worker) newRun(t wire.Token, uid uint32, v *report.Voice) (*run, error)
 	}
 	s := session.New(session.Config{
 		Token: t, User: w.user(uid), Names: names.NewTable(shared, since), Reporter: &report.Reporter{Log: w.log, Voice: v},
-		Owner: session.Owner{Opened: w.memory.opened, Closed: w.memory.closed, Freed: w.memory.freed, Left: w.serving.Sweep, Ended: w.sessionEnded},
+		Owner: session.Owner{Opened: w.memory.Opened, Closed: w.memory.Closed, Freed: w.memory.Freed, Left: w.serving.Sweep, Ended: w.sessionEnded},
 	})
 	r := &run{s, outgoing.NewState(s), w.libtls.NewState(s)}
 	if known, err := w.enter(r); err != nil || known != r {
@@ -241,7 +242,7 @@ func (w *Worker) sessionEnded(s *session.Session) {
 	if r := w.run(s.Token); r != nil {
 		r.libtls.Close()
 	}
-	defer w.memory.freed()
+	defer w.memory.Freed()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.runs, s.Token)

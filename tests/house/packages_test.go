@@ -25,7 +25,7 @@ var floors = []string{
 	"proxy/guard proxy/upstream",
 	"proxy/wire proxy/verdict proxy/inspect",
 	"proxy/fdio proxy/record proxy/starttls",
-	"proxy/buffers proxy/quote proxy/told rules",
+	"proxy/buffers proxy/memory proxy/quote proxy/told rules",
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -1,4 +1,7 @@
-package proxy
+// Package memory sets how much garbage the worker's heap may have, by how many connections there are, and
+// gives memory that is not needed any more back to the system. It is told of what begins and ends, and
+// knows nothing of it. The worker has one Collector.
+package memory
 
 import (
 	"os"
@@ -9,14 +12,15 @@ import (
 	"time"
 )
 
-// collector sets how much garbage the heap may have. Where many connections idle they are
+// Collector sets how much garbage the heap may have. Where many connections idle they are
 // most of what is in it, and half as much again as they need is better given to programs;
 // where there are few, new ones make most of it, and often to collect what little there is
-// costs a tenth of their handshakes. $GOGC has the last word.
+// costs a tenth of their handshakes. $GOGC has the last word. The zero value has seen nothing, and the
+// methods may be called from any goroutine.
 //
 // Memory that is not needed any more it gives back to the system: the Go runtime collects
 // nothing for minutes where nothing is allocated.
-type collector struct {
+type Collector struct {
 	mu    sync.Mutex
 	early bool
 	open  int // connections
@@ -39,8 +43,8 @@ const (
 	keptMemory    = 12 << 20
 )
 
-// opened notes a connection.
-func (c *collector) opened() {
+// Opened notes a connection.
+func (c *Collector) Opened() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open++
@@ -48,8 +52,8 @@ func (c *collector) opened() {
 	c.tune()
 }
 
-// closed notes the end of a connection.
-func (c *collector) closed() {
+// Closed notes the end of a connection.
+func (c *Collector) Closed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open--
@@ -57,15 +61,15 @@ func (c *collector) closed() {
 	c.look()
 }
 
-// freed notes that something else has ended.
-func (c *collector) freed() {
+// Freed notes that something else has ended.
+func (c *Collector) Freed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.look()
 }
 
 // tune is called with mu held.
-func (c *collector) tune() {
+func (c *Collector) tune() {
 	early := c.open >= manyConnections || c.early && c.open > manyConnections/2
 	if early == c.early || os.Getenv("GOGC") != "" {
 		return
@@ -79,7 +83,7 @@ func (c *collector) tune() {
 }
 
 // look is called with mu held. What ends while the timer runs is looked at with the rest.
-func (c *collector) look() {
+func (c *Collector) look() {
 	if c.due == nil {
 		c.due = time.AfterFunc(max(giveBackAfter, time.Until(c.next)), c.giveBack)
 	}
@@ -87,7 +91,7 @@ func (c *collector) look() {
 
 // giveBack gives memory back where half of the connections have ended since it last did: what a
 // worker has that is as busy as before it needs again at once.
-func (c *collector) giveBack() {
+func (c *Collector) giveBack() {
 	c.mu.Lock()
 	c.due = nil
 	fewer := c.open <= c.most/2
