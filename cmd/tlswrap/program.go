@@ -206,7 +206,7 @@ func (o *options) reachWorker(io stdio) (c control, err error) {
 		stranger = mayServe(address, uid)
 		return stranger
 	}
-	c.uid, err = proxy.Greet(address, trust, c.token, io.err, o.verbose, o.quiet)
+	c.uid, err = proxy.Greet(address, trust, proxy.Hello{Token: c.token, Stderr: io.err, Verbose: o.verbose, Quiet: o.quiet})
 	if stranger != nil {
 		return c, stranger
 	}

@@ -329,14 +329,20 @@ func markdown(t *testing.T) []string {
 	return append(files, readme, contributing)
 }
 
-// sources are the Go files of a folder that are no tests.
+// sources are the Go files of a folder and of those below it that are no tests.
 func sources(t *testing.T, dir string) []string {
 	t.Helper()
-	files, err := filepath.Glob(dir + "/*.go")
+	var files []string
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			files = append(files, path)
+		}
+		return err
+	})
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no Go files in %s: %v", dir, err)
 	}
-	return slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, "_test.go") })
+	return files
 }
 
 // sections are the parts of a manual page between comments that name them.
@@ -541,19 +547,19 @@ func failureErrnos(t *testing.T) map[string]bool {
 		}
 	}
 	for _, file := range sources(t, root+"/proxy") {
-		if filepath.Base(file) == "exec.go" {
-			continue
+		if strings.Contains(file, "/inspect/") || filepath.Base(file) == "execute.go" {
+			continue // about starting programs
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
-			if name, args := method(n); name == "failf" && len(args) > 0 {
+			if name, args := method(n); name == "Failf" && len(args) > 0 {
 				note(args[0])
 			}
 			if kv, ok := n.(*ast.KeyValueExpr); ok {
-				if key, ok := kv.Key.(*ast.Ident); ok && key.Name == "errno" {
+				if key, ok := kv.Key.(*ast.Ident); ok && key.Name == "Errno" {
 					note(kv.Value)
 				}
 			}
