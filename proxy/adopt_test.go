@@ -14,18 +14,6 @@ import (
 	"tlswrap/rules"
 )
 
-// adopted asks for a session that the worker does not know, and returns it.
-func adopted(t *testing.T, w *Worker, address string) *run {
-	t.Helper()
-	token := wire.Token{1}
-	ask(t, address, wire.Request{Op: wire.OpSweep, Token: token}.Marshal(), -1)
-	s := w.run(token)
-	if s == nil {
-		t.Fatal("the worker did not adopt the session")
-	}
-	return s
-}
-
 func TestProcessesOfAnAdoptedSessionShareIt(t *testing.T) {
 	w, address := startWorker(t, "default = \"pass\"\n")
 	var all sync.WaitGroup

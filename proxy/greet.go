@@ -13,12 +13,19 @@ import (
 	"tlswrap/proxy/wire"
 )
 
-// Greet begins a session named token with the worker at address, an abstract socket
-// ("@name") or a path, on behalf of this process. Sentences for a person will go to
-// stderr. It returns the user that the worker runs as, once trust has nothing against that
+// Hello is how a process begins a run. Sentences for a person will go to Stderr.
+type Hello struct {
+	Token          wire.Token
+	Stderr         *os.File
+	Verbose, Quiet bool
+}
+
+// Greet begins a run with the worker at address, an abstract socket
+// ("@name") or a path, on behalf of this process. It returns the user that the worker runs as, once
+// trust has nothing against that
 // user, and waits until the worker is ready; the error of a worker that went away is io.EOF
 // or the network's.
-func Greet(address string, trust func(uid uint32) error, token wire.Token, stderr *os.File, verbose, quiet bool) (uid uint32, err error) {
+func Greet(address string, trust func(uid uint32) error, h Hello) (uid uint32, err error) {
 	c, err := wire.Dial(address, wire.RequestTime, func(peer uint32) error {
 		uid = peer
 		return trust(peer)
@@ -27,14 +34,14 @@ func Greet(address string, trust func(uid uint32) error, token wire.Token, stder
 		return 0, err
 	}
 	defer c.Close()
-	hello := wire.Request{Op: wire.OpHello, Flags: wire.FlagStderr, Token: token}
-	if verbose {
+	hello := wire.Request{Op: wire.OpHello, Flags: wire.FlagStderr, Token: h.Token}
+	if h.Verbose {
 		hello.Flags |= wire.FlagVerbose
 	}
-	if quiet {
+	if h.Quiet {
 		hello.Flags |= wire.FlagQuiet
 	}
-	r, _, err := c.Ask(hello, int(stderr.Fd()))
+	r, _, err := c.Ask(hello, int(h.Stderr.Fd()))
 	if err != nil {
 		return 0, err
 	}
@@ -47,14 +54,21 @@ func Greet(address string, trust func(uid uint32) error, token wire.Token, stder
 	return uid, nil
 }
 
-// Serve shows the worker of user uid's a TCP socket of this process, one that listens or, with
+// Reached is a run's worker, as Greet has found it.
+type Reached struct {
+	Address string
+	UID     uint32
+	Token   wire.Token
+}
+
+// Serve shows the worker a TCP socket of this process, one that listens or, with
 // accepted, one that was accepted, and puts in its place what the program is to use
 // instead, without the close-on-exec flag. It reports whether a listen rule is about the
 // socket. A client that was accepted has then shaken hands; the error is a Failure, of
 // which the person has been told, where it did not.
-func Serve(address string, uid uint32, token wire.Token, fd int, accepted bool) (covered bool, err error) {
-	c, err := wire.Dial(address, acceptTime, func(peer uint32) error {
-		if peer != uid {
+func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
+	c, err := wire.Dial(w.Address, acceptTime, func(peer uint32) error {
+		if peer != w.UID {
 			return fmt.Errorf("user %d has taken the worker's place", peer)
 		}
 		return nil
@@ -63,7 +77,7 @@ func Serve(address string, uid uint32, token wire.Token, fd int, accepted bool) 
 		return false, err
 	}
 	defer c.Close()
-	req := wire.Request{Op: wire.OpListen, Token: token}
+	req := wire.Request{Op: wire.OpListen, Token: w.Token}
 	if accepted {
 		req.Op = wire.OpAccept
 	}
@@ -84,7 +98,7 @@ func Serve(address string, uid uint32, token wire.Token, fd int, accepted bool) 
 	if err := unix.Dup3(end, fd, 0); err != nil {
 		return true, os.NewSyscallError("dup3", err)
 	}
-	return true, c.Tell(wire.Request{Op: wire.OpTaken, Token: token})
+	return true, c.Tell(wire.Request{Op: wire.OpTaken, Token: w.Token})
 }
 
 // acceptTime is the longest that a client's handshake can take (see rules).

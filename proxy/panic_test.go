@@ -177,7 +177,7 @@ func (lab *handshakeLab) begin() (wire.Token, func(), error) {
 		return token, nil, err
 	}
 	defer null.Close()
-	if _, err := Greet(lab.address, anybody, token, null, false, false); err != nil {
+	if _, err := Greet(lab.address, anybody, Hello{Token: token, Stderr: null}); err != nil {
 		return token, nil, err
 	}
 	s := lab.worker.run(token)
@@ -205,7 +205,7 @@ func (lab *handshakeLab) serveAndEnd(addr string, k int) error {
 		return err
 	}
 	defer f.Close()
-	if covered, err := Serve(lab.address, uint32(os.Geteuid()), token, int(f.Fd()), false); err != nil || !covered {
+	if covered, err := Serve(Reached{lab.address, uint32(os.Geteuid()), token}, int(f.Fd()), false); err != nil || !covered {
 		return fmt.Errorf("listen: %v, %v", covered, err)
 	}
 	tcp, err := net.Dial("tcp", addr)

@@ -61,16 +61,17 @@ func byLibtls(answer func(*libtls.State, *wire.Call, wire.Request, *wire.Descrip
 
 // serve answers one connection, and closes it.
 func (w *Worker) serve(fd int) {
-	defer guard.Recover(w.log, "request", nil)
 	call, err := wire.NewCall(fd)
 	if err != nil {
 		w.log.Warn("refused", "error", err.Error())
 		return
 	}
 	defer call.Close()
-	if err := w.answer(call); err != nil {
-		w.log.Warn("refused", "pid", call.PID, "uid", call.UID, "error", err.Error())
-	}
+	guard.Run(w.log, "request", nil, func() {
+		if err := w.answer(call); err != nil {
+			w.log.Warn("refused", "pid", call.PID, "uid", call.UID, "error", err.Error())
+		}
+	})
 }
 
 // answer answers one request. The error is why it is not served.

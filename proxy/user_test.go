@@ -25,13 +25,13 @@ func TestAUserHasNoMoreSessionsThanTheMost(t *testing.T) {
 	w.mu.Unlock()
 	var token wire.Token
 	rand.Read(token[:])
-	if _, err := Greet(address, anybody, token, os.Stderr, false, true); err == nil || !strings.Contains(err.Error(), "4096 sessions") {
+	if _, err := Greet(address, anybody, Hello{Token: token, Stderr: os.Stderr, Quiet: true}); err == nil || !strings.Contains(err.Error(), "4096 sessions") {
 		t.Errorf("got %v", err)
 	}
 	w.mu.Lock()
 	delete(w.runs, some[0])
 	w.mu.Unlock()
-	if _, err := Greet(address, anybody, token, os.Stderr, false, true); err != nil {
+	if _, err := Greet(address, anybody, Hello{Token: token, Stderr: os.Stderr, Quiet: true}); err != nil {
 		t.Errorf("with room: %v", err)
 	}
 }

@@ -141,8 +141,9 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	defer w.maps.Shut() // another worker may have other rules
 	stopped := make(chan error, 1)
 	go func() {
-		defer guard.Recover(w.log, "control socket", func() { stopped <- errors.New("internal error") })
-		stopped <- w.accept(listener)
+		err := errors.New("internal error")
+		guard.Run(w.log, "control socket", nil, func() { err = w.accept(listener) })
+		stopped <- err
 	}()
 	if w.config.EndWithSessions {
 		// Who started the worker may have died before it said hello.

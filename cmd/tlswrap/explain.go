@@ -23,6 +23,7 @@ import (
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/outgoing"
 	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -129,7 +130,7 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 		p.line("verdict", "refused: EACCES, %v", unix.EACCES)
 		return exitBad
 	}
-	probe, err := outgoing.Explain(ctx, policy, o.ca, d.Rule, t.Name, t.Addr, port)
+	probe, err := outgoing.Explain(ctx, policy, o.ca, names.Target{Name: t.Name, Addr: wire.Addr{IP: t.Addr, Port: port}, Decision: d})
 	if err != nil {
 		return complainLines(io, exitBad, err)
 	}

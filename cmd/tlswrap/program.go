@@ -206,7 +206,7 @@ func (o *options) reachWorker(io stdio) (c control, err error) {
 		stranger = mayServe(address, uid)
 		return stranger
 	}
-	c.uid, err = proxy.Greet(address, trust, c.token, io.err, o.verbose, o.quiet)
+	c.uid, err = proxy.Greet(address, trust, proxy.Hello{Token: c.token, Stderr: io.err, Verbose: o.verbose, Quiet: o.quiet})
 	if stranger != nil {
 		return c, stranger
 	}
@@ -307,7 +307,7 @@ func preloadEnv(env []string, library, control string) []string {
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
 		switch name {
-		case "TLSWRAP_CONTROL":
+		case wire.Env:
 		case "LD_PRELOAD":
 			if value != library && !strings.HasPrefix(value, library+":") {
 				preload = strings.TrimSuffix(library+":"+value, ":")
@@ -318,7 +318,7 @@ func preloadEnv(env []string, library, control string) []string {
 			out = append(out, e)
 		}
 	}
-	return append(out, "LD_PRELOAD="+preload, "TLSWRAP_CONTROL="+control)
+	return append(out, "LD_PRELOAD="+preload, wire.Env+"="+control)
 }
 
 // restoreIgnoredSignals ignores again what was ignored when this process began: Go's

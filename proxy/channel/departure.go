@@ -31,12 +31,13 @@ func Watch(pr *Pair, up transport, cancel func(), log *slog.Logger) *Departure {
 	d := &Departure{pair: pr, watched: make(chan struct{})}
 	d.timer = time.AfterFunc(watchAfter, func() {
 		defer close(d.watched)
-		defer guard.Recover(log, "watch of a setup", func() { up.SetDeadline(fdio.Past) })
-		d.pair.w.WhenReadable(fdio.Leaving)
-		if d.pair.leaving() {
-			cancel()
-			up.SetDeadline(fdio.Past)
-		}
+		guard.Run(log, "watch of a setup", func() { up.SetDeadline(fdio.Past) }, func() {
+			d.pair.w.WhenReadable(fdio.Leaving)
+			if d.pair.leaving() {
+				cancel()
+				up.SetDeadline(fdio.Past)
+			}
+		})
 	})
 	return d
 }

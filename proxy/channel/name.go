@@ -13,5 +13,5 @@ func Name(id uint64, peer wire.Addr) string {
 	if peer.IP.Is4() {
 		family = '4'
 	}
-	return fmt.Sprintf("tlswrap/%016x/%c%04x%08x%s", id, family, peer.Port, peer.Scope, hex.EncodeToString(peer.IP.AsSlice()))
+	return wire.NamePrefix + fmt.Sprintf("%016x/%c%04x%08x%s", id, family, peer.Port, peer.Scope, hex.EncodeToString(peer.IP.AsSlice()))
 }

@@ -6,34 +6,36 @@ package guard
 import (
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/verdict"
 )
 
-// Recover, deferred, turns a panic into the end of what this one goroutine serves: end, which may
-// be nil, does that. The log has the stack.
-func Recover(log *slog.Logger, what string, end func()) {
-	r := recover()
-	if r == nil {
-		return
-	}
-	log.Error("panic", "in", what, "panic", r, "stack", string(debug.Stack()))
-	if end != nil {
-		end()
-	}
+// Run runs f, which serves what, to its end, and turns a panic into the end of what f serves: end, which
+// may be nil, does that. The log has the stack.
+func Run(log *slog.Logger, what string, end, f func()) {
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		log.Error("panic", "in", what, "panic", r, "stack", string(debug.Stack()))
+		if end != nil {
+			end()
+		}
+	}()
+	begin(what)
+	f()
 }
 
-// Func is f for a timer, or for a goroutine of its own: a panic ends nothing else.
+// Func is f for a timer: a panic ends nothing else.
 func Func(log *slog.Logger, what string, f func()) func() {
-	return func() {
-		defer Recover(log, what, nil)
-		f()
-	}
+	return func() { Run(log, what, nil, f) }
 }
 
-// Step is what step returns; a panic in it is a failure, and target's in the log.
+// Step is what step returns, a part of what is done for target; a panic in it is a failure.
 func Step(log *slog.Logger, target string, step func() *verdict.Failure) (failure *verdict.Failure) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -41,5 +43,22 @@ func Step(log *slog.Logger, target string, step func() *verdict.Failure) (failur
 			failure = verdict.Failf(unix.EPROTO, "internal error: %v", r)
 		}
 	}()
+	begin("step")
 	return step()
+}
+
+// fault is a test's: it is called where something guarded begins, and may panic there.
+var fault atomic.Pointer[func(what string)]
+
+func begin(what string) {
+	if f := fault.Load(); f != nil {
+		(*f)(what)
+	}
+}
+
+// Fault has f called with what each guarded function serves, before it runs, until the test is over. f
+// may panic.
+func Fault(t interface{ Cleanup(func()) }, f func(what string)) {
+	fault.Store(&f)
+	t.Cleanup(func() { fault.Store(nil) })
 }

@@ -53,7 +53,7 @@ func (l *State) howItEnded(id uint64) ending {
 
 // ended forgets a connection but for how it ended, where the program cannot have been told.
 func (l *State) ended(id uint64, how ending) {
-	how.reason = strings.Clone(how.reason[:min(len(how.reason), wire.TlsTextMost)])
+	how.reason = strings.Clone(how.reason[:min(len(how.reason), wire.TLSTextMost)])
 	e := &end{ending: how}
 	l.mu.Lock()
 	kept := how.reason != "" && l.ends != nil

@@ -17,7 +17,7 @@ func newEnds(t *testing.T, u *session.User) *State {
 func TestOfAnEndedConnectionTheEndIsKept(t *testing.T) {
 	u := session.NewUser()
 	l := newEnds(t, u)
-	for id, how := range []ending{{true, "unexpected EOF"}, {false, strings.Repeat("long ", wire.TlsTextMost)}, {}} {
+	for id, how := range []ending{{true, "unexpected EOF"}, {false, strings.Repeat("long ", wire.TLSTextMost)}, {}} {
 		l.Enter(uint64(id), &stream{id: uint64(id), last: how})
 		l.ended(uint64(id), how)
 		if _, whole := l.Find(uint64(id)).(*stream); whole {
@@ -27,7 +27,7 @@ func TestOfAnEndedConnectionTheEndIsKept(t *testing.T) {
 	if got := l.howItEnded(0); got != (ending{true, "unexpected EOF"}) {
 		t.Errorf("got %v", got)
 	}
-	if got := l.howItEnded(1); got.truncated || len(got.reason) != wire.TlsTextMost {
+	if got := l.howItEnded(1); got.truncated || len(got.reason) != wire.TLSTextMost {
 		t.Errorf("got %v, with %d bytes", got.truncated, len(got.reason))
 	}
 	if l.Find(2) != nil || l.Find(1) == nil {

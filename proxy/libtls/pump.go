@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,13 +81,17 @@ func (p *pump) close() {
 	}
 }
 
-// run takes the program's messages until it is gone.
+// run is the connection's life.
 func (p *pump) run() {
 	defer p.state.Closed()
 	defer p.config.Release()
-	defer guard.Recover(p.state.Log, "pump", nil)
 	defer p.close()
 	defer close(p.gone)
+	guard.Run(p.state.Log, "pump", nil, p.take)
+}
+
+// take takes the program's messages until it is gone.
+func (p *pump) take() {
 	for {
 		kind, value, data, err := p.receive()
 		if err != nil {
@@ -143,8 +146,8 @@ func (p *pump) send(kind, value int, data []byte) error {
 
 // step does what was asked, and says so.
 func (p *pump) step(kind uint32, value int, data []byte) {
-	defer guard.Recover(p.state.Log, "pump", p.close)
-	answer, more, out := p.do(kind, value, data)
+	answer, more, out := wire.PumpFailed, 0, []byte("internal error")
+	guard.Run(p.state.Log, "step of a pump", nil, func() { answer, more, out = p.do(kind, value, data) })
 	for len(out) > wire.PumpMost {
 		p.send(answer, int(kind)|wire.PumpMore, out[:wire.PumpMost])
 		out = out[wire.PumpMost:]
@@ -154,12 +157,6 @@ func (p *pump) step(kind uint32, value int, data []byte) {
 }
 
 func (p *pump) do(kind uint32, value int, data []byte) (answer, more int, out []byte) {
-	defer func() {
-		if r := recover(); r != nil {
-			p.state.Log.Error("panic", "in", "pump", "panic", r, "stack", string(debug.Stack()))
-			answer, more, out = wire.PumpFailed, 0, []byte("internal error")
-		}
-	}()
 	var err error
 	switch kind {
 	case wire.PumpHandshake:

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/channel"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/libtls/engine"
 	"tlswrap/proxy/relay"
 	"tlswrap/proxy/upstream"
@@ -90,7 +90,11 @@ func (t *stream) run() {
 		}
 	}()
 	defer t.close()
-	defer t.guard()
+	guard.Run(t.state.Log, t.String(), t.close, t.live)
+}
+
+// live shakes hands and carries bytes.
+func (t *stream) live() {
 	facts, ok := t.open()
 	if t.pair.Accept() != nil || t.pair.Send(facts) != nil {
 		return
@@ -101,14 +105,6 @@ func (t *stream) run() {
 		return
 	}
 	t.carry()
-}
-
-// guard, deferred, turns a panic into the end of this one connection.
-func (t *stream) guard() {
-	if r := recover(); r != nil {
-		t.state.Log.Error("panic", "target", t.String(), "panic", r, "stack", string(debug.Stack()))
-		t.close()
-	}
 }
 
 // open shakes hands. It has no time limit but the program's patience: it ends when the program
@@ -202,8 +198,7 @@ func (t *stream) carry() {
 	down := make(chan struct{})
 	go func() {
 		defer close(down)
-		defer t.guard()
-		t.download()
+		guard.Run(t.state.Log, "download of "+t.String(), t.close, t.download)
 	}()
 	defer func() { // after a panic, too
 		t.close()

@@ -51,7 +51,7 @@ type Conn struct {
 	failure *verdict.Failure
 	told    bool // connect or SO_ERROR has reported how setup ended
 
-	ending sync.Once
+	settled, ending sync.Once
 }
 
 // outcome is how setup has ended.
@@ -65,14 +65,13 @@ const (
 
 // run sets the connection up and has its bytes carried, unless it has failed already.
 func (c *Conn) run(failure *verdict.Failure) {
-	defer guard.Recover(c.front.Log, "setup", c.drop)
 	if failure == nil {
 		failure = guard.Step(c.front.Log, c.Target.String(), c.setup)
 	}
 	switch {
 	case failure == nil:
 		// On a stack of its own: the handshake's is large, and the connection may idle.
-		go c.carry()
+		go guard.Run(c.front.Log, "connection", c.drop, c.carry)
 	case c.opened:
 		c.refuse(failure)
 	default:
@@ -82,7 +81,6 @@ func (c *Conn) run(failure *verdict.Failure) {
 
 // carry is the rest of the connection's life.
 func (c *Conn) carry() {
-	defer guard.Recover(c.front.Log, "connection", c.drop)
 	defer c.end(dropSocket)
 	r := relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: func(f *verdict.Failure) { c.report("broken", f) }},

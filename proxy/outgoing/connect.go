@@ -13,6 +13,7 @@ import (
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/envproxy"
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/told"
@@ -74,7 +75,7 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 			f.refuse(call, s, a.Target, verdict.Failf(unix.ENETDOWN, "no channel: %v", err))
 			return
 		}
-		c.begin(call, end, fd)
+		guard.Run(f.Log, "connect", c.abandon, func() { c.begin(call, end, fd) })
 	}
 }
 
@@ -147,13 +148,16 @@ func (c *Conn) begin(call *wire.Call, end, fd int) {
 		return
 	}
 	c.setTold(taken.Flags&wire.FlagConsume != 0)
-	close(c.taken)
-	go c.run(failure)
+	c.settle()
+	go guard.Run(c.front.Log, "setup", c.drop, func() { c.run(failure) })
 }
+
+// settle lets those go on who wait for the upstream: it is there, or never will be. It may be called again.
+func (c *Conn) settle() { c.settled.Do(func() { close(c.taken) }) }
 
 // abandon drops a connection whose channel was never put in place.
 func (c *Conn) abandon() {
-	close(c.taken)
+	c.settle()
 	c.end(dropSocket)
 }
 

@@ -15,7 +15,6 @@ import (
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
-	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -30,20 +29,21 @@ type Probe struct {
 	Took     time.Duration
 }
 
-// Explain makes the connection that a program would get that connects to name (or, if
-// name is empty, to ip itself) under rule, and ends it after the handshake.
-func Explain(ctx context.Context, r *rules.Policy, caFiles []string, rule *rules.Rule, name string, ip netip.Addr, port uint16) (*Probe, error) {
+// Explain makes the connection that a program would get that means t, which a rule of r's covers, and
+// ends it after the handshake.
+func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Target) (*Probe, error) {
+	rule := t.Decision.Rule
 	p, err := trust.New(r, caFiles, nil)
 	if err != nil {
 		return nil, err
 	}
 	c := &Conn{
 		front: &Front{Resolver: names.NewResolver()},
-		aim:   aim{Target: names.Target{Name: name, Addr: wire.Addr{IP: ip, Port: port}, Decision: rules.Decision{Action: rules.TLS, Rule: rule}}},
+		aim:   aim{Target: t},
 		trust: p.Trust[rule],
 	}
 	family := unix.AF_INET6
-	if ip.Is4() {
+	if t.Addr.IP.Is4() {
 		family = unix.AF_INET
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

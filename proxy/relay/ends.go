@@ -26,11 +26,12 @@ func (e *Ends) bothWays(down func() *verdict.Failure, up func(down <-chan struct
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer guard.Recover(e.Log, "download", e.drop)
-		if f := guard.Step(e.Log, e.Target, down); f != nil && !e.Channel.HungUp() {
-			e.Broken(f)
-			e.Channel.Close()
-		}
+		guard.Run(e.Log, "download", e.drop, func() {
+			if f := guard.Step(e.Log, e.Target, down); f != nil && !e.Channel.HungUp() {
+				e.Broken(f)
+				e.Channel.Close()
+			}
+		})
 	}()
 	return guard.Step(e.Log, e.Target, func() *verdict.Failure {
 		ended := false

@@ -62,12 +62,13 @@ func (l *listener) serve(fd int, peer wire.Addr) {
 		<-l.slots
 		return
 	}
-	defer guard.Recover(l.front.log, "client", c.drop)
-	if failure := l.greet(c); failure != nil {
-		c.reject(failure)
-		return
-	}
-	c.begin()
+	guard.Run(l.front.log, "client", c.drop, func() {
+		if failure := l.greet(c); failure != nil {
+			c.reject(failure)
+			return
+		}
+		c.begin()
+	})
 }
 
 // greet shakes hands with a client, and puts it into a program's queue.
@@ -125,11 +126,10 @@ func (c *Client) shakeHands() *verdict.Failure {
 // large, and the connection may idle.
 func (c *Client) begin() {
 	c.announce()
-	go c.carry()
+	go guard.Run(c.front.log, "client's bytes", c.drop, c.carry)
 }
 
 func (c *Client) carry() {
-	defer guard.Recover(c.front.log, "connection", c.drop)
 	defer c.end()
 	r := relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.log, Target: c.target.String(), Broken: c.broken},
@@ -235,14 +235,18 @@ func (f *Front) Accepted(call *wire.Call, s *session.Session, fd int) {
 	if err != nil {
 		return
 	}
-	defer guard.Recover(f.log, "client", c.drop)
-	failure := guard.Step(f.log, c.target.String(), c.shakeHands)
+	guard.Run(f.log, "accepted client", c.drop, func() { c.serve(call) })
+}
+
+// serve shakes hands with a client that was accepted already, and answers who has brought it.
+func (c *Client) serve(call *wire.Call) {
+	failure := guard.Step(c.front.log, c.target.String(), c.shakeHands)
 	end := -1
 	if failure == nil {
 		end, failure = c.makePair()
 	}
 	if failure != nil {
-		s.Failed("rejected", c.target, call.PID, failure)
+		c.session.Failed("rejected", c.target, call.PID, failure)
 		c.reject(failure)
 		call.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
 		return

@@ -243,14 +243,15 @@ func (l *listener) add(q *queue, handedOver bool) error {
 		return err
 	}
 	l.front.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.Listen.String())
-	go l.accept()
+	go func() {
+		defer close(l.done)
+		guard.Run(l.front.log, "listener", func() { l.front.abandon(l) }, l.accept)
+	}()
 	return nil
 }
 
 // accept takes clients from the kernel until the listener is closed.
 func (l *listener) accept() {
-	defer close(l.done)
-	defer guard.Recover(l.front.log, "listener", nil)
 	for {
 		var (
 			fd   int
@@ -409,6 +410,15 @@ func (f *Front) forgetListener(l *listener) bool {
 	delete(f.listeners, l.id)
 	l.session.Forget(l.id)
 	return true
+}
+
+// abandon ends a listener that nobody accepts for any more.
+func (f *Front) abandon(l *listener) {
+	f.mu.Lock()
+	delete(f.listeners, l.id)
+	f.mu.Unlock()
+	l.session.Forget(l.id)
+	go l.close() // which waits for who calls this
 }
 
 // close ends the service. It returns when the port is free, and may be called again.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/told"
+	"tlswrap/proxy/wire"
 )
 
 // queue is what a program listens on in the place of its TCP socket. The file that it was
@@ -25,7 +26,7 @@ func newQueue(id uint64, backlog int) (q *queue, end int, err error) {
 		return nil, -1, os.NewSyscallError("socket", err)
 	}
 	q = &queue{}
-	if q.fd, err = bindUnlinked(end, fmt.Sprintf("tlswrap-listen-%016x", id)); err == nil {
+	if q.fd, err = bindUnlinked(end, fmt.Sprintf("%s%016x", wire.ListenPrefix, id)); err == nil {
 		if err = os.NewSyscallError("listen", unix.Listen(end, backlog)); err == nil {
 			return q, end, nil
 		}

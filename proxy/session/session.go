@@ -102,12 +102,13 @@ func (s *Session) enter(pid process, pidfd int) {
 		return
 	}
 	go func() {
-		defer guard.Recover(s.Log, "session", nil)
-		defer s.leave(pid)
-		if f, err := fdio.New(pidfd, "pidfd"); err == nil {
-			f.WhenReadable(fdio.Readable)
-			f.Close()
-		}
+		guard.Run(s.Log, "process", nil, func() {
+			if f, err := fdio.New(pidfd, "pidfd"); err == nil {
+				f.WhenReadable(fdio.Readable)
+				f.Close()
+			}
+		})
+		guard.Run(s.Log, "end of a process", nil, func() { s.leave(pid) })
 	}()
 }
 

@@ -2,6 +2,13 @@ package wire
 
 // What programs and the worker share beside messages, as preload/wire.h and libtls/wire.h have it.
 
+// What the shim finds in its environment, and in the names of sockets: see preload/wire.h.
+const (
+	Env          = "TLSWRAP_CONTROL"
+	NamePrefix   = "tlswrap/"        // of a channel's abstract name
+	ListenPrefix = "tlswrap-listen-" // of the file that a queue was bound to
+)
+
 // The layout of struct tw_map.
 const (
 	MapPorts  = 65536 / 8

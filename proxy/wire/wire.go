@@ -55,9 +55,9 @@ const (
 )
 
 const (
-	tlsHeader   = 40                     // offsetof(struct tw_tls_request, body)
-	tlsBody     = requestMax - tlsHeader // sizeof body
-	TlsTextMost = 1023
+	tlsHeader   = 40   // offsetof(struct tw_tls_request, body)
+	tlsBody     = 1024 // sizeof body
+	TLSTextMost = 1023
 )
 
 // What comes along with opTLSStart, in flags.
@@ -255,7 +255,7 @@ type TLSReply struct {
 
 func (r TLSReply) Marshal() []byte {
 	ne := binary.NativeEndian
-	text := r.Text[:min(len(r.Text), TlsTextMost)]
+	text := r.Text[:min(len(r.Text), TLSTextMost)]
 	b := make([]byte, 0, 16+len(text)+1)
 	b = ne.AppendUint32(b, wireMagic)
 	b = ne.AppendUint16(b, uint16(r.Answer))

@@ -2,100 +2,166 @@ package wire
 
 import (
 	"bytes"
-	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/tests/testkit"
 )
 
-// layout prints what C makes of wire.h.
-const layout = `
-#include <stdio.h>
-#include <stddef.h>
-#include <string.h>
-#include <linux/futex.h>
-#include "../libtls/wire.h"
-int main(void)
-{
-	printf("%u %d %d %d\n", TW_MAGIC, TW_TOKEN_SIZE, TW_NAME_SIZE, TW_MAX_ADDRS);
-	printf("%zu %zu %zu\n", offsetof(struct tw_request, addrs), offsetof(struct tw_reply, addrs), sizeof(struct tw_addr));
-	printf("%d\n", TW_SEND_BUFFER);
-	printf("%zu %zu %zu %zu %zu\n", sizeof(struct tw_map), offsetof(struct tw_map, real4), offsetof(struct tw_map, real6),
-	       offsetof(struct tw_real6, scope), offsetof(struct tw_real6, known));
-	printf("%zu %u %u\n", sizeof(struct tw_life), FUTEX_OWNER_DIED, FUTEX_TID_MASK);
-	printf("%d %d %d\n", TW_HELLO, TW_SWEEP, TW_CONNECT);
-	printf("%d %d %d %d %d\n", TW_CONSUME, TW_NO_NEW_PRIVS, TW_STDERR, TW_UNTOLD, TW_MAPPED);
-	printf("%d %d %d %d\n", TW_ANSWER_PASS, TW_ANSWER_CHANNEL, TW_ANSWER_ADDRS, TW_ANSWER_PROGRAM);
-	printf("%d %u %d %zu %zu\n", TW_TLS_RING, TW_TLS_IN_RING, TW_TLS_SLOT_SHIFT, offsetof(struct tw_tls_ring, slots), sizeof(struct tw_tls_ring));
-	struct tw_request r;
-	memset(&r, 0, sizeof r);
-	r.magic = TW_MAGIC; r.op = TW_NAMES; r.flags = TW_DATAGRAM; r.channel = 0x1122334455667788; r.count = 1;
-	memset(r.token, 0xab, sizeof r.token);
-	strcpy(r.name, "db.example.com");
-	r.addrs[0] = (struct tw_addr){ .family = 2, .port = 5432, .scope = 7, .ip = {10, 0, 0, 1} };
-	fwrite(&r, 1, offsetof(struct tw_request, addrs[1]), stdout);
-	return 0;
-}
-`
+// What C has, for the comparison.
+type (
+	cAddr struct {
+		Family, Port uint16
+		Scope        uint32
+		Ip           [16]byte
+	}
+	cRequest struct {
+		Magic           uint32
+		Op, Flags       uint16
+		Token           [TokenLen]byte
+		Channel         uint64
+		Count, Reserved uint32
+		Name            [wireNameLen]byte
+		Addrs           [wireMaxAddrs]cAddr
+	}
+	cReply struct {
+		Magic          uint32
+		Answer, Number uint16
+		Error          int32
+		Count          uint32
+		Name           [wireNameLen]byte
+		Addrs          [wireMaxAddrs]cAddr
+	}
+	cReal6 struct {
+		Ip           [16]byte
+		Scope, Known uint32
+	}
+	cMap struct {
+		Connects, Listens [MapPorts]byte
+		Real4             [MapCount4]uint32
+		Real6             [MapCount6]cReal6
+	}
+	cLife       struct{ Owner uint32 }
+	cTlsRequest struct {
+		Magic          uint32
+		Op, Kind       uint16
+		Token          [TokenLen]byte
+		Number         uint64
+		Size, Reserved uint32
+		Body           [tlsBody]byte
+	}
+	cTlsReply struct {
+		Magic         uint32
+		Answer, Value uint16
+		Number        uint64
+		Text          [TLSTextMost + 1]byte
+	}
+	cRing struct {
+		Taken    uint32
+		Reserved [RingHeader - 4]byte
+		Slots    [RingSlots][FrameMost]byte
+	}
+	cPump struct{ Kind, Value uint32 }
+)
 
-// The shim is built for programs of 64 and of 32 bits; the worker speaks with both.
+// The shim is built for programs of 64 and of 32 bits, and of other machines; the worker speaks with
+// all of them.
 func TestWireMatchesTheShims(t *testing.T) {
-	for _, cc := range []string{"cc", "i686-linux-gnu-gcc"} {
-		t.Run(cc, func(t *testing.T) {
-			if cc != "cc" {
-				testkit.Need(t, cc)
-			}
-			dir := t.TempDir()
-			source := filepath.Join(dir, "layout.c")
-			if err := os.WriteFile(source, []byte(layout), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			program := filepath.Join(dir, "layout")
-			if out, err := exec.Command(cc, "-static", "-I../../preload", "-o", program, source).CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			argv := []string{program}
-			if cc != "cc" {
-				narrow, err := testkit.Narrow("")
-				if err != nil {
-					t.Fatal(err)
-				}
-				argv = append(narrow, program)
-			}
-			out, err := exec.Command(argv[0], argv[1:]...).Output()
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := fmt.Sprintf("%d %d %d %d\n%d %d %d\n%d\n%d %d %d %d %d\n%d %d %d\n%d %d %d\n%d %d %d %d %d\n%d %d %d %d\n%d %d %d %d %d\n",
-				wireMagic, TokenLen, wireNameLen, wireMaxAddrs, requestHeader, ReplyHeader, AddrLen,
-				SendBuffer, MapSize, MapReal4, MapReal6, 16, 20, LifeSize, 0x40000000, 0x3fffffff, OpHello, OpSweep, OpConnect, FlagConsume, FlagNoNewPrivs, FlagStderr, FlagUntold, FlagMapped,
-				AnswerPass, AnswerChannel, AnswerAddrs, AnswerProgram,
-				OpTLSRing, FrameInRing, RingSlotShift, RingHeader, RingSize)
-			message, ok := bytes.CutPrefix(out, []byte(want))
-			if !ok {
-				t.Fatalf("got\n%.200s\nwant\n%s", out, want)
-			}
-			got, err := parseRequest(message)
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantRequest := Request{
-				Op: OpNames, Flags: FlagDatagram, Channel: 0x1122334455667788, Name: "db.example.com",
-				Token: Token(bytes.Repeat([]byte{0xab}, TokenLen)),
-				Addrs: []Addr{{IP: netip.MustParseAddr("10.0.0.1"), Port: 5432, Scope: 7}},
-			}
-			if !reflect.DeepEqual(got, wantRequest) {
-				t.Errorf("got  %+v\nwant %+v", got, wantRequest)
-			}
-		})
+	testkit.Mirror{
+		Header: "preload/wire.h",
+		Numbers: map[string]any{
+			"TW_MAGIC": wireMagic, "TW_TOKEN_SIZE": TokenLen, "TW_NAME_SIZE": wireNameLen, "TW_MAX_ADDRS": wireMaxAddrs,
+			"TW_HELLO": OpHello, "TW_CONNECT": OpConnect, "TW_TAKEN": OpTaken, "TW_VERDICT": OpVerdict, "TW_RESTART": OpRestart,
+			"TW_UPSTREAM": OpUpstream, "TW_NAMES": OpNames, "TW_ADDRESS": OpAddress, "TW_EXEC": OpExec, "TW_LISTEN": OpListen,
+			"TW_ACCEPT": OpAccept, "TW_SWEEP": OpSweep,
+			"TW_CONSUME": FlagConsume, "TW_NO_NEW_PRIVS": FlagNoNewPrivs, "TW_STDERR": FlagStderr, "TW_VERBOSE": FlagVerbose,
+			"TW_QUIET": FlagQuiet, "TW_DATAGRAM": FlagDatagram, "TW_UNTOLD": FlagUntold, "TW_IDS_DIFFER": FlagIDsDiffer,
+			"TW_IDS_RESET": FlagIDsReset, "TW_LIBRARY_NOEXEC": FlagLibraryNoExec, "TW_UNFOLLOWED": FlagUnfollowed,
+			"TW_DESTINATION": FlagDestination, "TW_INTERPRETER": FlagInterpreter, "TW_ARGUMENT": FlagArgument, "TW_MAPPED": FlagMapped,
+			"TW_ANSWER_PASS": AnswerPass, "TW_ANSWER_CHANNEL": AnswerChannel, "TW_ANSWER_ERROR": AnswerError, "TW_ANSWER_PENDING": AnswerPending,
+			"TW_ANSWER_GOOD": AnswerGood, "TW_ANSWER_ISCONN": AnswerIsConn, "TW_ANSWER_FD": AnswerFD, "TW_ANSWER_ADDRS": AnswerAddrs,
+			"TW_ANSWER_EXEC": AnswerExec, "TW_ANSWER_SCRIPT": AnswerScript, "TW_ANSWER_GONE": AnswerGone, "TW_ANSWER_ARGUMENT": AnswerArgument,
+			"TW_ANSWER_PROGRAM": AnswerProgram,
+			"TW_NAME_PREFIX":    NamePrefix, "TW_LISTEN_PREFIX": "/" + ListenPrefix, "TW_SEND_BUFFER": SendBuffer, "TW_ENV": Env,
+		},
+		Structs: map[string]any{"tw_addr": cAddr{}, "tw_request": cRequest{}, "tw_reply": cReply{}, "tw_real6": cReal6{}, "tw_map": cMap{}, "tw_life": cLife{}},
+	}.Check(t)
+}
+
+func TestWireMatchesLibtls(t *testing.T) {
+	testkit.Mirror{
+		Header: "libtls/wire.h",
+		Numbers: map[string]any{
+			"TW_TLS_LOAD": OpTLSLoad, "TW_TLS_BUILD": OpTLSBuild, "TW_TLS_DROP": OpTLSDrop, "TW_TLS_START": OpTLSStart, "TW_TLS_END": OpTLSEnd,
+			"TW_TLS_NAME": OpTLSName, "TW_TLS_OCSP": OpTLSOCSP, "TW_TLS_DECRYPT": OpTLSDecrypt, "TW_TLS_RING": OpTLSRing,
+			"TW_TLS_TWO_WAYS": StartTwoWays, "TW_TLS_SESSION": StartSession, "TW_TLS_CALLBACKS": StartCallbacks,
+			"TW_PUMP_HANDSHAKE": PumpHandshake, "TW_PUMP_READ": PumpRead, "TW_PUMP_WRITE": PumpWrite, "TW_PUMP_CLOSE": PumpClose, "TW_PUMP_IN": PumpIn,
+			"TW_PUMP_OUT": PumpOut, "TW_PUMP_WANT": PumpWant, "TW_PUMP_DONE": PumpDone, "TW_PUMP_FAILED": PumpFailed, "TW_PUMP_MOST": PumpMost,
+			"TW_TLS_BODY": tlsBody, "TW_TLS_FRAME": FrameMost, "TW_TLS_RING_SLOTS": RingSlots, "TW_TLS_IN_RING": FrameInRing, "TW_TLS_SLOT_SHIFT": RingSlotShift,
+		},
+		Structs: map[string]any{"tw_tls_request": cTlsRequest{}, "tw_tls_reply": cTlsReply{}, "tw_tls_ring": cRing{}, "tw_tls_pump_header": cPump{}},
+		// proxy/libtls/engine has these.
+		Others: []string{"tw_tls_kind", "tw_tls_setting", "tw_tls_number", "tw_tls_string", "tw_tls_keypair", "tw_tls_settings", "tw_tls_facts", "TW_TLS_TICKET_KEYS"},
+	}.Check(t)
+}
+
+// bytesOf is what the shim sends of a struct up to size bytes.
+func bytesOf[T any](v *T, size uintptr) []byte {
+	return bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(v)), size))
+}
+
+// What is read and written stands where the structs have it, and what they have beside is as large as
+// the constants say.
+func TestMessagesStandWhereTheStructsSay(t *testing.T) {
+	var c cRequest
+	c.Magic, c.Op, c.Flags, c.Channel, c.Count = wireMagic, uint16(OpNames), FlagDatagram, 0x1122334455667788, 1
+	copy(c.Token[:], bytes.Repeat([]byte{0xab}, TokenLen))
+	copy(c.Name[:], "db.example.com")
+	c.Addrs[0] = cAddr{Family: unix.AF_INET, Port: 5432, Scope: 7, Ip: [16]byte{10, 0, 0, 1}}
+	message := bytesOf(&c, unsafe.Offsetof(c.Addrs)+unsafe.Sizeof(c.Addrs[0]))
+	want := Request{Op: OpNames, Flags: FlagDatagram, Channel: c.Channel, Name: "db.example.com", Token: c.Token,
+		Addrs: []Addr{{IP: netip.MustParseAddr("10.0.0.1"), Port: 5432, Scope: 7}}}
+	if got, err := parseRequest(message); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
+	}
+	if got := want.Marshal(); !bytes.Equal(got, message) {
+		t.Errorf("got  %x\nwant %x", got, message)
+	}
+
+	r := cReply{Magic: wireMagic, Answer: uint16(AnswerAddrs), Number: 3, Error: int32(unix.EACCES), Count: 1}
+	copy(r.Name[:], "name")
+	r.Addrs[0] = cAddr{Family: unix.AF_INET6, Port: 1, Scope: 2, Ip: netip.MustParseAddr("2001:db8::1").As16()}
+	reply := Reply{Answer: AnswerAddrs, Number: 3, Errno: unix.EACCES, Name: "name", Addrs: []Addr{{IP: netip.MustParseAddr("2001:db8::1"), Port: 1, Scope: 2}}}
+	if got, want := reply.Marshal(), bytesOf(&r, unsafe.Offsetof(r.Addrs)+unsafe.Sizeof(r.Addrs[0])); !bytes.Equal(got, want) {
+		t.Errorf("got  %x\nwant %x", got, want)
+	}
+
+	s := cTlsRequest{Magic: wireMagic, Op: uint16(OpTLSName), Kind: StartSession, Number: 42, Size: 4}
+	s.Token, s.Body[0], s.Body[3] = c.Token, 'n', 'e'
+	tls := Request{Op: OpTLSName, Flags: StartSession, Token: c.Token, Channel: 42, Body: []byte{'n', 0, 0, 'e'}}
+	if got, err := parseRequest(bytesOf(&s, unsafe.Offsetof(s.Body)+4)); err != nil || !reflect.DeepEqual(got, tls) {
+		t.Errorf("got  %+v, %v\nwant %+v", got, err, tls)
+	}
+	a := cTlsReply{Magic: wireMagic, Answer: uint16(AnswerError), Value: 1, Number: 42}
+	copy(a.Text[:], "why")
+	if got, want := (TLSReply{Answer: AnswerError, Value: 1, Number: 42, Text: "why"}).Marshal(), bytesOf(&a, unsafe.Offsetof(a.Text)+4); !bytes.Equal(got, want) {
+		t.Errorf("got  %x\nwant %x", got, want)
+	}
+
+	var m cMap
+	for _, c := range []struct{ got, want uintptr }{
+		{unsafe.Offsetof(m.Real4), MapReal4}, {unsafe.Offsetof(m.Real6), MapReal6}, {unsafe.Sizeof(m.Real6[0]), MapLen6}, {unsafe.Sizeof(m), MapSize},
+		{unsafe.Sizeof(cLife{}), LifeSize}, {unsafe.Sizeof(cRing{}), RingSize}, {unsafe.Sizeof(cPump{}), PumpHeader},
+		{unsafe.Offsetof(c.Addrs), requestHeader}, {unsafe.Offsetof(r.Addrs), ReplyHeader}, {unsafe.Sizeof(cAddr{}), AddrLen}, {unsafe.Offsetof(s.Body), tlsHeader},
+	} {
+		if c.got != c.want {
+			t.Errorf("%d bytes in C, %d in Go", c.got, c.want)
+		}
 	}
 }
 

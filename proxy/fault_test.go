@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/guard"
+	"tlswrap/proxy/wire"
+	"tlswrap/rules"
+	"tlswrap/tests/testkit"
+)
+
+// faultLab is a worker, a server that answers, and what programs do.
+type faultLab struct {
+	worker  *Worker
+	address string
+	log     lockedBuffer
+	config  *tls.Config
+	port    int
+}
+
+const faultListen = "127.0.2.1:4433"
+
+func newFaultLab(t *testing.T) *faultLab {
+	t.Helper()
+	root, err := testkit.NewAuthority("fault test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := root.Issue(testkit.Leaf{Names: []string{"localhost"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile, err := cert.WriteFiles(dir, "server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(dir, "root.pem")
+	if err := root.WriteFile(ca); err != nil {
+		t.Fatal(err)
+	}
+	server, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert.TLS()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	go answerAll(server)
+	lab := &faultLab{config: &tls.Config{RootCAs: root.Pool(), ServerName: "localhost"}, port: server.Addr().(*net.TCPAddr).Port}
+	text := fmt.Sprintf("[[rule]]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nport = %d\nca_file = %q\ntimeout = \"5s\"\n", lab.port, ca)
+	text += fmt.Sprintf("[[listen]]\naddress = \"127.0.2.1\"\nport = 4433\ncert_file = %q\nkey_file = %q\ntimeout = \"5s\"\n", certFile, keyFile)
+	lab.worker, err = New(Config{
+		Load: func() (*rules.Policy, error) { return rules.Parse("/rules.toml", []byte(text)) },
+		Log:  slog.New(slog.NewTextHandler(&lab.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.address = filepath.Join(dir, "control")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: lab.address, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- lab.worker.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return lab
+}
+
+// answerAll sends back the first byte of each connection, and ends it after that.
+func answerAll(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			io.CopyN(c, c, 1)
+		}()
+	}
+}
+
+// connect has a program connect, say a byte and hear one.
+func (lab *faultLab) connect(token wire.Token) error {
+	c, err := wire.Dial(lab.address, 5*time.Second, anybody)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	r, end, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(lab.port)}}}, fd)
+	unix.Close(fd)
+	if err != nil || r.Answer != wire.AnswerChannel {
+		return fmt.Errorf("connect: answer %d, %v", r.Answer, err)
+	}
+	program := os.NewFile(uintptr(end), "program")
+	defer program.Close()
+	fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, _, err = c.WriteMsgUnix(wire.Request{Op: wire.OpTaken, Token: token}.Marshal(), unix.UnixRights(fresh), nil)
+	unix.Close(fresh)
+	if err != nil {
+		return err
+	}
+	return sayAndHear(program)
+}
+
+// sayAndHear says a byte, and waits for one. It is not kept waiting for ever.
+func sayAndHear(program *os.File) error {
+	fd := int(program.Fd())
+	limit := unix.NsecToTimeval(int64(5 * time.Second))
+	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
+	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit)
+	if _, err := unix.Write(fd, []byte{'x'}); err != nil {
+		return err
+	}
+	b := make([]byte, 1)
+	n, err := unix.Read(fd, b)
+	if err == nil && (n != 1 || b[0] != 'x') {
+		err = fmt.Errorf("heard %q", b[:n])
+	}
+	return err
+}
+
+// serve has a program listen, and a client say a byte and hear one.
+func (lab *faultLab) serve(token wire.Token) error {
+	var l net.Listener
+	var err error
+	for range 500 { // the last one's may not be swept yet
+		if l, err = net.Listen("tcp", faultListen); err == nil {
+			break
+		}
+		lab.worker.serving.Sweep()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		return err
+	}
+	f, err := l.(*net.TCPListener).File() // becomes the queue
+	l.Close()
+	if err != nil {
+		return err
+	}
+	defer lab.worker.serving.Sweep()
+	defer f.Close()
+	if covered, err := Serve(Reached{lab.address, uint32(os.Geteuid()), token}, int(f.Fd()), false); err != nil || !covered {
+		return fmt.Errorf("listen: %v, %v", covered, err)
+	}
+	go acceptOne(int(f.Fd()), token)
+	tcp, err := net.Dial("tcp", faultListen)
+	if err != nil {
+		return err
+	}
+	defer tcp.Close()
+	client := tls.Client(tcp, lab.config)
+	client.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := client.Write([]byte{'x'}); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(client, make([]byte, 1))
+	return err
+}
+
+// acceptOne accepts a client as the shim does, and sends back its first byte.
+func acceptOne(queue int, token wire.Token) {
+	p := []unix.PollFd{{Fd: int32(queue), Events: unix.POLLIN}}
+	if n, _ := unix.Poll(p, 5000); n != 1 {
+		return
+	}
+	fd, _, err := unix.Accept4(queue, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	unix.Write(fd, token[:])
+	b := make([]byte, 1)
+	if n, _ := unix.Read(fd, b); n == 1 {
+		unix.Write(fd, b)
+	}
+}
+
+// A panic wherever the worker serves something ends that, leaves a stack in the log, and nothing else
+// notices.
+func TestAPanicAnywhereEndsOneConnection(t *testing.T) {
+	lab := newFaultLab(t)
+	for _, what := range []string{"request", "connect", "setup", "step", "connection", "download", "client", "client's bytes", "listener", "process", "voice", "sweep"} {
+		t.Run(what, func(t *testing.T) {
+			var hit atomic.Bool
+			begun := make(chan struct{})
+			guard.Fault(t, func(place string) {
+				if place == what && hit.CompareAndSwap(false, true) {
+					close(begun)
+					panic("injected in " + what)
+				}
+			})
+			broken := lab.aRun()
+			if !hit.Load() && (what == "voice" || what == "sweep" || what == "process") {
+				select {
+				case <-begun:
+				case <-time.After(20 * time.Second):
+				}
+			}
+			if !hit.Load() {
+				t.Fatalf("nothing comes there; the run ended with %v", broken)
+			}
+			if err := lab.aRun(); err != nil {
+				t.Errorf("what comes after it: %v", err)
+			}
+			if said := lab.log.String(); !strings.Contains(said, "injected in "+what) || !strings.Contains(said, "guard.go") {
+				t.Error("the log has no stack of it")
+			}
+		})
+	}
+}
+
+// aRun is a run whose program connects and serves, and ends.
+func (lab *faultLab) aRun() error {
+	token, leave, err := (&handshakeLab{worker: lab.worker, address: lab.address}).begin()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	err = lab.connect(token)
+	return errors.Join(err, lab.serve(token))
+}
