@@ -27,7 +27,7 @@ func runProgram(args []string, io stdio) int {
 	f := newFlags("tlswrap")
 	o.policyFlags(f)
 	f.StringVar(&o.worker, "worker", "", "use the running worker at `SOCKET`")
-	f.StringVar(&o.log, "log", "", "write JSON lines to `FILE`")
+	o.logFlags(f)
 	f.BoolVar(&o.verbose, "v", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
@@ -44,8 +44,11 @@ func runProgram(args []string, io stdio) int {
 	if f.NArg() == 0 {
 		return complain(io, exitOurs, "no program given; see tlswrap --help")
 	}
-	if o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "") {
-		return complain(io, exitOurs, "--rules, --ca, --tls and --log are the running worker's to say, and do not go with --worker")
+	if o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "" || o.level.given) {
+		return complain(io, exitOurs, "--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker")
+	}
+	if o.log == "" && o.level.given {
+		return complain(io, exitOurs, "--log-level is about the file of --log, which is not given")
 	}
 	library, err := findLibrary()
 	if err != nil {

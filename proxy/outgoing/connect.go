@@ -154,7 +154,7 @@ func (c *Conn) begin(call *wire.Call, end, fd int) {
 // abandon drops a connection whose channel was never put in place.
 func (c *Conn) abandon() {
 	close(c.taken)
-	c.end(dropSocket)
+	c.end(dropSocket, "the program did not take its channel")
 }
 
 // unconnected tells whether a TCP socket is neither connected nor listening.
