@@ -50,6 +50,9 @@ func runProgram(args []string, io stdio) int {
 	if o.log == "" && o.level.given {
 		return complain(io, exitOurs, "--log-level is about the file of --log, which is not given")
 	}
+	if err := checkTrace(); err != nil {
+		return complain(io, exitOurs, "%v", err)
+	}
 	library, err := findLibrary()
 	if err != nil {
 		return complain(io, exitOurs, "%v", err)
@@ -82,6 +85,16 @@ func runProgram(args []string, io stdio) int {
 		err = syscall.Exec("/bin/sh", append([]string{"sh", path}, program[1:]...), env)
 	}
 	return complain(io, exitCannotExec, "%s: %v", program[0], err)
+}
+
+// checkTrace looks at what names the file of the library's trace, which has no voice to say that it does
+// not like it (preload/trace.c).
+func checkTrace() error {
+	file := os.Getenv("TLSWRAP_TRACE")
+	if file != "" && (!filepath.IsAbs(file) || len(file) >= unix.PathMax) {
+		return fmt.Errorf("TLSWRAP_TRACE is %q, and has to be an absolute path: programs change their folder", file)
+	}
+	return nil
 }
 
 // findLibrary finds the shim beside this program, in the build folder or as installed.
