@@ -1,5 +1,6 @@
 /* Requests go to the worker here, and its replies come back (wire.h). */
 #include "tls_int.h"
+#include "../preload/trace.h"
 
 void tls_request_init(struct tw_tls_request *request, enum tw_tls_op op)
 {
@@ -11,10 +12,22 @@ void tls_request_init(struct tw_tls_request *request, enum tw_tls_op op)
 	memcpy(request->token, head.token, sizeof request->token);
 }
 
+/* What the trace calls operations. */
+static const char *op_word(uint16_t op)
+{
+	static const char *const words[] = {
+		"tls_load", "tls_build", "tls_drop", "tls_start", "tls_end", "tls_name",
+		"tls_ocsp", "tls_decrypt", "tls_ring",
+	};
+	return words[op - TW_TLS_LOAD];
+}
+
 long tls_request_send(int control, const struct tw_tls_request *request, const int *fds, int count)
 {
 	size_t n = offsetof(struct tw_tls_request, body) + request->size;
-	return message_send(control, request, n, fds, count) == (long)n ? 0 : -ENETDOWN;
+	long r = message_send(control, request, n, fds, count) == (long)n ? 0 : -ENETDOWN;
+	TRACE("ask", WORD("op", op_word(request->op)), NUMBER("kind", request->kind), RESULT(r));
+	return r;
 }
 
 long tls_reply_receive(int control, struct tw_tls_reply *reply, int *got)
@@ -33,6 +46,7 @@ long tls_reply_receive(int control, struct tw_tls_reply *reply, int *got)
 	}
 	if (got)
 		*got = fd;
+	TRACE("answer", WORD("is", failure ? NULL : answer_word(reply->answer)), RESULT(failure));
 	return failure;
 }
 

@@ -3,6 +3,7 @@
  * what name a synthetic one stands for.
  */
 #include "names.h"
+#include "trace.h"
 
 #include <netdb.h>
 #include <string.h>
@@ -48,8 +49,8 @@ static long replace_list(struct addrinfo *list, const char *name, uint16_t flags
 	return 0;
 }
 
-EXPORT int getaddrinfo(const char *restrict node, const char *restrict service,
-                       const struct addrinfo *restrict hints, struct addrinfo **restrict result)
+static int look_up(const char *node, const char *service, const struct addrinfo *hints,
+                   struct addrinfo **result)
 {
 	__typeof__(&getaddrinfo) real = NEXT(getaddrinfo);
 	if (!real)
@@ -70,6 +71,14 @@ EXPORT int getaddrinfo(const char *restrict node, const char *restrict service,
 	return EAI_SYSTEM;
 }
 
+EXPORT int getaddrinfo(const char *restrict node, const char *restrict service,
+                       const struct addrinfo *restrict hints, struct addrinfo **restrict result)
+{
+	int r = look_up(node, service, hints, result);
+	TRACE("getaddrinfo", TEXT("name", node), NUMBER("result", r));
+	return r;
+}
+
 EXPORT int getnameinfo(const struct sockaddr *restrict addr, socklen_t len, char *restrict host,
                        socklen_t host_size, char *restrict service, socklen_t service_size,
                        int flags)
@@ -80,8 +89,11 @@ EXPORT int getnameinfo(const struct sockaddr *restrict addr, socklen_t len, char
 	if (!real)
 		return EAI_FAIL;
 	if (!host || host_size == 0 || (flags & NI_NUMERICHOST) || !address_read(addr, len, &a) ||
-	    !address_synthetic(&a) || address_resolve(&a, name) < 0)
+	    !address_synthetic(&a) || address_resolve(&a, name) < 0) {
+		TRACE("getnameinfo", SOCKADDR("of", addr, len), WORD("by", "libc"));
 		return real(addr, len, host, host_size, service, service_size, flags);
+	}
+	TRACE("getnameinfo", SOCKADDR("of", addr, len), TEXT("name", name));
 	size_t n = strlen(name) + 1;
 	if (n > host_size)
 		return EAI_OVERFLOW;

@@ -3,7 +3,7 @@
  * made by our getaddrinfo. For GAI_NOWAIT that takes a thread, as it does in glibc, and
  * memory for what the thread is to do. The program knows only of its own struct gaicb.
  */
-#include "shim.h"
+#include "trace.h"
 
 #include <linux/futex.h>
 #include <netdb.h>
@@ -91,6 +91,7 @@ static int start(struct job *job)
 EXPORT int getaddrinfo_a(int mode, struct gaicb *list[restrict], int count,
                          struct sigevent *restrict event)
 {
+	TRACE("getaddrinfo_a", NUMBER("mode", mode), NUMBER("count", count));
 	if ((mode != GAI_WAIT && mode != GAI_NOWAIT) || count < 0) {
 		set_errno(EINVAL);
 		return EAI_SYSTEM;

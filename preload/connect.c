@@ -2,7 +2,7 @@
  * connect makes a channel of a socket that a rule is about. A blocking one waits for the channel's
  * setup, and a second one asks how that has ended.
  */
-#include "shim.h"
+#include "trace.h"
 
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -222,13 +222,16 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	union address native;
 	socklen_t native_len;
 	long r = connect_ruled(fd, addr, len, &native, &native_len);
-	if (r != CALL_NATIVE)
+	if (r != CALL_NATIVE) {
+		TRACE("connect", NUMBER("fd", fd), SOCKADDR("to", addr, len), RESULT(r));
 		return finish(r);
-	if (addr)
-		addr = &native.any;
+	}
+	const struct sockaddr *to = addr ? &native.any : NULL;
 	__typeof__(&connect) real = NEXT(connect);
-	return real ? real(fd, addr, native_len)
-	            : finish(SYS(SYS_connect, fd, addr, native_len));
+	r = real ? real(fd, to, native_len) : finish(SYS(SYS_connect, fd, to, native_len));
+	TRACE("connect", NUMBER("fd", fd), SOCKADDR("to", addr, len),
+	      SOCKADDR("native", to, native_len), RESULT(outcome(r)));
+	return (int)r;
 }
 
 EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len) ALIAS(connect);

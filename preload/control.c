@@ -2,9 +2,8 @@
  * This is the shim's side of the control protocol (wire.h): it connects to the worker, sends
  * requests and receives replies.
  */
-#include "shim.h"
+#include "trace.h"
 
-#include <fcntl.h>
 #include <string.h>
 
 /* A worker that does not answer in this time counts as missing. */
@@ -18,18 +17,12 @@ static bool is_worker(const struct worker *worker, int control)
 	       peer.uid == worker->uid;
 }
 
-long control_open(void)
+static long reach(void)
 {
 	const struct worker *worker = control_worker();
 	if (!worker)
 		return -ENETDOWN;
-	long fd = SYS(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && fd <= 2) {
-		/* A daemon that closed its standard streams may still write to them. */
-		long above = SYS(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
-		SYS(SYS_close, fd);
-		fd = above;
-	}
+	long fd = above_streams(SYS(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 	if (fd < 0)
 		return fd == -EMFILE || fd == -ENFILE ? fd : -ENETDOWN;
 
@@ -48,6 +41,14 @@ long control_open(void)
 	return fd;
 }
 
+long control_open(void)
+{
+	long fd = reach();
+	if (fd < 0)
+		TRACE("worker", RESULT(fd));
+	return fd;
+}
+
 void request_init(struct tw_request *request, enum tw_op op)
 {
 	const struct worker *worker = control_worker();
@@ -58,10 +59,36 @@ void request_init(struct tw_request *request, enum tw_op op)
 		memcpy(request->token, worker->token, TW_TOKEN_SIZE);
 }
 
+/* What the trace calls operations and answers. */
+static const char *const op_words[] = {
+	[TW_HELLO] = "hello",     [TW_CONNECT] = "connect",   [TW_TAKEN] = "taken",
+	[TW_VERDICT] = "verdict", [TW_RESTART] = "restart",   [TW_UPSTREAM] = "upstream",
+	[TW_NAMES] = "names",     [TW_ADDRESS] = "address",   [TW_EXEC] = "exec",
+	[TW_LISTEN] = "listen",   [TW_ACCEPT] = "accept",     [TW_SWEEP] = "sweep",
+};
+
+const char *answer_word(uint16_t answer)
+{
+	static const char *const words[] = {
+		[TW_ANSWER_PASS] = "pass",       [TW_ANSWER_CHANNEL] = "channel",
+		[TW_ANSWER_ERROR] = "error",     [TW_ANSWER_PENDING] = "pending",
+		[TW_ANSWER_GOOD] = "good",       [TW_ANSWER_ISCONN] = "isconn",
+		[TW_ANSWER_FD] = "fd",           [TW_ANSWER_ADDRS] = "addrs",
+		[TW_ANSWER_EXEC] = "exec",       [TW_ANSWER_SCRIPT] = "script",
+		[TW_ANSWER_GONE] = "gone",       [TW_ANSWER_ARGUMENT] = "argument",
+		[TW_ANSWER_PROGRAM] = "program",
+	};
+	return answer < sizeof words / sizeof *words ? words[answer] : NULL;
+}
+
 long control_send(int control, const struct tw_request *request, int fd)
 {
 	size_t length = offsetof(struct tw_request, addrs) + request->count * sizeof(struct tw_addr);
-	return message_send(control, request, length, &fd, fd >= 0) == (long)length ? 0 : -ENETDOWN;
+	long r = message_send(control, request, length, &fd, fd >= 0) == (long)length ? 0 : -ENETDOWN;
+	TRACE("ask", WORD("op", op_words[request->op]), FLAGS("flags", request->flags),
+	      TEXT("name", request->name[0] && !(request->flags & TW_ARGUMENT) ? request->name : NULL),
+	      ADDRESSES("addresses", request->addrs, request->count), RESULT(r));
+	return r;
 }
 
 long control_receive(int control, struct tw_reply *reply, int *got, int *life)
@@ -86,6 +113,11 @@ long control_receive(int control, struct tw_reply *reply, int *got, int *life)
 	}
 	if (got)
 		*got = fd;
+	if (failure)
+		TRACE("answer", RESULT(failure));
+	else
+		TRACE("answer", WORD("is", answer_word(reply->answer)),
+		      ADDRESSES("addresses", reply->addrs, reply->count), RESULT(-reply->error));
 	return failure;
 }
 

@@ -7,7 +7,7 @@
  * for others of the same socket. The marks are hints: one that is stale costs a look.
  */
 #include "marks.h"
-#include "shim.h"
+#include "trace.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -15,8 +15,9 @@
 
 static struct fd_marks duplicated;
 
-static int duplicate_made(int from, int to)
+static int duplicate_made(const char *by, int from, int to)
 {
+	TRACE(by, NUMBER("fd", from), RESULT(outcome(to)));
 	if (to >= 0) {
 		mark(&duplicated, from);
 		mark(&duplicated, to);
@@ -28,20 +29,21 @@ static int duplicate_made(int from, int to)
 EXPORT int dup(int fd)
 {
 	__typeof__(&dup) real = NEXT(dup);
-	return duplicate_made(fd, real ? real(fd) : finish(SYS(SYS_dup, fd)));
+	return duplicate_made("dup", fd, real ? real(fd) : finish(SYS(SYS_dup, fd)));
 }
 
 EXPORT int dup3(int fd, int to, int flags)
 {
 	__typeof__(&dup3) real = NEXT(dup3);
-	return duplicate_made(fd, real ? real(fd, to, flags) : finish(SYS(SYS_dup3, fd, to, flags)));
+	return duplicate_made("dup3", fd,
+	                      real ? real(fd, to, flags) : finish(SYS(SYS_dup3, fd, to, flags)));
 }
 
 EXPORT int dup2(int fd, int to)
 {
 	__typeof__(&dup2) real = NEXT(dup2);
 	if (real)
-		return duplicate_made(fd, real(fd, to));
+		return duplicate_made("dup2", fd, real(fd, to));
 	if (fd == to) /* dup3 refuses that */
 		return SYS(SYS_fcntl, fd, F_GETFD) < 0 ? finish(-EBADF) : to;
 	return dup3(fd, to, 0);
@@ -62,7 +64,9 @@ EXPORT int fcntl(int fd, int command, ...)
 	int r = real ? real(fd, command, argument)
 	             : finish(SYS(SYS_fcntl, fd, command, argument));
 	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
-		duplicate_made(fd, r);
+		duplicate_made("fcntl", fd, r);
+	else
+		TRACE("fcntl", NUMBER("fd", fd), NUMBER("command", command), RESULT(outcome(r)));
 	return r;
 }
 

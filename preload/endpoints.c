@@ -2,7 +2,7 @@
  * getpeername and getsockname: a channel's ends have the addresses that its connection has, and
  * there is a peer once setup has ended well.
  */
-#include "shim.h"
+#include "trace.h"
 
 #include <poll.h>
 
@@ -29,7 +29,7 @@ static long channel_connected(int fd, const struct channel *channel)
 	return reply.answer == TW_ANSWER_GOOD ? 0 : -ENOTCONN;
 }
 
-EXPORT int getpeername(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+static int get_peer(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct channel channel;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
@@ -44,7 +44,7 @@ EXPORT int getpeername(int fd, struct sockaddr *restrict addr, socklen_t *restri
 	return finish(r);
 }
 
-EXPORT int getsockname(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+static int get_own(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct channel channel;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
@@ -57,4 +57,18 @@ EXPORT int getsockname(int fd, struct sockaddr *restrict addr, socklen_t *restri
 	long r = SYS(SYS_getsockname, upstream, addr, len);
 	SYS(SYS_close, upstream);
 	return finish(r);
+}
+
+EXPORT int getpeername(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+	int r = get_peer(fd, addr, len);
+	TRACE("getpeername", NUMBER("fd", fd), RESULT(outcome(r)));
+	return r;
+}
+
+EXPORT int getsockname(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+	int r = get_own(fd, addr, len);
+	TRACE("getsockname", NUMBER("fd", fd), RESULT(outcome(r)));
+	return r;
 }

@@ -8,7 +8,7 @@
  * registered for. The marks are hints: one that is stale costs a look.
  */
 #include "marks.h"
-#include "shim.h"
+#include "trace.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -29,7 +29,10 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		mark(&epolls, epfd);
 	}
 	__typeof__(&epoll_ctl) real = NEXT(epoll_ctl);
-	return real ? real(epfd, op, fd, event) : finish(SYS(SYS_epoll_ctl, epfd, op, fd, event));
+	int r = real ? real(epfd, op, fd, event) : finish(SYS(SYS_epoll_ctl, epfd, op, fd, event));
+	TRACE("epoll_ctl", NUMBER("epfd", epfd), NUMBER("op", op), NUMBER("fd", fd),
+	      RESULT(outcome(r)));
+	return r;
 }
 
 /* Reads a number at *s and moves past it, and past blanks before it. */

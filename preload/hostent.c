@@ -4,14 +4,14 @@
  * replaced where they stand.
  */
 #include "names.h"
+#include "trace.h"
 
 #include <netdb.h>
 #include <string.h>
 
 extern int *__h_errno_location(void);
 
-/* Replaces a hostent's addresses where they stand. */
-static long replace_host(struct hostent *host, const char *name)
+static long replace_addresses(struct hostent *host, const char *name)
 {
 	struct batch batch;
 	bool v4 = host->h_addrtype == AF_INET && host->h_length == 4;
@@ -38,6 +38,14 @@ static long replace_host(struct hostent *host, const char *name)
 			memcpy(*first, batch.reply.addrs[n].ip, (size_t)host->h_length);
 	}
 	return 0;
+}
+
+/* Replaces a hostent's addresses where they stand. */
+static long replace_host(struct hostent *host, const char *name)
+{
+	long r = replace_addresses(host, name);
+	TRACE("hostent", TEXT("name", name), RESULT(r));
+	return r;
 }
 
 static void set_h_errno(int value)
@@ -160,7 +168,9 @@ static bool synthetic_name(const void *ip, socklen_t len, int family, char *name
 	if (!(family == AF_INET && len == 4) && !(family == AF_INET6 && len == 16))
 		return false;
 	memcpy(addr.ip, ip, len);
-	return address_synthetic(&addr) && address_resolve(&addr, name) == 0;
+	bool known = address_synthetic(&addr) && address_resolve(&addr, name) == 0;
+	TRACE("gethostbyaddr", ADDRESSES("of", &addr, 1), TEXT("name", known ? name : NULL));
+	return known;
 }
 
 /* A reverse look-up of a synthetic address is a look-up of its name. */

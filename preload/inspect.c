@@ -4,6 +4,7 @@
  * they load.
  */
 #include "exec.h"
+#include "trace.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -124,7 +125,7 @@ static long check_library(struct tw_request *request, struct tw_reply *reply, ch
 	return 0;
 }
 
-long inspect_as(const struct executor *by, const struct program *program, char *library)
+static long follow(const struct executor *by, const struct program *program, char *library)
 {
 	char interpreter[TW_NAME_SIZE];
 	struct tw_request request;
@@ -159,6 +160,13 @@ long inspect_as(const struct executor *by, const struct program *program, char *
 		at.flags = 0;
 	}
 	return -ELOOP;
+}
+
+long inspect_as(const struct executor *by, const struct program *program, char *library)
+{
+	long r = follow(by, program, library);
+	TRACE("exec", TEXT("path", program->path), RESULT(r));
+	return r;
 }
 
 long inspect(int dir, const char *path, int flags, char *const *argv, char *library)

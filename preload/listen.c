@@ -4,7 +4,7 @@
  * needs no hooks. What these hooks do is to show the worker what listens, and to give the
  * program the client's address.
  */
-#include "shim.h"
+#include "trace.h"
 
 /*
  * Shows the worker fd, a socket that listens, where a rule may be about it: 0, with what
@@ -35,10 +35,11 @@ EXPORT int listen(int fd, int backlog)
 {
 	__typeof__(&listen) real = NEXT(listen);
 	int r = real ? real(fd, backlog) : finish(SYS(SYS_listen, fd, backlog));
+	int saved = get_errno();
+	long ruled = r < 0 ? -saved : listen_ruled(fd);
+	TRACE("listen", NUMBER("fd", fd), NUMBER("backlog", backlog), RESULT(ruled));
 	if (r < 0)
 		return r;
-	int saved = get_errno();
-	long ruled = listen_ruled(fd);
 	if (ruled == 0) {
 		set_errno(saved);
 		return 0;
@@ -121,6 +122,8 @@ EXPORT int accept4(int fd, struct sockaddr *restrict addr, socklen_t *restrict l
 	union address peer;
 	socklen_t peer_len = sizeof peer;
 	long r = accept_ruled(fd, addr ? &peer : NULL, &peer_len, flags);
+	TRACE("accept4", NUMBER("fd", fd), FLAGS("flags", flags),
+	      SOCKADDR("from", r >= 0 && addr ? &peer.any : NULL, peer_len), RESULT(r));
 	long told = r >= 0 && addr ? address_copy(&peer, peer_len, addr, len) : 0;
 	if (told < 0) {
 		SYS(SYS_close, r); /* the kernel has let the client in, and lets it go, too */
@@ -136,7 +139,7 @@ EXPORT int accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict le
 
 /* A port may be in use only because the worker has not seen yet that its program has
  * stopped to listen. */
-EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
+static int bind_swept(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	__typeof__(&bind) real = NEXT(bind);
 	int r = real ? real(fd, addr, len) : finish(SYS(SYS_bind, fd, addr, len));
@@ -154,4 +157,11 @@ EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 		return r;
 	}
 	return real ? real(fd, &given.any, len) : finish(SYS(SYS_bind, fd, &given, len));
+}
+
+EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = bind_swept(fd, addr, len);
+	TRACE("bind", NUMBER("fd", fd), SOCKADDR("to", addr, len), RESULT(outcome(r)));
+	return r;
 }

@@ -25,13 +25,8 @@ long batch_init(struct batch *batch, const char *name, uint16_t flags)
  */
 static long hosts_open(void)
 {
-	long fd = SYS(SYS_openat, AT_FDCWD, "/etc/hosts",
-	              O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd >= 0 && fd <= 2) { /* as in control_open */
-		long above = SYS(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
-		SYS(SYS_close, fd);
-		fd = above;
-	}
+	long fd = above_streams(SYS(SYS_openat, AT_FDCWD, "/etc/hosts",
+	                            O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 	return fd >= 0 || fd == -EMFILE || fd == -ENFILE ? fd : -1;
 }
 

@@ -3,7 +3,7 @@
  * borrowed from the worker for the one call. Timeouts and the like are the
  * descriptor's own.
  */
-#include "shim.h"
+#include "trace.h"
 
 /* The kernel's numbers for both sizes of time_t (asm-generic/socket.h). */
 enum { RCVTIMEO_OLD = 20, SNDTIMEO_OLD = 21, RCVTIMEO_NEW = 66, SNDTIMEO_NEW = 67 };
@@ -62,8 +62,7 @@ static long get_error(int fd, const struct channel *channel, void *value, sockle
 	return copy_out(len, &size, sizeof size);
 }
 
-EXPORT int getsockopt(int fd, int level, int option, void *restrict value,
-                      socklen_t *restrict len)
+static int get_option(int fd, int level, int option, void *value, socklen_t *len)
 {
 	struct channel channel;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
@@ -83,7 +82,7 @@ EXPORT int getsockopt(int fd, int level, int option, void *restrict value,
 	return finish(r);
 }
 
-EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t len)
+static int set_option(int fd, int level, int option, const void *value, socklen_t len)
 {
 	struct channel channel;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
@@ -102,6 +101,23 @@ EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_
 	long r = SYS(SYS_setsockopt, upstream, level, option, value, len);
 	SYS(SYS_close, upstream);
 	return finish(r);
+}
+
+EXPORT int getsockopt(int fd, int level, int option, void *restrict value,
+                      socklen_t *restrict len)
+{
+	int r = get_option(fd, level, option, value, len);
+	TRACE("getsockopt", NUMBER("fd", fd), NUMBER("level", level), NUMBER("option", option),
+	      RESULT(outcome(r)));
+	return r;
+}
+
+EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t len)
+{
+	int r = set_option(fd, level, option, value, len);
+	TRACE("setsockopt", NUMBER("fd", fd), NUMBER("level", level), NUMBER("option", option),
+	      RESULT(outcome(r)));
+	return r;
 }
 
 /* What 32-bit programs with a 64-bit time_t import. */

@@ -2,7 +2,7 @@
  * rcmd and rexec connect inside libc, where no hook sees it. What they would connect to is
  * asked about first; only what passes as it is goes on.
  */
-#include "shim.h"
+#include "trace.h"
 
 #include <netdb.h>
 #include <string.h>
@@ -53,6 +53,7 @@ static bool may_call(const char *host, int port, int family, const char *call)
 		failure = passes(ai, (uint16_t)port, call);
 	if (release)
 		release(list);
+	TRACE(call, TEXT("host", host), RESULT(failure));
 	return finish(failure) == 0;
 }
 

@@ -3,7 +3,7 @@
  * they connect (tcp(7)), and a datagram can go to a synthetic address. The kernel gets
  * the copies that were looked at.
  */
-#include "shim.h"
+#include "trace.h"
 
 #include <fcntl.h>
 
@@ -35,14 +35,26 @@ static long send_ruled(int fd, const struct sockaddr *addr, socklen_t len, int f
 	return r < 0 ? r : CALL_NATIVE;
 }
 
+/* As finish, for how much was sent. */
+static long finish_size(long n)
+{
+	return n < 0 ? finish(n) : n;
+}
+
 EXPORT ssize_t sendto(int fd, const void *data, size_t size, int flags,
                       const struct sockaddr *addr, socklen_t len)
 {
 	union address native;
+	const struct sockaddr *given = addr;
+	const socklen_t given_len = len;
+	const int given_flags = flags;
 	if (addr) {
 		long r = send_ruled(fd, addr, len, flags, &native, &len);
-		if (r < 0)
+		if (r < 0) {
+			TRACE("sendto", NUMBER("fd", fd), FLAGS("flags", flags),
+			      SOCKADDR("to", given, given_len), RESULT(r));
 			return finish(r);
+		}
 		addr = &native.any;
 		if (r == 0) {
 			flags &= ~MSG_FASTOPEN;
@@ -51,10 +63,11 @@ EXPORT ssize_t sendto(int fd, const void *data, size_t size, int flags,
 		}
 	}
 	__typeof__(&sendto) real = NEXT(sendto);
-	if (real)
-		return real(fd, data, size, flags, addr, len);
-	long n = SYS(SYS_sendto, fd, data, size, flags, addr, len);
-	return n < 0 ? finish(n) : n;
+	long n = real ? real(fd, data, size, flags, addr, len)
+	              : finish_size(SYS(SYS_sendto, fd, data, size, flags, addr, len));
+	TRACE("sendto", NUMBER("fd", fd), FLAGS("flags", given_flags),
+	      SOCKADDR("to", given, given_len), RESULT(outcome(n)));
+	return n;
 }
 
 /*
@@ -91,13 +104,12 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	union address native;
 	struct msghdr copy;
 	long r = message_ruled(fd, message, &copy, &native, &flags);
-	if (r < 0)
-		return finish(r);
 	__typeof__(&sendmsg) real = NEXT(sendmsg);
-	if (real)
-		return real(fd, &copy, flags);
-	long n = SYS(SYS_sendmsg, fd, &copy, flags);
-	return n < 0 ? finish(n) : n;
+	long n = r < 0  ? finish(r)
+	         : real ? real(fd, &copy, flags)
+	                : finish_size(SYS(SYS_sendmsg, fd, &copy, flags));
+	TRACE("sendmsg", NUMBER("fd", fd), FLAGS("flags", flags), RESULT(outcome(n)));
+	return n;
 }
 
 enum {
@@ -155,6 +167,8 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 		n = send_some(fd, part_of(messages, (long)sent, 0), count - sent, flags);
 		sent += n > 0 ? (unsigned)n : 0;
 	} while (n == AT_A_TIME && sent < count);
+	TRACE("sendmmsg", NUMBER("fd", fd), FLAGS("flags", flags), NUMBER("messages", count),
+	      RESULT(sent ? (long)sent : n));
 	if (sent == 0)
 		return finish(n);
 	set_errno(saved);

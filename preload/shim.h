@@ -137,6 +137,12 @@ void signals_restore(const uint64_t *old);
  * socket's (timed) also one whose handler wants it restarted (signal(7)). */
 bool signals_interrupt(const uint64_t *old, bool timed);
 
+/* ---- streams.c ---- */
+
+/* What a call gave for a descriptor, or the same one under a number that is no standard stream's:
+ * it or -errno. */
+long above_streams(long fd);
+
 /* ---- message.c ---- */
 
 /*
@@ -169,6 +175,9 @@ long control_send(int control, const struct tw_request *request, int fd);
  * does not fit into the program's table is -EMFILE. With TW_ANSWER_PASS *life may be another.
  */
 long control_receive(int control, struct tw_reply *reply, int *got, int *life);
+
+/* What the trace calls an answer (enum tw_answer), or NULL. */
+const char *answer_word(uint16_t answer);
 
 /* One request and its reply on a connection of its own. */
 long control_ask(const struct tw_request *request, int fd, struct tw_reply *reply, int *got);

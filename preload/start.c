@@ -3,6 +3,7 @@
  * and what libc has, leads libc's names to the shim, and says hello.
  */
 #include "symbols.h"
+#include "trace.h"
 
 extern char **environ WEAK;
 extern const char *gnu_get_libc_version(void) WEAK;
@@ -13,9 +14,11 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 {
 	(void)argc;
 	(void)argv;
-	control_remember(gnu_get_libc_version ? envp : &environ ? environ : NULL);
+	char **env = gnu_get_libc_version ? envp : &environ ? environ : NULL;
+	control_remember(env);
 	next_functions_find();
 	symbols_lead_here();
+	trace_remember(env);
 	forks_watch();
 	control_hello();
 }

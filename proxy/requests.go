@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,6 +83,9 @@ func (w *Worker) answer(call *wire.Call) error {
 		return err
 	}
 	defer func() { fds.Close() }()
+	if report.Debugs(w.log) {
+		defer w.logRequest(call, req, time.Now())
+	}
 	kind, known := requests[req.Op]
 	if !known {
 		return fmt.Errorf("control request of unknown kind %d", req.Op)
@@ -97,6 +102,23 @@ func (w *Worker) answer(call *wire.Call) error {
 	r.Join(call, req, &fds)
 	kind.answer(w, asked{call, r, req, &fds})
 	return nil
+}
+
+// logRequest tells the log of a request that came at began, once it is answered. Its body stays out, which
+// may be a password, and so do a program's arguments and the session's token.
+func (w *Worker) logRequest(call *wire.Call, req wire.Request, began time.Time) {
+	attrs := []any{"op", req.Op.String(), "pid", call.PID, "uid", call.UID}
+	if req.Name != "" && req.Flags&wire.FlagArgument == 0 {
+		attrs = append(attrs, "name", req.Name)
+	}
+	if len(req.Addrs) > 0 {
+		addrs := make([]string, len(req.Addrs))
+		for i, a := range req.Addrs {
+			addrs[i] = netip.AddrPortFrom(a.Real(), a.Port).String()
+		}
+		attrs = append(attrs, "addresses", addrs)
+	}
+	w.log.Debug("request", append(attrs, "answer", call.Answered(), "took", report.Took(began))...)
 }
 
 // open begins a run. tlswrap says hello with its standard error before it becomes the

@@ -192,6 +192,8 @@ func (w *Worker) newRun(t wire.Token, uid uint32, v *report.Voice) (*run, error)
 		v = report.NewVoice(nil, false, false)
 		since = time.Now()
 	}
+	// A log that has the connections which pass has to be told of them all, so that programs ask about
+	// every port. One that has only what went wrong needs no more questions than none.
 	shared, err := w.maps.Add(adopted || v.Verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
 	if err != nil {
 		v.Hush()

@@ -21,6 +21,7 @@ type options struct {
 	ca      list
 	tls     list
 	log     string
+	level   logLevel
 	worker  string
 	verbose bool
 	quiet   bool
@@ -43,6 +44,12 @@ func (o *options) policyFlags(f *flag.FlagSet) {
 	f.Var(&o.tls, "tls", "put a rule for `HOST:PORT` in front (repeatable)")
 }
 
+// logFlags are those of the commands that a worker comes of; a running one has its own log.
+func (o *options) logFlags(f *flag.FlagSet) {
+	f.StringVar(&o.log, "log", "", "write JSON lines to `FILE`")
+	f.Var(&o.level, "log-level", "write what is at least as grave as `LEVEL`")
+}
+
 // usage is the whole of --help.
 const usage = `usage: tlswrap [flags] program [args...]
        tlswrap check [--builtin] [FILE]
@@ -59,12 +66,13 @@ Runs the program and turns the connections that the rules name into verified TLS
   --ca FILE         trust the roots in FILE for every rule; repeatable
   --worker SOCKET   use the running worker at SOCKET
   --log FILE        write what happens to FILE, one JSON object a line
+  --log-level LEVEL error, warn, info or debug: how much --log writes (info)
   --accept-stdin    serve the client on standard input, which inetd has accepted
   -v                say a line for every connection
   -q                say nothing, also not why a connection failed
   --libtls-path     print the folder of our libtls.so.26, for LD_LIBRARY_PATH
 
-tlswrap worker takes --rules, --tls, --ca and --log, and
+tlswrap worker takes --rules, --tls, --ca, --log and --log-level, and
 
   --socket PATH     where it listens
   --allow USER      lets another user's programs use it; repeatable
@@ -232,7 +240,7 @@ func (o *options) args() []string {
 		a = append(a, "--tls", t)
 	}
 	if o.log != "" {
-		a = append(a, "--log", o.log)
+		a = append(a, "--log", o.log, "--log-level", o.level.String())
 	}
 	return a
 }

@@ -2,14 +2,36 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// logLevel is the flag that says which events a log has: the zero value is the default, info.
+type logLevel struct {
+	least slog.Level
+	given bool
+}
+
+func (l *logLevel) String() string { return strings.ToLower(l.least.String()) }
+
+// Set implements flag.Value.
+func (l *logLevel) Set(s string) error {
+	for _, level := range []slog.Level{slog.LevelError, slog.LevelWarn, slog.LevelInfo, slog.LevelDebug} {
+		if named := (logLevel{level, true}); named.String() == s {
+			*l = named
+			return nil
+		}
+	}
+	return errors.New("it has to be error, warn, info or debug")
+}
 
 // logFile is where a worker's events go, a line each. One that was renamed or removed is opened
 // anew by its name, and lines that cannot be written, since the disk is full, are counted.

@@ -27,7 +27,7 @@ func runProgram(args []string, io stdio) int {
 	f := newFlags("tlswrap")
 	o.policyFlags(f)
 	f.StringVar(&o.worker, "worker", "", "use the running worker at `SOCKET`")
-	f.StringVar(&o.log, "log", "", "write JSON lines to `FILE`")
+	o.logFlags(f)
 	f.BoolVar(&o.verbose, "v", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
@@ -44,8 +44,14 @@ func runProgram(args []string, io stdio) int {
 	if f.NArg() == 0 {
 		return complain(io, exitOurs, "no program given; see tlswrap --help")
 	}
-	if o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "") {
-		return complain(io, exitOurs, "--rules, --ca, --tls and --log are the running worker's to say, and do not go with --worker")
+	if o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "" || o.level.given) {
+		return complain(io, exitOurs, "--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker")
+	}
+	if o.log == "" && o.level.given {
+		return complain(io, exitOurs, "--log-level is about the file of --log, which is not given")
+	}
+	if err := checkTrace(); err != nil {
+		return complain(io, exitOurs, "%v", err)
 	}
 	library, err := findLibrary()
 	if err != nil {
@@ -79,6 +85,16 @@ func runProgram(args []string, io stdio) int {
 		err = syscall.Exec("/bin/sh", append([]string{"sh", path}, program[1:]...), env)
 	}
 	return complain(io, exitCannotExec, "%s: %v", program[0], err)
+}
+
+// checkTrace looks at what names the file of the library's trace, which has no voice to say that it does
+// not like it (preload/trace.c).
+func checkTrace() error {
+	file := os.Getenv("TLSWRAP_TRACE")
+	if file != "" && (!filepath.IsAbs(file) || len(file) >= unix.PathMax) {
+		return fmt.Errorf("TLSWRAP_TRACE is %q, and has to be an absolute path: programs change their folder", file)
+	}
+	return nil
 }
 
 // findLibrary finds the shim beside this program, in the build folder or as installed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -70,7 +71,7 @@ func runOwnWorker(args []string, _ stdio) int {
 	var o options
 	f := newFlags(stageWorker)
 	o.policyFlags(f)
-	f.StringVar(&o.log, "log", "", "")
+	o.logFlags(f)
 	if err := f.Parse(args); err != nil {
 		return fail(err)
 	}
@@ -83,7 +84,7 @@ func runOwnWorker(args []string, _ stdio) int {
 	if err != nil {
 		return fail(err)
 	}
-	log, file, err := openLog(o.log, nil)
+	log, file, err := o.openLog(nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -115,20 +116,21 @@ func newWorker(o *options, log *slog.Logger, allow []uint32, single bool) (*prox
 	})
 }
 
-// openLog opens file for JSON lines; without one, which is a nil *logFile, events go to
-// otherwise, which may be nil.
-func openLog(file string, otherwise slog.Handler) (*slog.Logger, *logFile, error) {
-	if file == "" {
-		if otherwise == nil {
-			otherwise = slog.DiscardHandler
+// openLog opens the log for JSON lines; without one, which is a nil *logFile, events go to
+// otherwise as text, or nowhere where that is nil.
+func (o *options) openLog(otherwise io.Writer) (*slog.Logger, *logFile, error) {
+	how := &slog.HandlerOptions{Level: o.level.least}
+	if o.log != "" {
+		f, err := openLogFile(o.log)
+		if err != nil {
+			return nil, nil, err
 		}
-		return slog.New(otherwise), nil, nil
+		return slog.New(slog.NewJSONHandler(f, how)), f, nil
 	}
-	f, err := openLogFile(file)
-	if err != nil {
-		return nil, nil, err
+	if otherwise == nil {
+		return slog.New(slog.DiscardHandler), nil, nil
 	}
-	return slog.New(slog.NewJSONHandler(f, nil)), f, nil
+	return slog.New(slog.NewTextHandler(otherwise, how)), nil, nil
 }
 
 // serve runs a worker that reloads its rules on SIGHUP and when a file changes. Its log, which
@@ -169,14 +171,14 @@ func runWorker(args []string, io stdio) int {
 	var allow list
 	f := newFlags("tlswrap worker")
 	o.policyFlags(f)
-	f.StringVar(&o.log, "log", "", "")
+	o.logFlags(f)
 	f.StringVar(&socket, "socket", "", "")
 	f.Var(&allow, "allow", "")
 	if status, done := parseFlags(f, args, io); done {
 		return status
 	}
 	if socket == "" || f.NArg() > 0 {
-		return complain(io, exitOurs, "usage: tlswrap worker --socket PATH [--allow USER] [--rules FILE] [--ca FILE] [--tls HOST:PORT] [--log FILE]")
+		return complain(io, exitOurs, "usage: tlswrap worker --socket PATH [--allow USER] [--rules FILE] [--ca FILE] [--tls HOST:PORT] [--log FILE] [--log-level LEVEL]")
 	}
 	uids, err := userIDs(allow)
 	if err != nil {
@@ -185,7 +187,7 @@ func runWorker(args []string, io stdio) int {
 	if err := o.resolve(); err != nil {
 		return complain(io, exitOurs, "%v", err)
 	}
-	log, file, err := openLog(o.log, slog.NewTextHandler(io.err, nil))
+	log, file, err := o.openLog(io.err)
 	if err != nil {
 		return complain(io, exitOurs, "%v", err)
 	}

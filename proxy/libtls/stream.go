@@ -19,6 +19,7 @@ import (
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/libtls/engine"
 	"tlswrap/proxy/relay"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 )
@@ -89,6 +90,8 @@ func (t *stream) run() {
 			t.tls.Forget()
 		}
 	}()
+	why := "internal error"
+	defer func() { t.logEnd(why) }()
 	defer t.close()
 	guard.Run(t.state.Log, t.String(), t.close, t.live)
 }
@@ -97,14 +100,26 @@ func (t *stream) run() {
 func (t *stream) live() {
 	facts, ok := t.open()
 	if t.pair.Accept() != nil || t.pair.Send(facts) != nil {
+		why = "the program gave up"
 		return
 	}
 	if !ok {
+		why = "the handshake has failed"
 		t.pair.Finish()
 		t.leave()
 		return
 	}
 	t.carry()
+	if why = t.howItEnded().reason; why == "" {
+		why = "the program has closed it"
+	}
+}
+
+// logEnd tells the log that the connection is over, and why.
+func (t *stream) logEnd(why string) {
+	if report.Debugs(t.state.Log) {
+		t.state.Log.Debug("ended", "target", t.String(), "pid", t.pid, "reason", why)
+	}
 }
 
 // open shakes hands. It has no time limit but the program's patience: it ends when the program

@@ -81,7 +81,8 @@ func (c *Conn) run(failure *verdict.Failure) {
 
 // carry is the rest of the connection's life.
 func (c *Conn) carry() {
-	defer c.end(dropSocket)
+	why := internalError
+	defer func() { c.end(dropSocket, why) }()
 	r := relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: func(f *verdict.Failure) { c.report("broken", f) }},
 		TLS:             c.tls,
@@ -95,11 +96,14 @@ func (c *Conn) carry() {
 	if c.upgrade == nil || !c.upgrade.early {
 		r.ClientTLS = c.clientTLS
 	}
-	r.Carry()
+	why = r.Carry()
 }
 
+// internalError is why a connection ends after a panic, of which the log has more.
+const internalError = "internal error"
+
 // drop ends a connection after a panic, in whatever state that left it.
-func (c *Conn) drop() { c.end(dropSocket) }
+func (c *Conn) drop() { c.end(dropSocket, internalError) }
 
 // socketsEnd is what becomes of the upstream's socket when a connection ends.
 type socketsEnd bool
@@ -110,9 +114,10 @@ const (
 )
 
 // end is the end of every connection, however it came to it and however far it had got. It may be
-// called again. Whoever knows why has told that before.
-func (c *Conn) end(socket socketsEnd) {
+// called again. A person that is to know why was told that before.
+func (c *Conn) end(socket socketsEnd, why string) {
 	c.ending.Do(func() {
+		c.trail().Ended(why)
 		defer c.state.Closed()
 		defer close(c.ended)
 		c.forgetData()
@@ -184,7 +189,8 @@ func (c *Conn) connect(ctx context.Context) *verdict.Failure {
 	if f := c.reach(ctx); f != nil {
 		return f
 	}
-	if f, _ := c.handshake(); f != nil {
+	shake := func() *verdict.Failure { f, _ := c.handshake(); return f }
+	if f := c.trail().Step("handshake", shake); f != nil {
 		return f
 	}
 	return c.secured()
@@ -215,7 +221,6 @@ func (c *Conn) open() *verdict.Failure {
 	c.outcome = good
 	c.mu.Unlock()
 	if err := c.pair.Accept(); err != nil {
-		c.front.Log.Debug("left", "target", c.Target.String(), "error", err)
 		return errLeft
 	}
 	c.opened = true
@@ -237,7 +242,7 @@ func (c *Conn) fail(f *verdict.Failure) {
 	}
 	c.pair.Close()
 	close(c.done)
-	c.end(keepSocket)
+	c.end(keepSocket, f.Reason)
 }
 
 // setTold notes whether the program's connect reports, or has reported, a good end.

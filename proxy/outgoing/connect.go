@@ -158,7 +158,7 @@ func (c *Conn) settle() { c.settled.Do(func() { close(c.taken) }) }
 // abandon drops a connection whose channel was never put in place.
 func (c *Conn) abandon() {
 	c.settle()
-	c.end(dropSocket)
+	c.end(dropSocket, "the program did not take its channel")
 }
 
 // unconnected tells whether a TCP socket is neither connected nor listening.

@@ -68,12 +68,15 @@ func (c *Conn) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Failure {
 		if i > 0 {
 			c.up.Disconnect()
 		}
-		err := c.up.Connect(a)
-		if err == nil {
+		var err error
+		where := netip.AddrPortFrom(a.Real(), a.Port)
+		failure = c.trail().Step("dialled", func() *verdict.Failure {
+			if err = c.up.Connect(a); err != nil {
+				return verdict.Dial(err, where, rule.Timeout)
+			}
 			return nil
-		}
-		failure = verdict.Dial(err, netip.AddrPortFrom(a.Real(), a.Port), rule.Timeout)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		}, "upstream", where)
+		if failure == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
 	}
@@ -126,12 +129,14 @@ func (c *Conn) dialVia(ctx context.Context, endpoint rules.Endpoint) *verdict.Fa
 		to.Host = endpoint.Host
 	}
 	var d starttls.Dialogue
-	err := d.Run(c.up.Plain(), starttls.Via(rule.Via, to))
+	f := c.trail().Step("greeted", func() *verdict.Failure {
+		if err := d.Run(c.up.Plain(), starttls.Via(rule.Via, to)); err != nil {
+			return verdict.Dialogue(err).By(rule.Via.Endpoint)
+		}
+		return nil
+	}, "protocol", rule.Via.Scheme)
 	if c.explains() {
 		c.said = append(c.said, d.Said()...)
 	}
-	if err != nil {
-		return verdict.Dialogue(err).By(rule.Via.Endpoint)
-	}
-	return nil
+	return f
 }

@@ -14,6 +14,11 @@ func (c *Conn) report(event string, f *verdict.Failure) {
 	c.state.Failed(event, c.Target, c.pid, f)
 }
 
+// trail tells the log of the steps of c's setup, and of its end.
+func (c *Conn) trail() report.Trail {
+	return report.Trail{Log: c.front.Log, Target: c.Target, PID: c.pid}
+}
+
 // reportGood tells of a connection that was set up: in the log, to who asked for a
 // line each, and to everybody where nothing was verified.
 func (c *Conn) reportGood() {

@@ -46,8 +46,13 @@ func (c *Conn) askTLS() *verdict.Failure {
 		u.dialogue.Expect = c.expectData
 	}
 	c.upgrade = u
-	if err := u.dialogue.Ask(c.up.Plain(), p); err != nil {
-		return verdict.Dialogue(err)
+	if f := c.trail().Step("greeted", func() *verdict.Failure {
+		if err := u.dialogue.Ask(c.up.Plain(), p); err != nil {
+			return verdict.Dialogue(err)
+		}
+		return nil
+	}, "protocol", c.Target.Decision.Rule.StartTLS); f != nil {
+		return f
 	}
 	if p.NewFilter != nil {
 		c.filter = p.NewFilter(&u.dialogue)
@@ -117,7 +122,7 @@ func (c *Conn) refuse(f *verdict.Failure) {
 			c.pair.Send(refusal("tlswrap: " + f.Reason))
 		}
 	}
-	c.end(dropSocket)
+	c.end(dropSocket, f.Reason)
 }
 
 // matters reports whether a failure after the program was let in is one to anybody. A

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"log/slog"
+	"sync/atomic"
 
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/guard"
@@ -17,6 +18,8 @@ type Ends struct {
 	Log    *slog.Logger
 	Target string                 // for the log
 	Broken func(*verdict.Failure) // is told why carrying has ended badly
+
+	why atomic.Pointer[string] // the first reason to end that there was
 }
 
 // bothWays runs down beside up, and returns up's failure when both have ended, after a panic
@@ -28,7 +31,7 @@ func (e *Ends) bothWays(down func() *verdict.Failure, up func(down <-chan struct
 		defer close(done)
 		guard.Run(e.Log, "download", e.drop, func() {
 			if f := guard.Step(e.Log, e.Target, down); f != nil && !e.Channel.HungUp() {
-				e.Broken(f)
+				e.broken(f)
 				e.Channel.Close()
 			}
 		})
@@ -54,10 +57,19 @@ func (e *Ends) drop() {
 	e.Upstream.Close()
 }
 
+// because notes why the connection ends.
+func (e *Ends) because(why string) { e.why.CompareAndSwap(nil, &why) }
+
+// broken tells that carrying has ended badly.
+func (e *Ends) broken(f *verdict.Failure) {
+	e.because(f.Reason)
+	e.Broken(f)
+}
+
 // breakOff ends a connection from this side, also where the program does not read. First
 // comes the sentence, then the reset, after which the program may end.
 func (e *Ends) breakOff(f *verdict.Failure) {
-	e.Broken(f)
+	e.broken(f)
 	e.Channel.Close()
 	e.Upstream.Close()
 }

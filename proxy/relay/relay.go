@@ -47,11 +47,13 @@ type Conn struct {
 }
 
 // Carry moves the bytes: one goroutine a direction. It returns when the program has
-// closed its end, or the connection broke, which Broken has been told.
-func (c *Conn) Carry() {
+// closed its end, or the connection broke, which Broken has been told. why is for the log.
+func (c *Conn) Carry() (why string) {
 	if f := c.bothWays(c.download, c.carryUp); f != nil {
-		c.Broken(f)
+		c.broken(f)
 	}
+	c.because("the program has closed it")
+	return *c.why.Load()
 }
 
 func (c *Conn) carryUp(down <-chan struct{}) *verdict.Failure {
@@ -76,6 +78,7 @@ func (c *Conn) carryUp(down <-chan struct{}) *verdict.Failure {
 	case errors.Is(err, unix.ECONNRESET):
 		// The program closed, and had not read all that was there (unix_release_sock).
 		// TCP sends a reset then, and no FIN before (RFC 1122, section 4.2.2.13).
+		c.because("the program has closed it, and left bytes unread")
 		c.Upstream.Abort()
 	case errors.As(err, &hello):
 		c.Upstream.SetDeadline(fdio.Past)

@@ -106,6 +106,10 @@ func (l *listener) deliver(c *Client) *verdict.Failure {
 
 // shakeHands lets a client prove what the service demands, within its time.
 func (c *Client) shakeHands() *verdict.Failure {
+	return c.trail().Step("handshake", c.handshake)
+}
+
+func (c *Client) handshake() *verdict.Failure {
 	c.tls = record.Server(c.up, c.service.Config)
 	if c.inKernel {
 		c.tls.SealInKernel()
@@ -130,7 +134,8 @@ func (c *Client) begin() {
 }
 
 func (c *Client) carry() {
-	defer c.end()
+	why := internalError
+	defer func() { c.end(why) }()
 	r := relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.log, Target: c.target.String(), Broken: c.broken},
 		TLS:             c.tls,
@@ -138,29 +143,36 @@ func (c *Client) carry() {
 		AllowTruncation: c.target.Decision.Rule.AllowTruncation,
 		Attempt:         verdict.Attempt{Name: c.target.Host()},
 	}
-	r.Carry()
+	why = r.Carry()
 }
+
+// internalError is why a client's connection ends after a panic, of which the log has more.
+const internalError = "internal error"
 
 func (c *Client) broken(f *verdict.Failure) { c.session.Failed("broken", c.target, c.pid, f) }
 
 // reject ends a client that the program is not told of.
 func (c *Client) reject(f *verdict.Failure) {
 	c.reportRejected(f)
-	c.drop()
+	c.dropFor(f.Reason)
 }
 
-// drop ends a client in whatever state it is, one that no program can accept, too.
-func (c *Client) drop() {
+// drop ends a client after a panic.
+func (c *Client) drop() { c.dropFor(internalError) }
+
+// dropFor ends a client in whatever state it is, one that no program can accept, too.
+func (c *Client) dropFor(why string) {
 	if c.pair != nil {
 		c.pair.Drop()
 	}
-	c.end()
+	c.end(why)
 }
 
 // end is the end of every client, however it came to it and however far it had got. It may be called
-// again. Whoever knows why has told that before.
-func (c *Client) end() {
+// again. A person that is to know why was told that before.
+func (c *Client) end(why string) {
 	c.ending.Do(func() {
+		c.trail().Ended(why)
 		defer c.session.Closed()
 		defer close(c.ended)
 		if c.tls != nil {

@@ -11,6 +11,11 @@ import (
 	"tlswrap/proxy/verdict"
 )
 
+// trail tells the log of the steps of a client's, and of its end.
+func (c *Client) trail() report.Trail {
+	return report.Trail{Log: c.front.log, Target: c.target, PID: c.pid}
+}
+
 // name is the verified name of the client, or "".
 func (c *Client) name() string {
 	chain := c.tls.ConnectionState().PeerCertificates

@@ -22,6 +22,7 @@ type Call struct {
 
 	fd     int
 	socket *fdio.Socket // fd's owner, once it had to be waited for
+	sent   Message      // the last answer, or nil
 }
 
 // NewCall takes over the descriptor of a connection that was accepted from a control socket, also
@@ -184,7 +185,16 @@ func (c *Call) Send(r Message, fds ...int) error {
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
+	c.sent = r
 	return unix.Sendmsg(c.fd, r.Marshal(), oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+// Answered says in a word what was answered, for the log: "" where nothing was.
+func (c *Call) Answered() string {
+	if c.sent == nil {
+		return ""
+	}
+	return c.sent.outcome()
 }
 
 // HandOver gives the program what is to stand in the place of its socket, and closes it here. Where

@@ -126,8 +126,11 @@ type Reply struct {
 	Addrs  []Addr
 }
 
-// Message is what a Call answers with: a reply, or a tlsReply.
-type Message interface{ Marshal() []byte }
+// Message is what a Call answers with: a Reply, or a TLSReply.
+type Message interface {
+	Marshal() []byte
+	outcome() string // in a word, for the log
+}
 
 // parseRequest reads one message. Whatever does not fit is an error.
 func parseRequest(b []byte) (Request, error) {

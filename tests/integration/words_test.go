@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tlswrap/tests/testkit"
 )
@@ -71,5 +72,85 @@ func TestLogHasALineOfJSONForEachConnection(t *testing.T) {
 	}
 	if got := strings.Join(events, " "); got != "connected failed" {
 		t.Errorf("the log has the events %q:\n%s", got, text)
+	}
+}
+
+// A debug log has each step of a connection, and neither what it carries nor what names the session.
+func TestDebugLogHasTheStepsOfARefusedConnect(t *testing.T) {
+	good, wrong := serveTLS(t, "db.example.test", echo), serveStranger(t)
+	file := filepath.Join(t.TempDir(), "log")
+	w := wrapped{flags: append(good.flags(), "--tls", wrong.hostport(), "--log", file, "--log-level", "debug")}
+	e := w.run(t, "bash", "-c", `exec 5<>/dev/tcp/$1/$2; echo $5 >&5; read -u 5 answer; echo "$answer"; : <>/dev/tcp/$3/$4; echo "$TLSWRAP_CONTROL"`,
+		"bash", good.host, good.portString(), wrong.host, wrong.portString(), good.marker)
+	if len(lines(e.stdout)) != 2 || lines(e.stdout)[0] != good.marker {
+		t.Fatalf("stdout: %q, stderr: %q", e.stdout, e.stderr)
+	}
+	var text []byte
+	var steps, asked []string
+	refused := ""
+	eventually(t, "the first connection has ended", 10*time.Second, func() bool {
+		var err error
+		if text, err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+		steps, asked = nil, nil
+		for _, line := range lines(string(text)) {
+			var event struct{ Msg, Target, Op, Answer, Reason, Took string }
+			if err := json.Unmarshal([]byte(line), &event); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			if event.Msg == "request" && (event.Op == "connect" || event.Op == "verdict") && event.Took != "" {
+				asked = append(asked, event.Op+" "+event.Answer)
+			}
+			if event.Target == wrong.hostport() {
+				steps = append(steps, event.Msg)
+				refused = event.Reason
+			}
+		}
+		return strings.Contains(string(text), "the program has closed it")
+	})
+	if got := strings.Join(steps, " "); got != "dialled handshake failed ended" || !strings.Contains(refused, "certificate is for db.example.test") {
+		t.Errorf("the log has the steps %q, and the reason %q:\n%s", got, refused, text)
+	}
+	if got := strings.Join(asked, ", "); got != "connect channel, connect channel, verdict EKEYREJECTED" {
+		t.Errorf("the log has the requests %q:\n%s", got, text)
+	}
+	token := strings.Split(lines(e.stdout)[1], ":")[2]
+	for what, secret := range map[string]string{"what the program sent": good.marker, "the session's token": token} {
+		if len(secret) < 16 || strings.Contains(string(text), secret) {
+			t.Errorf("the log has %s, %q:\n%s", what, secret, text)
+		}
+	}
+}
+
+func TestLogLevelLeavesOutWhatIsLessGrave(t *testing.T) {
+	good, wrong := serveTLS(t, "db.example.test", echo), serveStranger(t)
+	file := filepath.Join(t.TempDir(), "log")
+	w := wrapped{flags: append(good.flags(), "--tls", wrong.hostport(), "--log", file, "--log-level", "error")}
+	w.run(t, "bash", "-c", `: <>/dev/tcp/$1/$2; : <>/dev/tcp/$3/$4`, "bash", good.host, good.portString(), wrong.host, wrong.portString())
+	text, err := os.ReadFile(file)
+	if err != nil || len(lines(string(text))) != 1 || !strings.Contains(string(text), `"failed"`) {
+		t.Errorf("the log has (%v)\n%s", err, text)
+	}
+}
+
+func TestLogLevelThatIsNoneIsRefused(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"--log", log, "--log-level", "loud"}, `invalid value "loud" for flag -log-level: it has to be error, warn, info or debug; see tlswrap --help`},
+		{[]string{"--log-level", "debug"}, "--log-level is about the file of --log, which is not given"},
+		{[]string{"--worker", log, "--log-level", "info"}, "--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker"},
+	} {
+		e := wrapped{flags: c.flags}.run(t, "true")
+		if e.status != 125 || e.stderr != "tlswrap: "+c.want+"\n" {
+			t.Errorf("%q: status %d, stderr %q", c.flags, e.status, e.stderr)
+		}
+	}
+	e := wrapped{bare: true}.run(t, lab.tlswrap, "worker", "--socket", log, "--log-level", "loud")
+	if e.status != 125 || !strings.Contains(e.stderr, `invalid value "loud"`) {
+		t.Errorf("a worker: status %d, stderr %q", e.status, e.stderr)
 	}
 }
