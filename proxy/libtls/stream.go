@@ -1,6 +1,7 @@
 package libtls
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -93,26 +94,22 @@ func (t *stream) run() {
 	why := "internal error"
 	defer func() { t.logEnd(why) }()
 	defer t.close()
-	guard.Run(t.state.Log, t.String(), t.close, t.live)
+	guard.Run(t.state.Log, t.String(), t.close, func() { why = t.live() })
 }
 
-// live shakes hands and carries bytes.
-func (t *stream) live() {
+// live shakes hands and carries bytes, and returns why that is over.
+func (t *stream) live() (why string) {
 	facts, ok := t.open()
 	if t.pair.Accept() != nil || t.pair.Send(facts) != nil {
-		why = "the program gave up"
-		return
+		return "the program gave up"
 	}
 	if !ok {
-		why = "the handshake has failed"
 		t.pair.Finish()
 		t.leave()
-		return
+		return "the handshake has failed"
 	}
 	t.carry()
-	if why = t.howItEnded().reason; why == "" {
-		why = "the program has closed it"
-	}
+	return cmp.Or(t.howItEnded().reason, "the program has closed it")
 }
 
 // logEnd tells the log that the connection is over, and why.
