@@ -103,13 +103,19 @@ func File(file *os.File, library string, by Executor) (Result, error) {
 		return Result{}, fmt.Errorf("not a program that this machine can start: %v", err)
 	}
 	defer f.Close()
+	return program(file, f, library, by)
+}
+
+// program is File for an ELF file that the kernel starts itself.
+func program(file *os.File, f *elf.File, library string, by Executor) (Result, error) {
 	if own, err := sameFile(file, "/proc/self/exe"); err == nil && own {
 		return Result{Library: library}, nil // tlswrap in tlswrap
 	}
 	if err := checkCalls(file, f); err != nil {
 		return Result{}, err
 	}
-	if library, err = libraryFor(f, library); err != nil {
+	library, err := libraryFor(f, library)
+	if err != nil {
 		return Result{}, err
 	}
 	if path := loadedBy(f); path != "" {

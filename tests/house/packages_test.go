@@ -92,6 +92,31 @@ func TestPackagesAreSmall(t *testing.T) {
 	}
 }
 
+// A function is read at once, and called without counting what stands where.
+func TestFunctionsOfTheWorkerAreSmall(t *testing.T) {
+	const mostLines, mostParameters = 60, 4
+	for _, p := range packages(t) {
+		if strings.HasPrefix(p.dir, "cmd/") {
+			continue
+		}
+		for _, file := range p.files {
+			for _, decl := range file.Decls {
+				f, ok := decl.(*ast.FuncDecl)
+				if !ok {
+					continue
+				}
+				at := p.set.Position(f.Pos())
+				if lines := p.set.Position(f.End()).Line - at.Line + 1; lines > mostLines {
+					t.Errorf("%s: %s has %d lines, more than %d", at, f.Name.Name, lines, mostLines)
+				}
+				if n := f.Type.Params.NumFields(); n > mostParameters {
+					t.Errorf("%s: %s has %d parameters, more than %d", at, f.Name.Name, n, mostParameters)
+				}
+			}
+		}
+	}
+}
+
 // Every C file says first what it is about.
 func TestEveryCFileBeginsWithItsSubject(t *testing.T) {
 	for _, file := range append(cFiles(t), headers(t)...) {

@@ -35,7 +35,7 @@ func (c *Config) checkLists(chain []*x509.Certificate, at int, now time.Time) *p
 		return chainProblem("invalid or inconsistent certificate extension")
 	}
 	for covered := reasons(0); covered != allReasons; {
-		best, deltas := c.bestLists(chain, at, points, covered, now)
+		best, deltas := c.bestLists(chain[at:], points, covered, now)
 		if best == nil {
 			return chainProblem("unable to get certificate CRL")
 		}
@@ -70,14 +70,15 @@ const (
 	scoreUnderstood             // it has no critical extension that is not known
 )
 
-// bestLists returns the newest of the best, several only where it cannot be told which counts; and the deltas.
-func (c *Config) bestLists(chain []*x509.Certificate, at int, points []distributionPoint, covered reasons, now time.Time) (best, deltas []candidate) {
+// bestLists returns the newest of the best lists for the first certificate of a chain, several only where it
+// cannot be told which counts; and the deltas.
+func (c *Config) bestLists(chain []*x509.Certificate, points []distributionPoint, covered reasons, now time.Time) (best, deltas []candidate) {
 	for _, list := range c.crls {
-		if list.partial || !bytes.Equal(list.issuer, chain[at].RawIssuer) {
+		if list.partial || !bytes.Equal(list.issuer, chain[0].RawIssuer) {
 			continue
 		}
 		// The issuer comes next in the chain; the root is its own.
-		above := chain[min(at+1, len(chain)-1):]
+		above := chain[min(1, len(chain)-1):]
 		n := slices.IndexFunc(above, list.mayBeBy)
 		if n < 0 {
 			continue
@@ -92,7 +93,7 @@ func (c *Config) bestLists(chain []*x509.Certificate, at int, points []distribut
 		if !list.unhandled {
 			candidate.score |= scoreUnderstood
 		}
-		if covers, ok := list.scope(chain[at], points); ok {
+		if covers, ok := list.scope(chain[0], points); ok {
 			if covers&^covered == 0 {
 				continue
 			}
