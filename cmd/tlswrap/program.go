@@ -17,6 +17,7 @@ import (
 
 	"tlswrap/proxy"
 	"tlswrap/proxy/inspect"
+	"tlswrap/proxy/quote"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -58,7 +59,7 @@ func runProgram(args []string, io stdio) int {
 	}
 	library, refused, err := inspectProgram(path, program, library)
 	if err != nil {
-		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", refused, err)
+		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", quote.Printable([]byte(refused)), err)
 	}
 	env := os.Environ()
 	control, err := o.reachWorker(io)
