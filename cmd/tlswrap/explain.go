@@ -90,7 +90,7 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 	t := rules.Target{Port: port}
 	ips := []netip.Addr{}
 	if ip, err := netip.ParseAddr(host); err == nil {
-		ips = append(ips, ip.Unmap())
+		ips = append(ips, names.ThisHost(ip.Unmap()))
 		name, failure := names.NameFor(policy, ips[0], port)
 		if failure != nil {
 			return p.refused(failure)
