@@ -50,7 +50,7 @@ func runExplain(args []string, io stdio) int {
 	}
 	policy, err := o.loader()()
 	if err != nil {
-		return complainLines(io, exitBad, err)
+		return complainLines(io, exitOurs, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -131,7 +131,7 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 	}
 	probe, err := outgoing.Explain(ctx, policy, o.ca, d.Rule, t.Name, t.Addr, port)
 	if err != nil {
-		return complainLines(io, exitBad, err)
+		return complainLines(io, exitOurs, err)
 	}
 	return p.probe(probe, d.Rule)
 }

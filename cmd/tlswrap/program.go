@@ -33,8 +33,12 @@ func runProgram(args []string, io stdio) int {
 	f.BoolVar(&o.quiet, "q", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
+	f.BoolVar(&o.version, "version", false, "")
 	if status, done := parseFlags(f, args, io); done {
 		return status
+	}
+	if o.version {
+		return runVersion(nil, io)
 	}
 	if o.libtlsPath {
 		return printLibtlsPath(io)

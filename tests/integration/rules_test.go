@@ -308,3 +308,34 @@ func TestRulesThatCannotBeReachedAreNoneOfTheirAbsence(t *testing.T) {
 		}
 	}
 }
+
+func TestExitStatusOfCheckAndExplain(t *testing.T) {
+	good := writeRules(t, "[[rule]]\nhost = \"db.example.test\"\naction = \"pass\"\n")
+	bad := writeRules(t, "[[rule]]\nhost = \"db.example.test\"\nport = 0\n")
+	lost := writeRules(t, "[[rule]]\nhost = \"db.example.test\"\nport = 5432\n\nca_file = \"/nowhere/ca.pem\"\n")
+	missing := filepath.Join(t.TempDir(), "nothere.toml")
+	const target = "127.0.0.1:1"
+	for _, c := range []struct {
+		argv           []string
+		status         int
+		stdout, stderr string // how it begins
+	}{
+		{[]string{"check", good}, 0, good + ": 1 rule, nothing wrong\n", ""},
+		{[]string{"check", bad}, 1, bad + ":3:", ""},
+		{[]string{"check", lost}, 1, lost + ":5:1: ca_file cannot be read", ""},
+		{[]string{"check", missing}, 125, "", "tlswrap: reading the rules: open " + missing + ": no such file"},
+		{[]string{"check", "--nothing"}, 125, "", "tlswrap: flag provided"},
+		{[]string{"explain", "--rules", good, target}, 0, target + "\n", ""},
+		{[]string{"explain", "--rules", bad, target}, 125, "", "tlswrap: " + bad + ":3:"},
+		{[]string{"explain", "--rules", missing, target}, 125, "", "tlswrap: reading the rules: open " + missing + ": no such file"},
+		{[]string{"worker", "--socket", filepath.Join(t.TempDir(), "s"), "--rules", bad}, 125, "", "tlswrap: " + bad + ":3:"},
+		{[]string{"worker", "--socket", filepath.Join(t.TempDir(), "s"), "--rules", missing}, 125, "", "tlswrap: reading the rules: open " + missing + ": no such file"},
+		{[]string{"version"}, 0, "tlswrap ", ""},
+		{[]string{"--version"}, 0, "tlswrap ", ""},
+	} {
+		e := wrapped{bare: true}.run(t, append([]string{lab.tlswrap}, c.argv...)...)
+		if e.status != c.status || !strings.HasPrefix(e.stdout, c.stdout) || !strings.HasPrefix(e.stderr, c.stderr) || (c.stdout == "") != (e.stdout == "") || (c.stderr == "") != (e.stderr == "") {
+			t.Errorf("%q: status %d, stdout: %q, stderr: %q, want status %d, stdout: %q, stderr: %q", c.argv, e.status, e.stdout, e.stderr, c.status, c.stdout, c.stderr)
+		}
+	}
+}
