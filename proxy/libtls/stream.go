@@ -33,7 +33,7 @@ type stream struct {
 	name   string
 	peer   netip.AddrPort
 	pid    int32
-	file   *os.File // the client's session file, or nil
+	file   *sessionFile // the client's session file, or nil
 	pair   *channel.Pair
 	up     *upstream.Conn
 	tls    *engine.Conn
@@ -74,7 +74,7 @@ func (t *stream) close() {
 		t.up.Close()
 	}
 	if t.file != nil {
-		t.file.Close()
+		t.file.close()
 	}
 }
 
@@ -117,7 +117,7 @@ func (t *stream) open() (facts []byte, ok bool) {
 	if t.config.IsServer() {
 		t.tls = t.config.Server(t.up)
 	} else {
-		t.tls = t.config.Client(t.up, t.name, t.file, tls.RenegotiateFreelyAsClient)
+		t.tls = t.config.Client(t.up, t.name, t.file.forEngine(), tls.RenegotiateFreelyAsClient)
 	}
 	watch := channel.Watch(t.pair, t.up, func() {}, t.state.Log)
 	facts, ok = t.tls.Open()
