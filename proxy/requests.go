@@ -12,6 +12,7 @@ import (
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/libtls"
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/quote"
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/trust"
@@ -63,7 +64,7 @@ func byLibtls(answer func(*libtls.State, *wire.Call, wire.Request, *wire.Descrip
 
 // serve answers one connection, and closes it.
 func (w *Worker) serve(fd int) {
-	call, err := wire.NewCall(fd)
+	call, err := wire.NewCall(fd, w.turnsOf)
 	if err != nil {
 		w.log.Warn("refused", "error", err.Error())
 		return
@@ -99,8 +100,12 @@ func (w *Worker) answer(call *wire.Call) error {
 			return err
 		}
 	}
+	a := asked{call, r, req, &fds}
+	if call.HoldsFiles() {
+		defer time.AfterFunc(filesTime, guard.Func(w.log, "files", a.tooLate)).Stop()
+	}
 	r.Join(call, req, &fds)
-	kind.answer(w, asked{call, r, req, &fds})
+	kind.answer(w, a)
 	return nil
 }
 
@@ -119,6 +124,31 @@ func (w *Worker) logRequest(call *wire.Call, req wire.Request, began time.Time) 
 		attrs = append(attrs, "addresses", addrs)
 	}
 	w.log.Debug("request", append(attrs, "answer", call.Answered(), "took", report.Took(began))...)
+}
+
+// filesTime is how long the files that come with a request may take to be read. The shim waits longer.
+const filesTime = 7 * time.Second
+
+// tooLate refuses a request whose files cannot be read, and whose goroutine waits for them.
+func (a asked) tooLate() {
+	if !a.HoldsFiles() {
+		return
+	}
+	about := ""
+	if a.Request.Name != "" {
+		about = quote.Printable([]byte(a.Request.Name)) + ": "
+	}
+	a.Say(fmt.Sprintf("%srefused: a file that is needed for it was not read within %v", about, filesTime))
+	a.Abandon()
+}
+
+// turnsOf has the turns of a user's programs for files. Those who may not begin sessions share theirs: of
+// them there may be any number.
+func (w *Worker) turnsOf(uid uint32) fdio.Turns {
+	if t := w.turns[uid]; t != nil {
+		return t
+	}
+	return w.otherTurns
 }
 
 // open begins a run. tlswrap says hello with its standard error before it becomes the
@@ -185,14 +215,21 @@ func (a asked) sendSocket(of func(session.Entry) int) {
 
 // resolve answers a program that has looked a name up, with its /etc/hosts if that came along.
 func (w *Worker) resolve(a asked) {
-	hosts := a.fds.Take()
-	defer fdio.Close(hosts)
+	fd := a.fds.Take()
+	hosts, err := w.resolver.ReadHosts(fd)
+	fdio.Close(fd)
+	a.LeaveFiles() // looking names up takes its own time
 	p := w.policy.Load()
 	if p.HasURLHosts() {
 		a.run.outgoing.Proxies.NoteName(a.PID, a.Request.Name, a.Addrs)
 	}
 	trust.WarmRoots()
-	addrs, err := w.resolver.Answer(a.Names, p.Rules, a.Request, hosts)
+	var addrs []wire.Addr
+	if err == nil {
+		addrs, err = w.resolver.Answer(a.Names, p.Rules, a.Request, hosts)
+	} else {
+		err = fmt.Errorf("%s: %w", quote.Printable([]byte(a.Request.Name)), err)
+	}
 	if err != nil {
 		a.Say(err.Error())
 		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EADDRNOTAVAIL})

@@ -63,6 +63,9 @@ type Worker struct {
 	serving  *serving.Front
 	libtls   *libtls.Front
 
+	turns      map[uint32]fdio.Turns // of those who may begin sessions
+	otherTurns fdio.Turns
+
 	mu    sync.Mutex
 	users map[uint32]*session.User
 	runs  map[wire.Token]*run
@@ -84,6 +87,11 @@ func New(config Config) (*Worker, error) {
 		config: config, log: config.Log, resolver: names.NewResolver(), maps: names.NewMaps(),
 		users: make(map[uint32]*session.User), runs: make(map[wire.Token]*run), ended: make(chan struct{}),
 	}
+	w.turns = map[uint32]fdio.Turns{uint32(os.Geteuid()): fdio.NewTurns()}
+	for _, uid := range config.AllowUIDs {
+		w.turns[uid] = fdio.NewTurns()
+	}
+	w.otherTurns = fdio.NewTurns()
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
@@ -122,6 +130,7 @@ func (w *Worker) Files() []string { return slices.Clone(w.policy.Load().Files) }
 // Serve answers on the control socket l, a SOCK_SEQPACKET listener that it closes,
 // until ctx is done or, with EndWithSessions, the last session has ended.
 func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
+	defer w.sever()
 	defer l.Close()
 	f, err := l.File()
 	if err != nil {
@@ -156,6 +165,21 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 		return nil
 	case err = <-stopped:
 		return err
+	}
+}
+
+// sever ends the connections of programs that would not end with this process, because a file of somebody's
+// keeps a thread of it.
+func (w *Worker) sever() {
+	waiting := len(w.otherTurns)
+	for _, turns := range w.turns {
+		waiting += len(turns)
+	}
+	if waiting == 0 {
+		return
+	}
+	if err := fdio.Sever(); err != nil {
+		w.log.Error("ending connections", "error", err.Error())
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 func (p *Policy) Lint() []*Error {
 	l := &linter{}
 	if p.CAFile != "" {
-		l.pem(Pos{p.Path, 1, 1}, "ca_file", p.CAFile, "CERTIFICATE")
+		l.pem(p.keys, "ca_file", p.CAFile, "CERTIFICATE")
 	}
 	for i, r := range p.Rules {
 		for _, earlier := range p.Rules[:i] {
@@ -23,12 +23,12 @@ func (p *Policy) Lint() []*Error {
 			}
 		}
 		if r.CAFile != "" {
-			l.pem(r.Pos, "ca_file", r.CAFile, "CERTIFICATE")
+			l.pem(r.keys, "ca_file", r.CAFile, "CERTIFICATE")
 		}
 		if r.CertFile != "" {
-			l.pem(r.Pos, "cert_file", r.CertFile, "CERTIFICATE")
-			l.pem(r.Pos, "key_file", r.KeyFile, "PRIVATE KEY")
-			l.private(r.Pos, r.KeyFile)
+			l.pem(r.keys, "cert_file", r.CertFile, "CERTIFICATE")
+			l.pem(r.keys, "key_file", r.KeyFile, "PRIVATE KEY")
+			l.private(r.keys, r.KeyFile)
 		}
 	}
 	for i, listen := range p.Listens {
@@ -39,15 +39,15 @@ func (p *Policy) Lint() []*Error {
 			}
 		}
 		for _, pair := range listen.Pairs {
-			l.pem(listen.Pos, "cert_file", pair.CertFile, "CERTIFICATE")
-			l.pem(listen.Pos, "key_file", pair.KeyFile, "PRIVATE KEY")
-			l.private(listen.Pos, pair.KeyFile)
+			l.pem(listen.keys, "cert_file", pair.CertFile, "CERTIFICATE")
+			l.pem(listen.keys, "key_file", pair.KeyFile, "PRIVATE KEY")
+			l.private(listen.keys, pair.KeyFile)
 		}
 		if listen.ClientAuth == OptionalClientAuth && len(listen.Allow) > 0 {
 			l.warnf(listen.Pos, "listen %d lets in clients without a certificate, whoever allow names: client_auth is \"optional\"", listen.Index)
 		}
 		if listen.ClientCAFile != "" {
-			l.pem(listen.Pos, "client_ca_file", listen.ClientCAFile, "CERTIFICATE")
+			l.pem(listen.keys, "client_ca_file", listen.ClientCAFile, "CERTIFICATE")
 		}
 	}
 	return l.found
@@ -60,16 +60,16 @@ func (l *linter) warnf(pos Pos, format string, args ...any) {
 }
 
 // pem checks that a file can be read and holds a block of a kind.
-func (l *linter) pem(pos Pos, key, file, kind string) {
+func (l *linter) pem(keys map[string]Pos, key, file, kind string) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		l.warnf(pos, "%s cannot be read: %v", key, err)
+		l.warnf(keys[key], "%s cannot be read: %v", key, err)
 		return
 	}
 	for {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {
-			l.warnf(pos, "%s %s has no %s in PEM form", key, file, kind)
+			l.warnf(keys[key], "%s %s has no %s in PEM form", key, file, kind)
 			return
 		}
 		if bytes.HasSuffix([]byte(block.Type), []byte(kind)) {
@@ -79,9 +79,9 @@ func (l *linter) pem(pos Pos, key, file, kind string) {
 }
 
 // private checks that nobody else can read a key.
-func (l *linter) private(pos Pos, file string) {
+func (l *linter) private(keys map[string]Pos, file string) {
 	const others fs.FileMode = 0o077
 	if fi, err := os.Stat(file); err == nil && fi.Mode().Perm()&others != 0 {
-		l.warnf(pos, "key_file %s can be read by others (mode %04o, expected 0600)", file, fi.Mode().Perm())
+		l.warnf(keys["key_file"], "key_file %s can be read by others (mode %04o, expected 0600)", file, fi.Mode().Perm())
 	}
 }

@@ -74,7 +74,7 @@ func (p *Policy) ListenPorts() *PortMap {
 
 func (d *document) listen(t *table, index int) *Listen {
 	f := &fields{doc: d, table: t}
-	r := &Rule{Index: index, Pos: t.pos, MinVersion: tls12, Timeout: DefaultListenTimeout,
+	r := &Rule{Index: index, Pos: t.pos, keys: t.positions(), MinVersion: tls12, Timeout: DefaultListenTimeout,
 		origin: fmt.Sprintf("listen %d, %s:%d", index, t.pos.File, t.pos.Line)}
 	l := &Listen{Rule: r}
 	if s, v, ok := f.str("address"); ok {

@@ -46,7 +46,7 @@ func Parse(path string, data []byte) (*Policy, error) {
 func parse(path string, data []byte, origin string) (*Policy, error) {
 	d := &document{file: path}
 	d.read(data)
-	p := &Policy{Path: path}
+	p := &Policy{Path: path, keys: d.top.positions()}
 	f := &fields{doc: d, table: &d.top}
 	p.Default = map[string]Action{"pass": Pass, "deny": Deny}[f.choice("default", "pass", "deny")]
 	p.CAFile = d.path(f, "ca_file")
@@ -98,7 +98,7 @@ func (d *document) resolve(file string) string {
 
 func (d *document) rule(t *table, index int, origin string) *Rule {
 	f := &fields{doc: d, table: t}
-	r := &Rule{Index: index, Pos: t.pos, origin: origin, MinVersion: tls12, Timeout: DefaultTimeout}
+	r := &Rule{Index: index, Pos: t.pos, keys: t.positions(), origin: origin, MinVersion: tls12, Timeout: DefaultTimeout}
 	d.host(f, r)
 	d.ports(f, r)
 	r.Action = map[string]Action{"tls": TLS, "pass": Pass, "deny": Deny}[f.choice("action", "tls", "pass", "deny")]

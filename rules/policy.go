@@ -17,6 +17,8 @@ type Policy struct {
 	Rules   []*Rule
 	Listens []*Listen
 
+	keys map[string]Pos // where each key stands that is in no rule and no listen
+
 	KernelTLS bool // the kernel seals what bulk connections send, where it can
 }
 

@@ -62,7 +62,8 @@ type PortRange struct{ First, Last uint16 }
 type Rule struct {
 	Index  int // from 1
 	Pos    Pos
-	origin string // "built-in rule", "--tls example.com:443", or "" for a file's
+	keys   map[string]Pos // where each key stands
+	origin string         // "built-in rule", "--tls example.com:443", or "" for a file's
 
 	Host   HostPattern
 	Ports  []PortRange // nil: all

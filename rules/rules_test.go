@@ -254,7 +254,7 @@ key_file = "key.pem"
 	all := strings.Join(got, "\n")
 	for _, want := range []string{
 		"4: rule 2 never matches: rule 1 (line 2)",
-		"7: ca_file cannot be read", "7: cert_file " + key + " has no CERTIFICATE", "can be read by others (mode 0644",
+		"9: ca_file cannot be read", "10: cert_file " + key + " has no CERTIFICATE", "11: key_file " + key + " can be read by others (mode 0644",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("missing %q in\n%s", want, all)

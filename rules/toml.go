@@ -182,6 +182,15 @@ func (v value) describe() string {
 	return "a date or time"
 }
 
+// positions tells where each key stands.
+func (t *table) positions() map[string]Pos {
+	at := make(map[string]Pos, len(t.keys))
+	for name, v := range t.keys {
+		at[name] = v.pos
+	}
+	return at
+}
+
 // fields takes typed values out of a table, and notes which keys nobody asked for.
 type fields struct {
 	doc   *document

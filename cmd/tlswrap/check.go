@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -39,9 +40,12 @@ func runCheck(args []string, io stdio) int {
 		return complain(io, exitOurs, "%v", err)
 	}
 	policy, err := rules.Load(file)
-	if err != nil {
-		fmt.Fprintln(io.out, err)
+	if mistakes, ok := errors.AsType[rules.Errors](err); ok {
+		fmt.Fprintln(io.out, mistakes)
 		return exitBad
+	}
+	if err != nil {
+		return complain(io, exitOurs, "%v", err)
 	}
 	if warnings := policy.Lint(); len(warnings) > 0 {
 		for _, w := range warnings {
@@ -49,6 +53,10 @@ func runCheck(args []string, io stdio) int {
 		}
 		return exitBad
 	}
-	fmt.Fprintf(io.out, "%s: %d rules, nothing wrong\n", file, len(policy.Rules))
+	number := fmt.Sprintf("%d rules", len(policy.Rules))
+	if len(policy.Rules) == 1 {
+		number = "1 rule"
+	}
+	fmt.Fprintf(io.out, "%s: %s, nothing wrong\n", file, number)
 	return 0
 }

@@ -51,7 +51,7 @@ func runExplain(args []string, io stdio) int {
 	}
 	policy, err := o.loader()()
 	if err != nil {
-		return complainLines(io, exitBad, err)
+		return complainLines(io, exitOurs, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -91,7 +91,7 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 	t := rules.Target{Port: port}
 	ips := []netip.Addr{}
 	if ip, err := netip.ParseAddr(host); err == nil {
-		ips = append(ips, ip.Unmap())
+		ips = append(ips, names.ThisHost(ip.Unmap()))
 		name, failure := names.NameFor(policy, ips[0], port)
 		if failure != nil {
 			return p.refused(failure)
@@ -132,7 +132,7 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 	}
 	probe, err := outgoing.Explain(ctx, policy, o.ca, names.Target{Name: t.Name, Addr: wire.Addr{IP: t.Addr, Port: port}, Decision: d})
 	if err != nil {
-		return complainLines(io, exitBad, err)
+		return complainLines(io, exitOurs, err)
 	}
 	return p.probe(probe, d.Rule)
 }

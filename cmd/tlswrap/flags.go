@@ -28,7 +28,7 @@ type options struct {
 
 	acceptStdin bool
 
-	libtlsPath bool // print it, and run nothing
+	libtlsPath, version bool // print it, and run nothing
 }
 
 // list is a flag that may be given again.
@@ -55,7 +55,7 @@ const usage = `usage: tlswrap [flags] program [args...]
        tlswrap check [--builtin] [FILE]
        tlswrap explain [flags] HOST:PORT
        tlswrap worker --socket PATH [flags]
-       tlswrap version
+       tlswrap version | --version
 
 Runs the program and turns the connections that the rules name into verified TLS.
 

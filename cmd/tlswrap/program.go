@@ -17,6 +17,7 @@ import (
 
 	"tlswrap/proxy"
 	"tlswrap/proxy/inspect"
+	"tlswrap/proxy/quote"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -32,8 +33,12 @@ func runProgram(args []string, io stdio) int {
 	f.BoolVar(&o.quiet, "q", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
+	f.BoolVar(&o.version, "version", false, "")
 	if status, done := parseFlags(f, args, io); done {
 		return status
+	}
+	if o.version {
+		return runVersion(nil, io)
 	}
 	if o.libtlsPath {
 		return printLibtlsPath(io)
@@ -64,7 +69,7 @@ func runProgram(args []string, io stdio) int {
 	}
 	library, refused, err := inspectProgram(path, program, library)
 	if err != nil {
-		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", refused, err)
+		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", quote.Printable([]byte(refused)), err)
 	}
 	env := os.Environ()
 	control, err := o.reachWorker(io)

@@ -77,7 +77,7 @@ func File(file *os.File, library string, by Executor) (Result, error) {
 	if err := checkPrivileges(file, &st, by); err != nil {
 		return Result{}, err
 	}
-	head := make([]byte, 256) // BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
+	head := make([]byte, headSize)
 	n, err := file.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return Result{}, err
@@ -90,12 +90,12 @@ func File(file *os.File, library string, by Executor) (Result, error) {
 		case other != "":
 			return Result{Interpreter: other}, nil
 		case bytes.HasPrefix(head, []byte("#!")):
-			return Result{Interpreter: interpreter(head[2:n])}, nil
+			path, err := scriptInterpreter(head)
+			return Result{Interpreter: path}, err
 		case err != nil && !bytes.HasPrefix(head, []byte(elf.ELFMAG)) && bytes.IndexByte(head[:n], 0) >= 0:
 			return Result{}, fmt.Errorf("it cannot be told what this machine starts it with: %w", err)
 		case !bytes.HasPrefix(head, []byte(elf.ELFMAG)):
-			// execve fails; execvp and posix_spawnp give a text to the shell.
-			return Result{Interpreter: "/bin/sh"}, nil
+			return Result{Interpreter: shell}, nil
 		}
 	}
 	f, err := elf.NewFile(file)
@@ -160,17 +160,6 @@ func checkPrivileges(file *os.File, st *unix.Stat_t, by Executor) error {
 	return nil
 }
 
-// interpreter reads a "#!" line as fs/binfmt_script.c does.
-func interpreter(line []byte) string {
-	if i := bytes.IndexByte(line, '\n'); i >= 0 {
-		line = line[:i]
-	}
-	if fields := bytes.Fields(bytes.TrimRight(line, "\x00")); len(fields) > 0 {
-		return string(fields[0])
-	}
-	return ""
-}
-
 // checkCalls finds programs that connect without libc, or that have another do it.
 func checkCalls(file *os.File, f *elf.File) error {
 	if name := emulator(file); name != "" {
@@ -218,7 +207,7 @@ func loadedBy(f *elf.File) string {
 		if p.Type == elf.PT_INTERP {
 			path := make([]byte, min(p.Filesz, unix.PathMax))
 			n, _ := p.ReadAt(path, 0)
-			return string(bytes.TrimRight(path[:n], "\x00"))
+			return unix.ByteSliceToString(path[:n]) // the kernel reads no further than a NUL
 		}
 	}
 	return ""

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -221,16 +222,19 @@ func (l *State) Start(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 		return
 	}
 	t := &stream{id: session.NewID(), state: l, config: config, name: string(req.Body), pid: c.PID}
-	want := 1
-	if req.Flags&wire.StartTwoWays != 0 {
-		want++
-	}
+	want := transports(req.Flags)
 	if req.Flags&wire.StartSession != 0 {
 		want++
 	}
 	if len(*fds) != want {
 		config.Release()
 		fail(errors.New("tlswrap's worker got no transport"))
+		return
+	}
+	// What is neither may make a read wait that is not to.
+	if ways := (*fds)[:transports(req.Flags)]; slices.ContainsFunc(ways, func(fd int) bool { return !fdio.IsSocket(fd) && !fdio.IsPipe(fd) }) {
+		config.Release()
+		fail(errors.New("tlswrap's worker takes sockets and pipes alone"))
 		return
 	}
 	pr, end, err := channel.New(t.channelName((*fds)[0]), true)
@@ -244,7 +248,7 @@ func (l *State) Start(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 	ok := c.HandOver(wire.TLSReply{Answer: wire.AnswerChannel, Number: t.id}, end)
 	// Up to here nothing has happened to the transport. What comes now shows: it does not block
 	// any more.
-	if !ok || t.adopt(req.Flags, fds) != nil {
+	if !ok || t.adopt(c, req.Flags, fds) != nil {
 		t.close()
 		config.Release()
 		return
@@ -254,8 +258,16 @@ func (l *State) Start(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 	go t.run()
 }
 
+// transports is how many descriptors a connection is on.
+func transports(flags uint16) int {
+	if flags&wire.StartTwoWays != 0 {
+		return 2
+	}
+	return 1
+}
+
 // adopt takes the descriptors over.
-func (t *stream) adopt(flags uint16, fds *wire.Descriptors) error {
+func (t *stream) adopt(c *wire.Call, flags uint16, fds *wire.Descriptors) error {
 	var err error
 	if flags&wire.StartTwoWays != 0 {
 		t.up, err = upstream.NewPair(fds.Take(), fds.Take())
@@ -263,7 +275,7 @@ func (t *stream) adopt(flags uint16, fds *wire.Descriptors) error {
 		t.up, err = upstream.New(fds.Take())
 	}
 	if err == nil && flags&wire.StartSession != 0 {
-		t.file = os.NewFile(uintptr(fds.Take()), "session")
+		t.file = newSessionFile(c, fds.Take())
 	}
 	return err
 }

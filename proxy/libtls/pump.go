@@ -27,7 +27,7 @@ type pump struct {
 	state  *State
 	config *engine.Config
 	tls    *engine.Conn
-	file   *os.File
+	file   *sessionFile
 
 	sending sync.Mutex
 	open    [wire.PumpIn]atomic.Bool // steps, by their kind
@@ -41,7 +41,7 @@ type pump struct {
 func (l *State) startPump(c *wire.Call, config *engine.Config, req wire.Request, fds *wire.Descriptors) {
 	p := &pump{state: l, config: config, records: make(chan []byte), gone: make(chan struct{})}
 	if req.Flags&wire.StartSession != 0 && len(*fds) > 0 {
-		p.file = os.NewFile(uintptr(fds.Take()), "session")
+		p.file = newSessionFile(c, fds.Take())
 	}
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
@@ -66,7 +66,7 @@ func (l *State) startPump(c *wire.Call, config *engine.Config, req wire.Request,
 		p.tls = config.Server(p)
 	} else {
 		// In the middle of a renegotiation a write would wait for records, which only a read asks for.
-		p.tls = config.Client(p, string(req.Body), p.file, tls.RenegotiateNever)
+		p.tls = config.Client(p, string(req.Body), p.file.forEngine(), tls.RenegotiateNever)
 	}
 	l.Opened()
 	go p.run()
@@ -77,7 +77,7 @@ func (p *pump) close() {
 		p.link.Close()
 	}
 	if p.file != nil {
-		p.file.Close()
+		p.file.close()
 	}
 }
 

@@ -35,7 +35,7 @@ type stream struct {
 	name   string
 	peer   netip.AddrPort
 	pid    int32
-	file   *os.File // the client's, for its TLS session, or nil
+	file   *sessionFile // the client's, for its TLS session, or nil
 	pair   *channel.Pair
 	up     *upstream.Conn
 	tls    *engine.Conn
@@ -76,7 +76,7 @@ func (t *stream) close() {
 		t.up.Close()
 	}
 	if t.file != nil {
-		t.file.Close()
+		t.file.close()
 	}
 }
 
@@ -125,7 +125,7 @@ func (t *stream) open() (facts []byte, ok bool) {
 	if t.config.IsServer() {
 		t.tls = t.config.Server(t.up)
 	} else {
-		t.tls = t.config.Client(t.up, t.name, t.file, tls.RenegotiateFreelyAsClient)
+		t.tls = t.config.Client(t.up, t.name, t.file.forEngine(), tls.RenegotiateFreelyAsClient)
 	}
 	watch := channel.Watch(t.pair, t.up, func() {}, t.state.Log)
 	facts, ok = t.tls.Open()

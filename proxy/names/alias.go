@@ -19,7 +19,7 @@ import (
 type lookedUp struct {
 	name  string
 	ips   []netip.Addr
-	hosts hosts // the program's /etc/hosts
+	hosts Hosts // the program's /etc/hosts
 }
 
 // hostName returns what a program looked up as rules compare it, or "" for an address.

@@ -8,9 +8,9 @@ import (
 )
 
 // Answer says which addresses a program is to see for a name that it has looked up, and notes in
-// table what that shows it. hosts is the program's /etc/hosts, or -1. The error says whose look-up is
+// table what that shows it. hosts is the program's /etc/hosts. The error says whose look-up is
 // to fail, and why.
-func (r *Resolver) Answer(table *Table, p *rules.Policy, req wire.Request, hosts int) ([]wire.Addr, error) {
+func (r *Resolver) Answer(table *Table, p *rules.Policy, req wire.Request, hosts Hosts) ([]wire.Addr, error) {
 	name, err := hostName(req.Name)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", req.Name, err)
@@ -18,14 +18,9 @@ func (r *Resolver) Answer(table *Table, p *rules.Policy, req wire.Request, hosts
 	if name == "" {
 		return req.Addrs, nil
 	}
-	l := lookedUp{name: name}
+	l := lookedUp{name: name, hosts: hosts}
 	for _, a := range req.Addrs {
 		l.ips = append(l.ips, a.Real())
-	}
-	if hosts >= 0 {
-		if l.hosts, err = r.hosts.read(hosts); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
 	}
 	if name, err = r.meant(p, l); err != nil {
 		return nil, fmt.Errorf("%s: %w", l.name, err)

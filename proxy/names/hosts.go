@@ -14,16 +14,16 @@ import (
 	"tlswrap/proxy/fdio"
 )
 
-// hosts is an /etc/hosts (hosts(5)): for each address the lines that it has, each a list
+// Hosts is an /etc/hosts (hosts(5)): for each address the lines that it has, each a list
 // of names in lower case.
-type hosts map[netip.Addr][][]string
+type Hosts map[netip.Addr][][]string
 
 // mostHosts is how much of such a file is read.
 const mostHosts = 4 << 20
 
 // parseHosts reads what it understands, as libc does.
-func parseHosts(text []byte) hosts {
-	h := make(hosts)
+func parseHosts(text []byte) Hosts {
+	h := make(Hosts)
 	for line := range bytes.Lines(text) {
 		line, _, _ = bytes.Cut(line, []byte("#"))
 		fields := strings.Fields(strings.ToLower(string(line)))
@@ -44,13 +44,13 @@ func parseHosts(text []byte) hosts {
 }
 
 // answers reports whether the file gives name the address ip.
-func (h hosts) answers(name string, ip netip.Addr) bool {
+func (h Hosts) answers(name string, ip netip.Addr) bool {
 	return slices.ContainsFunc(h[ip], func(line []string) bool { return slices.Contains(line, name) })
 }
 
 // aliases returns the names that stand with name on a line of ip's, and those of ip that
 // name is the beginning of.
-func (h hosts) aliases(name string, ip netip.Addr) []string {
+func (h Hosts) aliases(name string, ip netip.Addr) []string {
 	var found []string
 	for _, line := range h[ip] {
 		beside := slices.Contains(line, name)
@@ -63,6 +63,14 @@ func (h hosts) aliases(name string, ip netip.Addr) []string {
 	return found
 }
 
+// ReadHosts reads the /etc/hosts behind fd, which stays the caller's; -1 is an empty one.
+func (r *Resolver) ReadHosts(fd int) (Hosts, error) {
+	if fd < 0 {
+		return nil, nil
+	}
+	return r.hosts.read(fd)
+}
+
 // hostsFiles are those that were read last. Programs in other root folders have others.
 type hostsFiles struct {
 	mu    sync.Mutex
@@ -73,14 +81,14 @@ type hostsFile struct {
 	dev, ino uint64
 	size     int64
 	mtime    unix.Timespec
-	hosts    hosts
+	hosts    Hosts
 }
 
 const mostHostsFiles = 8
 
 // read returns what is in the file behind fd, which stays the caller's. What is no file
 // has nothing in it.
-func (f *hostsFiles) read(fd int) (hosts, error) {
+func (f *hostsFiles) read(fd int) (Hosts, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, os.NewSyscallError("fstat", err)
@@ -106,7 +114,7 @@ func (f *hostsFiles) read(fd int) (hosts, error) {
 	return is.hosts, nil
 }
 
-func (f *hostsFiles) find(is hostsFile) (hosts, bool) {
+func (f *hostsFiles) find(is hostsFile) (Hosts, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, k := range f.known {

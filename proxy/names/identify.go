@@ -36,7 +36,7 @@ func (t Target) String() string {
 // Identify finds out whom a program that was shown table means by addr. A synthetic address stands
 // for a name. With a real one, the program resolved for itself, or was shown it: then the
 // names that it was shown and the host names of the rules for that port, resolved
-// here, are candidates. say is told that a look-up failed and what was known before counts.
+// here, are candidates. addr is no "any" (Destination). say is told that a look-up failed and what was known before counts.
 func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say func(string)) (Target, *verdict.Failure) {
 	t := Target{Addr: addr}
 	ip := addr.Real()
@@ -48,12 +48,6 @@ func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say f
 		t.Name, t.Addr = id.Name, addr.With(id.IP, id.Scope)
 		t.Decision = p.Decide(rules.Target{Name: t.Name, Addr: id.IP, Port: addr.Port})
 		return t, nil
-	}
-	if ip.IsUnspecified() {
-		// connect(2) to "any" is to this host (ip_route_connect, tcp_v6_connect).
-		if ip = netip.IPv6Loopback(); addr.Real().Is4() {
-			ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		}
 	}
 	candidates := slices.Clone(table.shownAs(ip))
 	if table.isAdopted() && len(candidates) == 0 && p.MayNeedName(addr.Port) {

@@ -244,7 +244,11 @@ func (l *lab) whom(addr string, port uint16) (Target, *verdict.Failure) {
 
 // shown is what a program is shown that has found ip for name. hosts is its /etc/hosts, or -1.
 func (l *lab) shown(name string, ip netip.Addr, flags uint16, hosts int) (netip.Addr, error) {
-	addrs, err := l.Answer(l.table, l.rules, wire.Request{Name: name, Flags: flags, Addrs: []wire.Addr{{IP: ip}}}, hosts)
+	known, err := l.ReadHosts(hosts)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	addrs, err := l.Answer(l.table, l.rules, wire.Request{Name: name, Flags: flags, Addrs: []wire.Addr{{IP: ip}}}, known)
 	if err != nil {
 		return ip, err
 	}

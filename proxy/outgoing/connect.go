@@ -53,7 +53,11 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 	}
 	trust.WarmRoots()
 	p := f.Policy()
-	a, failure := f.identify(s, p, req.Addrs[0])
+	to, failure := names.Destination(fd, req.Addrs[0])
+	a := aim{Target: names.Target{Addr: to}}
+	if failure == nil {
+		a, failure = f.identify(s, p, to)
+	}
 	if failure == nil {
 		failure = refused(a.Decision, req.Name)
 	}
@@ -67,7 +71,7 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 		defer unix.Close(fd)
 		f.pass(call, s, p, a.Target)
 	default:
-		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: req.Addrs[0], pid: call.PID,
+		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID,
 			taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 		end, err := c.enter()
 		if err != nil {

@@ -3,7 +3,9 @@ package wire
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,33 +17,68 @@ import (
 const RequestTime = 10 * time.Second
 
 // Call is one connection to the control socket: who asks, what is asked, and how it is answered. It
-// is used by one goroutine.
+// is used by one goroutine, but for HoldsFiles and Abandon.
 type Call struct {
 	PID      int32 // of the process that asks; 0 where that is in another PID namespace
 	UID, GID uint32
+	Turns    fdio.Turns // of the user, for files
 
 	fd     int
 	socket *fdio.Socket // fd's owner, once it had to be waited for
 	sent   Message      // the last answer, or nil
+
+	mu     sync.Mutex
+	turn   bool // is held
+	closed bool
 }
 
 // NewCall takes over the descriptor of a connection that was accepted from a control socket, also
-// when it fails. Who asks is what the kernel says (SO_PEERCRED, unix(7)).
-func NewCall(fd int) (*Call, error) {
+// when it fails. Who asks is what the kernel says (SO_PEERCRED, unix(7)); turns has each user's.
+func NewCall(fd int, turns func(uid uint32) fdio.Turns) (*Call, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("getsockopt", err)
 	}
-	return &Call{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid, fd: fd}, nil
+	return &Call{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid, Turns: turns(cred.Uid), fd: fd}, nil
 }
 
 // Close ends the connection. The descriptors that were received with it are their takers'.
 func (c *Call) Close() {
+	defer c.LeaveFiles()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
 	if c.socket != nil {
 		c.socket.Close()
 	} else if c.fd >= 0 {
 		unix.Close(c.fd)
+	}
+}
+
+// HoldsFiles reports whether descriptors came along that are no sockets: their user's turn is held.
+func (c *Call) HoldsFiles() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.turn
+}
+
+// LeaveFiles gives the turn back, once all such descriptors are closed or need none.
+func (c *Call) LeaveFiles() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.turn {
+		c.Turns.Leave()
+		c.turn = false
+	}
+}
+
+// Abandon lets the peer know that it gets no answer, while the goroutine that was to give one waits.
+func (c *Call) Abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		unix.Shutdown(c.fd, unix.SHUT_RDWR)
 	}
 }
 
@@ -93,17 +130,36 @@ func (d Descriptors) Close() {
 // mostDescriptors come with a request of libtls's; others have one at most.
 const mostDescriptors = 3
 
-// Receive reads one request, with the descriptors that came along.
+// Receive reads one request, with the descriptors that came along. Where there are others than
+// sockets among them the user's turn is held; where there is no turn, descriptors are not taken.
 func (c *Call) Receive() (Request, Descriptors, error) {
 	var (
 		data [requestMax + 1]byte
 		oob  [64]byte
 	)
-	n, oobn, flags, err := c.read(data[:], oob[:])
+	if err := c.await(); err != nil {
+		return Request{}, nil, fmt.Errorf("reading a control request: %w", err)
+	}
+	room := oob[:]
+	held := c.HoldsFiles()
+	turn := held || c.Turns.Take()
+	if !turn {
+		room = nil
+	}
+	n, oobn, flags, err := c.read(data[:], room)
+	fds, derr := parseDescriptors(room[:oobn])
+	if turn && !held {
+		c.mu.Lock()
+		c.turn = true
+		c.mu.Unlock()
+		if !slices.ContainsFunc(fds, func(fd int) bool { return !fdio.IsSocket(fd) }) {
+			c.LeaveFiles()
+		}
+	}
 	if err != nil {
 		return Request{}, nil, fmt.Errorf("reading a control request: %w", err)
 	}
-	fds, err := parseDescriptors(oob[:oobn])
+	err = derr
 	req, perr := parseRequest(data[:n])
 	most := 1
 	if req.IsTLS() {
@@ -113,6 +169,8 @@ func (c *Call) Receive() (Request, Descriptors, error) {
 	case err != nil:
 	case perr != nil:
 		err = perr
+	case !turn && flags&unix.MSG_CTRUNC != 0:
+		err = fmt.Errorf("too many control requests of this user wait for files that cannot be read")
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > most:
 		err = fmt.Errorf("control request with too much in it, or no room for its descriptor")
 	}
@@ -123,37 +181,36 @@ func (c *Call) Receive() (Request, Descriptors, error) {
 	return req, fds, nil
 }
 
-// read receives one message. It is there already, as a rule.
-func (c *Call) read(data, oob []byte) (n, oobn, flags int, err error) {
-	try := func(fd int) bool {
-		// A caller that sends and closes at once may do both after the kernel found the
-		// queue empty and before it looks for the end (__unix_dgram_recvmsg in
-		// net/unix/af_unix.c), so an end is believed the second time.
-		for range 2 {
-			err = fdio.Again(func() (e error) {
-				n, oobn, flags, _, e = unix.Recvmsg(fd, data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-				return e
-			})
-			if n > 0 || err != nil {
-				break
-			}
-		}
-		return err != unix.EAGAIN
-	}
-	if try(c.fd) {
-		return n, oobn, flags, err
+// await waits until there is a message, or the end. It is there already, as a rule.
+func (c *Call) await() (err error) {
+	if fdio.Readable(c.fd) {
+		return nil
 	}
 	if c.socket == nil {
 		if c.socket, err = fdio.New(c.fd, "control"); err != nil {
 			c.fd = -1
-			return 0, 0, 0, err
+			return err
 		}
 	}
 	c.socket.SetReadDeadline(time.Now().Add(RequestTime))
-	if e := c.socket.WhenReadable(try); e != nil {
-		err = e
+	return c.socket.WhenReadable(fdio.Readable)
+}
+
+// read receives one message that is there.
+func (c *Call) read(data, oob []byte) (n, oobn, flags int, err error) {
+	// A caller that sends and closes at once may do both after the kernel found the
+	// queue empty and before it looks for the end (__unix_dgram_recvmsg in
+	// net/unix/af_unix.c), so an end is believed the second time.
+	for range 2 {
+		err = fdio.Again(func() (e error) {
+			n, oobn, flags, _, e = unix.Recvmsg(c.fd, data, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+			return e
+		})
+		if n > 0 || err != nil {
+			break
+		}
 	}
-	return n, oobn, flags, err
+	return max(n, 0), oobn, flags, err
 }
 
 // parseDescriptors takes the descriptors out of a control message; the caller owns them,
@@ -213,7 +270,7 @@ func (c *Call) Hand(r Message, end int) error {
 }
 
 // Taken receives the message that what was handed is in place, unless handing it failed, and the
-// descriptor that came with it: sent, or -1.
+// socket that came with it: sent, or -1.
 func (c *Call) Taken(handed error) (taken Request, sent int, ok bool) {
 	if handed != nil {
 		return taken, -1, false
@@ -221,5 +278,9 @@ func (c *Call) Taken(handed error) (taken Request, sent int, ok bool) {
 	taken, fds, err := c.Receive()
 	sent = fds.Take()
 	fds.Close()
+	if sent >= 0 && !fdio.IsSocket(sent) {
+		unix.Close(sent)
+		return taken, -1, false
+	}
 	return taken, sent, err == nil && taken.Op == OpTaken
 }

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -112,6 +113,40 @@ func TestScriptOfAnInterpreterThatCannotBePreloadedIsRefused(t *testing.T) {
 	}
 	if e := anyRule().run(t, "sh", "-c", file); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
 		t.Errorf("in a shell: status %d, stdout: %q, stderr: %q", e.status, e.stdout, e.stderr)
+	}
+}
+
+func TestScriptIsInspectedWithTheInterpreterThatTheKernelStarts(t *testing.T) {
+	for _, blank := range []string{"\u00a0", "\u0085", "\r", "\v", "\f"} {
+		dir := t.TempDir()
+		for name, program := range map[string]string{"interpreter": "/bin/true", "interpreter" + blank: compile(t, "args.c", "-static"), "sh" + blank: "/bin/sh"} {
+			if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		script := func(name, text string) string {
+			file := filepath.Join(dir, name)
+			if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return file
+		}
+		hidden := script("hidden", "#!"+dir+"/interpreter"+blank+" argument\n")
+		good := script("good", "#!"+dir+"/sh"+blank+" -e\necho it ran\n")
+		empty := script("empty", "#!\necho it ran\n") // is no script to the kernel, and so it is the shell's
+		for how, by := range startedBy {
+			if e := anyRule().run(t, by(hidden)...); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
+				t.Errorf("%q, %s: status %d, stdout: %q, stderr: %q", blank, how, e.status, e.stdout, e.stderr)
+			}
+			for _, file := range []string{good, empty} {
+				if file == empty && how != "tlswrap" && how != "sh" {
+					continue // these do not ask the shell
+				}
+				if e := anyRule().run(t, by(file)...).must(t); e.stdout != "it ran\n" {
+					t.Errorf("%q, %s: %s: stdout: %q, stderr: %q", blank, how, file, e.stdout, e.stderr)
+				}
+			}
+		}
 	}
 }
 

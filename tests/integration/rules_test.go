@@ -46,6 +46,41 @@ func TestTwoNamesOnOneAddressGetTheirOwnCertificates(t *testing.T) {
 	}
 }
 
+func TestAnyAddressIsTheOneThatTheKernelConnectsTo(t *testing.T) {
+	listener, err := net.Listen("tcp", "[::]:0") // for IPv4 too
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	port := listener.Addr().(*net.TCPAddr).Port
+	const script = `import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
+s = socket.socket(family)
+if sys.argv[1]: s.bind((sys.argv[1], 0))
+s.connect((sys.argv[2], int(sys.argv[3])))
+print(s.getpeername()[0].removeprefix("::ffff:"))`
+	for _, c := range []struct{ bound, to string }{
+		{"", "0.0.0.0"}, {"0.0.0.0", "0.0.0.0"}, {"127.0.0.2", "0.0.0.0"}, {"", "::ffff:0.0.0.0"}, {"::ffff:127.0.0.2", "::ffff:0.0.0.0"},
+		{"", "::"}, {"::1", "::"}, {"::ffff:127.0.0.2", "::"}, {"::ffff:0.0.0.0", "::"},
+	} {
+		argv := []string{python, "-c", script, c.bound, c.to, fmt.Sprint(port)}
+		peer := strings.TrimSpace(wrapped{bare: true}.run(t, argv...).must(t).stdout)
+		for _, address := range []string{"127.0.0.1", "127.0.0.2", "::1"} {
+			e := withRules(t, "[[rule]]\nhost = %q\nport = %d\naction = \"deny\"\n", address, port).run(t, argv...)
+			if denied := strings.Contains(e.stderr, "a rule denies it"); denied != (address == peer) || !denied && e.stdout != peer+"\n" {
+				t.Errorf("bound to %q, connect to %q leads to %s, with a rule for %s: stdout: %q, stderr: %q", c.bound, c.to, peer, address, e.stdout, e.stderr)
+			}
+		}
+	}
+	e := withRules(t, "[[rule]]\nhost = \"192.0.2.1\"\nport = %d\n", port).run(t, python, "-c", `import socket, sys
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+s.connect(("0.0.0.0", int(sys.argv[1])))`, fmt.Sprint(port))
+	if !strings.Contains(e.stderr, "cannot tell which address 0.0.0.0 is on a socket that is bound to a device") {
+		t.Errorf("bound to a device: stdout: %q, stderr: %q", e.stdout, e.stderr)
+	}
+}
+
 func TestNameThatSharesItsAddressIsNotTakenForTheOther(t *testing.T) {
 	s := serveTLS(t, "one.shared.test", echo)
 	w := withRules(t, "[[rule]]\nhost = \"*.shared.test\"\nport = %d\n", s.port)
@@ -270,6 +305,37 @@ func TestRulesThatCannotBeReachedAreNoneOfTheirAbsence(t *testing.T) {
 		want := "tlswrap: cannot tell whether there are rules in " + hidden + "/rules.toml: permission denied (--rules FILE names others)\n"
 		if e.status != 125 || e.stderr != want {
 			t.Errorf("%v: status %d, stderr %q, want %q", argv[1:], e.status, e.stderr, want)
+		}
+	}
+}
+
+func TestExitStatusOfCheckAndExplain(t *testing.T) {
+	good := writeRules(t, "[[rule]]\nhost = \"db.example.test\"\naction = \"pass\"\n")
+	bad := writeRules(t, "[[rule]]\nhost = \"db.example.test\"\nport = 0\n")
+	lost := writeRules(t, "[[rule]]\nhost = \"db.example.test\"\nport = 5432\n\nca_file = \"/nowhere/ca.pem\"\n")
+	missing := filepath.Join(t.TempDir(), "nothere.toml")
+	const target = "127.0.0.1:1"
+	for _, c := range []struct {
+		argv           []string
+		status         int
+		stdout, stderr string // how it begins
+	}{
+		{[]string{"check", good}, 0, good + ": 1 rule, nothing wrong\n", ""},
+		{[]string{"check", bad}, 1, bad + ":3:", ""},
+		{[]string{"check", lost}, 1, lost + ":5:1: ca_file cannot be read", ""},
+		{[]string{"check", missing}, 125, "", "tlswrap: reading the rules: open " + missing + ": no such file"},
+		{[]string{"check", "--nothing"}, 125, "", "tlswrap: flag provided"},
+		{[]string{"explain", "--rules", good, target}, 0, target + "\n", ""},
+		{[]string{"explain", "--rules", bad, target}, 125, "", "tlswrap: " + bad + ":3:"},
+		{[]string{"explain", "--rules", missing, target}, 125, "", "tlswrap: reading the rules: open " + missing + ": no such file"},
+		{[]string{"worker", "--socket", filepath.Join(t.TempDir(), "s"), "--rules", bad}, 125, "", "tlswrap: " + bad + ":3:"},
+		{[]string{"worker", "--socket", filepath.Join(t.TempDir(), "s"), "--rules", missing}, 125, "", "tlswrap: reading the rules: open " + missing + ": no such file"},
+		{[]string{"version"}, 0, "tlswrap ", ""},
+		{[]string{"--version"}, 0, "tlswrap ", ""},
+	} {
+		e := wrapped{bare: true}.run(t, append([]string{lab.tlswrap}, c.argv...)...)
+		if e.status != c.status || !strings.HasPrefix(e.stdout, c.stdout) || !strings.HasPrefix(e.stderr, c.stderr) || (c.stdout == "") != (e.stdout == "") || (c.stderr == "") != (e.stderr == "") {
+			t.Errorf("%q: status %d, stdout: %q, stderr: %q, want status %d, stdout: %q, stderr: %q", c.argv, e.status, e.stdout, e.stderr, c.status, c.stdout, c.stderr)
 		}
 	}
 }

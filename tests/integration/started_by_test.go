@@ -139,7 +139,22 @@ func TestProgramOfAnUnknownDynamicLoaderIsRefused(t *testing.T) {
 			t.Fatalf("gcc: %v\n%s", err, out)
 		}
 	}
+	// What is behind a NUL the kernel does not read.
+	cut := filepath.Join(t.TempDir(), "cut")
+	if out, err := exec.Command("gcc", "-o", cut, testFile(t, "args.c"), "-Wl,--dynamic-linker="+static+"@/ld-linux-own.so.2").CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v\n%s", err, out)
+	}
+	program, err := os.ReadFile(cut)
+	if err == nil {
+		err = os.WriteFile(cut, bytes.Replace(program, []byte(static+"@/"), []byte(static+"\x00/"), 1), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for how, by := range startedBy {
+		if e := anyRule().run(t, by(cut)...); e.status != 126 || !strings.Contains(e.stderr, "it is loaded by "+static+", which is not known to preload") {
+			t.Errorf("%s: the name ends early: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
+		}
 		if e := anyRule().run(t, by(unknown)...); e.status != 126 || !strings.Contains(e.stderr, "it is loaded by "+static+", which is not known to preload") {
 			t.Errorf("%s: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	"tlswrap/proxy/record"
@@ -25,7 +24,7 @@ type Conn struct {
 // Client makes a client's connection to name, which may be empty. session, if it is not nil, is
 // the program's file of a TLS session, and remains the caller's. How a server's wish to negotiate anew is
 // met (RFC 5246, section 7.4.1.1) is the caller's to say: libtls grants it.
-func (c *Config) Client(transport net.Conn, name string, session *os.File, renegotiation tls.RenegotiationSupport) *Conn {
+func (c *Config) Client(transport net.Conn, name string, session SessionFile, renegotiation tls.RenegotiationSupport) *Conn {
 	conn := &Conn{config: c, name: name}
 	config := c.common()
 	if _, err := netip.ParseAddr(name); err != nil {

@@ -7,7 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
-	"os"
+	"io"
 	"time"
 )
 
@@ -60,10 +60,17 @@ func (c *Config) ticketGood(extra []byte, now time.Time) bool {
 
 // ---- clients: the file of a TLS session ----
 
+// SessionFile is a program's file for one TLS session.
+type SessionFile interface {
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
+}
+
 // sessionFile is a tls.ClientSessionCache of one TLS session, in the program's file. What is in it
 // counts for the same name and the same trust alone.
 type sessionFile struct {
-	file     *os.File
+	file     SessionFile
 	identity [sha256.Size]byte
 	fresh    *tls.ClientSessionState
 }
