@@ -334,6 +334,17 @@ void map_keep(int fd, int life);
 /* In a forked child: threads that kept a map are not there. */
 void map_forked(void);
 
+/* ---- inside.c: what connects or listens inside libc ---- */
+
+/*
+ * Whether the function call may connect to *to, len bytes, as it is: 0, with the real address in
+ * *to where that was synthetic, or -errno.
+ */
+long connect_inside(union address *to, socklen_t len, const char *call);
+
+/* Whether it may listen with fd, which is bound: 0 or -errno. */
+long listen_inside(int fd, const char *call);
+
 /* ---- connect.c ---- */
 
 #define CALL_NATIVE 1
