@@ -13,7 +13,7 @@ CC_386     ?= i686-linux-gnu-gcc
 GO_SRC   = $(shell find cmd proxy rules -name testdata -prune -o -name '*_test.go' -o \
 	\( -name '*.go' -o -name '*.s' -o -name '*.toml' \) -print) go.mod go.sum
 SHIM_SRC = $(wildcard preload/*.c libtls/*.c)
-SHIM_DEP = $(SHIM_SRC) $(wildcard preload/*.h libtls/*.h libtls/include/*.h) build/exports.map
+SHIM_DEP = $(SHIM_SRC) $(wildcard preload/*.h libtls/*.h libtls/include/*.h) preload/versions.map
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion
 
 # One file for glibc and musl: nothing is linked in, nothing is needed, and what libc
@@ -22,7 +22,7 @@ WARNINGS = -Wall -Wextra -Wshadow -Wconversion
 SHIM_CFLAGS  = -O2 -g $(WARNINGS) $(CPPFLAGS) $(CFLAGS) \
 	-std=gnu17 -fPIC -fvisibility=hidden -fno-stack-protector -fno-lto -U_FORTIFY_SOURCE
 SHIM_LDFLAGS = $(LDFLAGS) \
-	-shared -nostdlib -Wl,-z,defs,-z,now,-z,relro,-Bsymbolic,--version-script=build/exports.map,-rpath,'$$ORIGIN/libtls'
+	-shared -nostdlib -Wl,-z,defs,-z,now,-z,relro,-Bsymbolic,--version-script=preload/versions.map,-rpath,'$$ORIGIN/libtls'
 SHIM_BUILD   = $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
 
 all: build/tlswrap build/libtlswrap.so build/libtls ## builds tlswrap and its library, in build
@@ -32,10 +32,6 @@ ENTRY = $(if $(wildcard cmd/tlswrap/entry_$(shell $(GO) env GOARCH).s),-E entry)
 build/tlswrap: $(GO_SRC)
 	@mkdir -p $(@D)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(ENTRY) -X main.version=$(VERSION)' -o $@ ./cmd/tlswrap
-
-build/exports.map: preload/exports.list
-	@mkdir -p $(@D)
-	(echo '{ global:'; sed 's/$$/;/' $<; echo 'local: *; };') > $@
 
 build/libtlswrap.so: $(SHIM_DEP)
 	$(CC) $(SHIM_BUILD)
@@ -72,7 +68,7 @@ ASAN_DEFAULTS = const char *__asan_default_options(void); \
 build/asan/libtlswrap.so: $(SHIM_DEP)
 	@mkdir -p $(@D)
 	echo '$(ASAN_DEFAULTS)' > $(@D)/defaults.c
-	$(CC) -fsanitize=address $(SHIM_CFLAGS) $(LDFLAGS) -shared -o $@ $(SHIM_SRC) $(@D)/defaults.c
+	$(CC) -fsanitize=address $(SHIM_CFLAGS) $(LDFLAGS) -shared -Wl,--version-script=preload/versions.map -o $@ $(SHIM_SRC) $(@D)/defaults.c
 
 # For the tests, what cannot be installed: Debian's vsftpd beside its proftpd, and its inn2
 # on a host without a domain name. $(call fetch,PACKAGE) unpacks one in build/debian.
@@ -157,7 +153,7 @@ bench-plot: ## draws build/performance.svg, in 8 minutes
 
 # What make check and make lint begin with. The C files are read by each compiler of COMPILERS.
 COMPILERS = $(CC)
-style: build/exports.map
+style:
 	@test -z "$$(gofmt -l .)" || { gofmt -l . ; echo 'the files above are not formatted (gofmt -w)'; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...

@@ -23,6 +23,27 @@ bool has_name(const char *entry, const char *name, size_t n)
 	return true;
 }
 
+bool is_large(size_t size)
+{
+	enum { LARGE = 4096 };
+	return size > LARGE && memory_is_own();
+}
+
+long room_get(struct room *room, size_t size)
+{
+	long at = pages(size);
+	if (at < 0 && at > -4096)
+		return at;
+	*room = (struct room){(void *)at, size};
+	return 0;
+}
+
+void room_free(struct room *room)
+{
+	if (room->at)
+		pages_free(room->at, room->size);
+}
+
 long plan_environment(struct plan *plan, char *const *env)
 {
 	long count = env ? pointers_in(NULL, env, MOST_ENTRIES) : 0;

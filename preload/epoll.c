@@ -128,30 +128,48 @@ static long lookup(int epfd, int fd, struct epoll_event *event)
 	return found;
 }
 
+/* Has room for one more, or -errno. */
+static long make_room(struct epoll_places *places)
+{
+	if (places->count < places->room)
+		return 0;
+	size_t room = 4 * places->room;
+	long got = pages(room * sizeof *places->at);
+	if (got < 0 && got > -4096)
+		return got;
+	struct epoll_place *at = (struct epoll_place *)got;
+	memcpy(at, places->at, places->count * sizeof *at);
+	if (places->at != places->few)
+		pages_free(places->at, places->room * sizeof *at);
+	places->at = at;
+	places->room = room;
+	return 0;
+}
+
 static long leave_one(int epfd, int fd, struct epoll_places *places)
 {
 	struct epoll_event event = {0};
 	long r = lookup(epfd, fd, &event);
 	if (r == 0 || r == -ENOENT)
 		return 0;
-	if (r > 0 && places->count == MAX_EPOLLS)
-		r = -EMFILE;
+	if (r > 0)
+		r = make_room(places);
 	/* Where /proc is missing (chroot), nobody can tell what to restore: let the
 	 * connect fail, rather than leave the program waiting for events. */
 	if (SYS(SYS_epoll_ctl, epfd, EPOLL_CTL_DEL, fd, NULL) < 0)
 		return 0;
 	if (r < 0)
 		return r;
-	places->at[places->count].epfd = epfd;
-	places->at[places->count].events = event.events;
-	places->at[places->count].data = event.data.u64;
-	places->count++;
+	places->at[places->count++] =
+		(struct epoll_place){epfd, event.events, event.data.u64};
 	return 0;
 }
 
 long epoll_leave(int fd, struct epoll_places *places)
 {
 	places->count = 0;
+	places->at = places->few;
+	places->room = sizeof places->few / sizeof *places->few;
 	if (!marked(&registered, fd))
 		return 0;
 	for (int epfd = next_marked(&epolls, -1); epfd >= 0; epfd = next_marked(&epolls, epfd)) {
@@ -164,11 +182,13 @@ long epoll_leave(int fd, struct epoll_places *places)
 	return 0;
 }
 
-void epoll_enter(int fd, const struct epoll_places *places)
+void epoll_enter(int fd, struct epoll_places *places)
 {
-	for (int i = 0; i < places->count; i++) {
+	for (size_t i = 0; i < places->count; i++) {
 		struct epoll_event event = {.events = places->at[i].events};
 		event.data.u64 = places->at[i].data;
 		SYS(SYS_epoll_ctl, places->at[i].epfd, EPOLL_CTL_ADD, fd, &event);
 	}
+	if (places->at != places->few)
+		pages_free(places->at, places->room * sizeof *places->at);
 }

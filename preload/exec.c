@@ -47,13 +47,11 @@ EXPORT int execv(const char *path, char *const argv[])
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 {
-	char found[4096];
+	static const struct executor this_process = {false, AT_FDCWD};
 	struct plan plan;
 	__typeof__(&execvpe) real = NEXT(execvpe);
 	/* execvp searches the caller's own PATH, not the new environment's. */
-	long r = real ? search_path(AT_FDCWD, file, environ, found, sizeof found) : -ENOSYS;
-	if (r == 0)
-		r = inspect(AT_FDCWD, found, 0, argv, plan.library);
+	long r = real ? inspect_in_path(&this_process, file, argv, plan.library) : -ENOSYS;
 	if (r < 0)
 		return finish(r);
 	NEW_ENVIRONMENT(plan, env);

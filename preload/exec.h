@@ -1,8 +1,8 @@
 /*
  * What the families that start programs share: exec, posix_spawn, and what starts a shell.
  *
- * exec may be called after vfork and from signal handlers: nothing here allocates; the new
- * environment stands on the stack.
+ * exec may be called after vfork and from signal handlers: nothing here allocates. The new
+ * environment stands on the stack, or in pages of its own where it is large.
  */
 #ifndef TLSWRAP_EXEC_H
 #define TLSWRAP_EXEC_H
@@ -41,7 +41,7 @@ long inspect(int dir, const char *path, int flags, char *const *argv, char *libr
 
 #define PRELOAD_ENV "LD_PRELOAD"
 
-/* What goes on the stack for one exec: sizes first, then the parts. */
+/* What one exec needs room for: sizes first, then the parts. */
 struct plan {
 	char library[TW_NAME_SIZE];
 	size_t entries;      /* of the new environment, with its NULL */
@@ -50,13 +50,38 @@ struct plan {
 	size_t preload_size; /* of the new LD_PRELOAD entry, with its NUL */
 };
 
-/* Declares new_env, the environment for plan, on the caller's stack, and sets r to 0 or -errno. */
+/* What does not fit on the stack: pages_free is called for it at the end of its scope. */
+struct room {
+	void *at;
+	size_t size;
+};
+
+/*
+ * Whether size bytes should have pages of their own. A vforked child that starts a program could not
+ * give them back, and the memory is its parent's: it has all on the stack.
+ */
+bool is_large(size_t size);
+
+/* Gets room: 0 or -errno. */
+long room_get(struct room *room, size_t size);
+void room_free(struct room *room);
+
+/* Declares name, room for count of a type. r gets -errno where there is none, and name is then too short. */
+#define ROOM(type, name, count)                                                                   \
+	const bool name##_large = is_large((count) * sizeof(type));                               \
+	type name##_on_stack[name##_large ? 1 : (count)];                                         \
+	__attribute__((cleanup(room_free))) struct room name##_room = {NULL, 0};                  \
+	if (name##_large)                                                                         \
+		r = room_get(&name##_room, (count) * sizeof(type));                               \
+	type *const name = name##_large ? (type *)name##_room.at : name##_on_stack
+
+/* Declares new_env, the environment for plan, and sets r to 0 or -errno. */
 #define NEW_ENVIRONMENT(plan, env)                                                                \
 	r = plan_environment(&(plan), (env));                                                     \
-	char *new_env[r < 0 ? 3 : (plan).entries];                                                \
+	ROOM(char *, new_env, r < 0 ? 1 : (plan).entries);                                        \
 	if (r == 0)                                                                               \
 		r = sort_environment(&(plan), (env), new_env);                                    \
-	char new_preload[r < 0 ? 1 : (plan).preload_size];                                        \
+	ROOM(char, new_preload, r < 0 ? 1 : (plan).preload_size);                                 \
 	if (r == 0)                                                                               \
 		r = write_environment(&(plan), new_env, new_preload)
 
@@ -97,8 +122,8 @@ bool has_name(const char *entry, const char *name, size_t n);
 /* Copies path, length bytes and a NUL: 0 or -errno. */
 long own_path(char *own, const char *path, size_t length);
 
-/* The file that execvp would start from dir, in found: 0, -ENOENT or -EACCES. */
-long search_path(int dir, const char *file, char *const *env, char *found, size_t size);
+/* inspect_as for the file that execvp would start, by the caller's own PATH. */
+long inspect_in_path(const struct executor *by, const char *file, char *const *argv, char *library);
 
 /* ---- file_actions.c ---- */
 

@@ -11,10 +11,16 @@ extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void)) WEAK;
 extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *) WEAK;
 
 static unsigned forks;
+static long own_pid;
 
 unsigned forks_so_far(void)
 {
 	return __atomic_load_n(&forks, __ATOMIC_RELAXED);
+}
+
+bool memory_is_own(void)
+{
+	return SYS(SYS_getpid) == own_pid;
 }
 
 /* In the parent, before it forks. */
@@ -26,12 +32,14 @@ static void begins(void)
 /* In the child. */
 static void forked(void)
 {
+	own_pid = SYS(SYS_getpid);
 	map_forked();
 	control_hello();
 }
 
 void forks_watch(void)
 {
+	own_pid = SYS(SYS_getpid);
 	/* glibc has pthread_atfork only in its static part. */
 	if (__register_atfork)
 		__register_atfork(begins, NULL, forked, NULL);

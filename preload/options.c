@@ -82,17 +82,43 @@ static int get_option(int fd, int level, int option, void *value, socklen_t *len
 	return finish(r);
 }
 
+/*
+ * Whether this asks for what the kernel would put into the error queue of a connection: it would come
+ * on the upstream, where nobody waits for it. (linux/net_tstamp.h: when data were sent.)
+ */
+static bool asks_for_errors(int level, int option, const void *value, socklen_t len)
+{
+	enum { TIMESTAMPING_OLD = 37, TIMESTAMPING_NEW = 65, OF_SENDING = 3 | 3 << 8 };
+	unsigned flags = 0;
+	if (level != SOL_SOCKET)
+		return false;
+	if (option == SO_ZEROCOPY)
+		return true;
+	return (option == TIMESTAMPING_OLD || option == TIMESTAMPING_NEW) && len >= sizeof flags &&
+	       copy_in(&flags, value, sizeof flags) == 0 && flags & OF_SENDING;
+}
+
+/* Whether fd, of an address family, is a TCP socket that may still become a channel. */
+static bool may_become_channel(int fd, long family)
+{
+	union address peer;
+	socklen_t len = sizeof peer;
+	return (family == AF_INET || family == AF_INET6) && possibly(is_tcp(fd)) &&
+	       SYS(SYS_getpeername, fd, &peer, &len) < 0;
+}
+
 static int set_option(int fd, int level, int option, const void *value, socklen_t len)
 {
 	struct channel channel;
-	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
+	long kind = socket_kind(fd, &channel);
+	if (asks_for_errors(level, option, value, len) &&
+	    (kind == SOCKET_CHANNEL || may_become_channel(fd, kind)))
+		return finish(-EOPNOTSUPP);
+	if (kind != SOCKET_CHANNEL) {
 		__typeof__(&setsockopt) real = NEXT(setsockopt);
 		return real ? real(fd, level, option, value, len)
 		            : finish(SYS(SYS_setsockopt, fd, level, option, value, len));
 	}
-	/* Its completions would come on the upstream, where nobody waits for them. */
-	if (level == SOL_SOCKET && option == SO_ZEROCOPY)
-		return finish(-EOPNOTSUPP);
 	if (stays_on_channel(level, option))
 		return finish(SYS(SYS_setsockopt, fd, level, option, value, len));
 	long upstream = channel_borrow(&channel, TW_UPSTREAM);

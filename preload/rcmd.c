@@ -1,43 +1,23 @@
 /*
- * rcmd and rexec connect inside libc, where no hook sees it. What they would connect to is
- * asked about first; only what passes as it is goes on.
+ * rcmd and rexec connect inside libc. What they would connect to is asked about first.
  */
 #include "trace.h"
 
 #include <netdb.h>
 #include <string.h>
 
-/* Asks whether a connection by the function call may be made as it is: 0 or -errno. */
+/* Asks about one of a host's addresses: 0 or -errno. */
 static long passes(const struct addrinfo *ai, uint16_t port, const char *call)
 {
 	union address to;
-	struct tw_request request;
-	struct tw_reply reply;
 	if (!ai->ai_addr || ai->ai_addrlen > sizeof to)
 		return -EACCES;
 	memcpy(&to, ai->ai_addr, ai->ai_addrlen);
 	to.in.sin_port = port; /* at the same place in a sockaddr_in6 */
-	request_init(&request, TW_CONNECT);
-	memcpy(request.name, call, strlen(call) + 1);
-	request.count = 1;
-	if (!address_read(&to.any, ai->ai_addrlen, &request.addrs[0]))
-		return -EACCES;
-	long fd = SYS(SYS_socket, ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return fd;
-	int got;
-	long r = control_ask(&request, (int)fd, &reply, &got);
-	SYS(SYS_close, fd);
-	if (r < 0)
-		return r;
-	if (got >= 0)
-		SYS(SYS_close, got);
-	if (reply.answer == TW_ANSWER_PASS)
-		return 0;
-	return reply.answer == TW_ANSWER_ERROR && reply.error > 0 ? -reply.error : -EACCES;
+	return connect_inside(&to, ai->ai_addrlen, call);
 }
 
-/* The same for all addresses of a host; port is in network order. */
+/* Whether all addresses of a host may be connected to as it is; port is in network order. */
 static bool may_call(const char *host, int port, int family, const char *call)
 {
 	struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM}, *list = NULL;

@@ -46,7 +46,8 @@
 	X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(_IO_proc_open)            \
 	X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)                                                 \
 	X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)                                \
-	X(dlopen) X(dlsym) X(dlvsym)
+	X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
+	X(__recvmsg64) X(__recvmmsg64) X(ioctl) X(dlopen) X(dlsym) X(dlvsym)
 
 enum next_function {
 #define X(name) NEXT_##name,
@@ -300,6 +301,9 @@ void forks_watch(void);
 /* How often this process has begun to fork. */
 unsigned forks_so_far(void);
 
+/* Whether this process is known to share its memory with no other, as a vforked child does. */
+bool memory_is_own(void);
+
 /* ---- dup.c ---- */
 
 /* The next descriptor of the same socket as fd with a number above after, or -1. */
@@ -308,22 +312,33 @@ int next_duplicate(int fd, int after);
 /* ---- epoll.c ---- */
 
 /* The epoll sets that fd is in, to be carried over to what takes its place. */
-#define MAX_EPOLLS 8
+struct epoll_place {
+	int epfd;
+	uint32_t events;
+	uint64_t data;
+};
 struct epoll_places {
-	int count;
-	struct {
-		int epfd;
-		uint32_t events;
-		uint64_t data;
-	} at[MAX_EPOLLS];
+	size_t count;
+	struct epoll_place *at; /* few, or where those are not enough, mapped memory */
+	size_t room;
+	struct epoll_place few[8];
 };
 
 /* Notes that to is a duplicate of from, which may be an epoll set. */
 void epoll_duplicated(int from, int to);
 
-/* Takes fd out of every epoll set that it was seen to enter, into *places. */
+/*
+ * Takes fd out of every epoll set that it was seen to enter, into *places: 0, and then
+ * epoll_enter has to follow, or -errno.
+ */
 long epoll_leave(int fd, struct epoll_places *places);
-void epoll_enter(int fd, const struct epoll_places *places);
+void epoll_enter(int fd, struct epoll_places *places);
+
+/* ---- pages.c ---- */
+
+/* Memory of size bytes that is not on the stack: its address, or -errno. pages_free gives it back. */
+long pages(size_t size);
+void pages_free(void *at, size_t size);
 
 /* ---- map.c ---- */
 
@@ -342,6 +357,17 @@ void map_keep(int fd, int life);
 
 /* In a forked child: threads that kept a map are not there. */
 void map_forked(void);
+
+/* ---- inside.c: what connects or listens inside libc ---- */
+
+/*
+ * Whether the function call may connect to *to, len bytes, as it is: 0, with the real address in
+ * *to where that was synthetic, or -errno.
+ */
+long connect_inside(union address *to, socklen_t len, const char *call);
+
+/* Whether it may listen with fd, which is bound: 0 or -errno. */
+long listen_inside(int fd, const char *call);
 
 /* ---- connect.c ---- */
 

@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-extern char **environ WEAK;
-
 /* Whether a program started with these attributes has its real ids as effective ones. */
 static bool resets_ids(const posix_spawnattr_t *attributes)
 {
@@ -21,13 +19,8 @@ static bool resets_ids(const posix_spawnattr_t *attributes)
 static long inspect_spawned(const struct executor *by, const char *file, bool search,
                             char *const *argv, char *library)
 {
-	char found[4096];
-	if (search && by->cwd != UNKNOWN_FOLDER) {
-		long r = search_path(by->cwd, file, environ, found, sizeof found);
-		if (r < 0)
-			return r;
-		file = found;
-	}
+	if (search)
+		return inspect_in_path(by, file, argv, library);
 	const struct program program = {by->cwd, file, 0, argv};
 	return inspect_as(by, &program, library);
 }

@@ -23,15 +23,15 @@ static void copy_status(int from, int to)
 	const long which = O_NONBLOCK | O_ASYNC;
 	long flags = SYS(SYS_fcntl, from, F_GETFL);
 	long now = SYS(SYS_fcntl, to, F_GETFL);
-	if (flags < 0 || now < 0 || (flags & which) == (now & which))
-		return;
-	if (flags & O_ASYNC) {
-		struct f_owner_ex owner;
-		if (SYS(SYS_fcntl, from, F_GETOWN_EX, &owner) == 0)
-			SYS(SYS_fcntl, to, F_SETOWN_EX, &owner);
-		SYS(SYS_fcntl, to, F_SETSIG, SYS(SYS_fcntl, from, F_GETSIG));
-	}
-	SYS(SYS_fcntl, to, F_SETFL, (now & ~which) | (flags & which));
+	/* O_ASYNC may be set later than who gets which signal. */
+	struct f_owner_ex owner = {.pid = 0};
+	long signal = SYS(SYS_fcntl, from, F_GETSIG);
+	if (SYS(SYS_fcntl, from, F_GETOWN_EX, &owner) == 0 && owner.pid != 0)
+		SYS(SYS_fcntl, to, F_SETOWN_EX, &owner);
+	if (signal > 0)
+		SYS(SYS_fcntl, to, F_SETSIG, signal);
+	if (flags >= 0 && now >= 0 && (flags & which) != (now & which))
+		SYS(SYS_fcntl, to, F_SETFL, (now & ~which) | (flags & which));
 }
 
 static long replace_one(int fd, int stand_in)

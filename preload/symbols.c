@@ -101,14 +101,46 @@ EARLY const char *symbols_own_file(void)
 	return dl_iterate_phdr && dl_iterate_phdr(find_shim, &shim) ? shim.dlpi_name : NULL;
 }
 
+/* Whether an object is libc, with its tables in *libc. */
+static bool is_libc(const struct dl_phdr_info *info, struct object *libc)
+{
+	static const char mark[] = "__errno_location";
+	return object_read(info, libc) && object_find(libc, mark, symbol_hash(mark), 0, true);
+}
+
+struct search_libc {
+	const char *name;
+	void *found;
+};
+
+static int search_libc(struct dl_phdr_info *info, size_t size, void *data)
+{
+	struct search_libc *search = data;
+	struct object libc;
+	bool was_changed;
+	(void)size;
+	if (!is_libc(info, &libc))
+		return 0;
+	size_t at = object_find(&libc, search->name, symbol_hash(search->name), 0, false);
+	if (at)
+		search->found = value_of(&libc, &libc.symbols[at], &was_changed);
+	return 1;
+}
+
+void *symbols_in_libc(const char *name)
+{
+	struct search_libc search = {.name = name};
+	if (dl_iterate_phdr)
+		dl_iterate_phdr(search_libc, &search);
+	return search.found;
+}
+
 static int change_object(struct dl_phdr_info *info, size_t size, void *data)
 {
 	(void)size;
 	const struct object *shim = data;
 	struct object libc;
-	static const char mark[] = "__errno_location";
-	if (info->dlpi_addr == shim->base || !object_read(info, &libc) ||
-	    !object_find(&libc, mark, symbol_hash(mark), 0, true))
+	if (info->dlpi_addr == shim->base || !is_libc(info, &libc))
 		return 0;
 	int first = changed_count, count = first;
 	uintptr_t values[MOST_CHANGED], low = UINTPTR_MAX, high = 0;

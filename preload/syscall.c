@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* As libc's does, it passes six arguments on, also where the caller has given fewer: what
@@ -40,6 +41,14 @@ __attribute__((no_sanitize_address)) EXPORT long syscall(long number, ...)
 		return sendmsg((int)a[0], (const struct msghdr *)a[1], (int)a[2]);
 	case SYS_sendmmsg:
 		return sendmmsg((int)a[0], (struct mmsghdr *)a[1], (unsigned)a[2], (int)a[3]);
+	case SYS_recvfrom:
+		return recvfrom((int)a[0], (void *)a[1], (size_t)a[2], (int)a[3],
+		                (struct sockaddr *)a[4], (socklen_t *)a[5]);
+	case SYS_recvmsg:
+		return recvmsg((int)a[0], (struct msghdr *)a[1], (int)a[2]);
+	case SYS_recvmmsg:
+		return recvmmsg((int)a[0], (struct mmsghdr *)a[1], (unsigned)a[2], (int)a[3],
+		                (struct timespec *)a[4]);
 	case SYS_getpeername:
 		return getpeername((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
 	case SYS_getsockname:
@@ -51,6 +60,8 @@ __attribute__((no_sanitize_address)) EXPORT long syscall(long number, ...)
 		                  (socklen_t)a[4]);
 	case SYS_epoll_ctl:
 		return epoll_ctl((int)a[0], (int)a[1], (int)a[2], (struct epoll_event *)a[3]);
+	case SYS_ioctl:
+		return ioctl((int)a[0], (unsigned long)a[1], a[2]);
 	case SYS_dup:
 		return dup((int)a[0]);
 #ifdef SYS_dup2

@@ -33,7 +33,8 @@ enum tw_op {
 	TW_NAMES = 7,    /* name was looked up and has addrs; which to show? with /etc/hosts */
 	TW_ADDRESS = 8,  /* what does the synthetic addrs[0] stand for? */
 	TW_EXEC = 9,     /* can this file be preloaded into? with the file */
-	TW_LISTEN = 10,  /* may this listening socket serve? with the socket */
+	TW_LISTEN = 10,  /* may this listening socket serve? with the socket. name is that of a
+	                    function which is about to listen with it, or "" */
 	TW_ACCEPT = 11,  /* may this accepted socket be served? with the socket; asked by
 	                    tlswrap itself, before the program */
 	TW_SWEEP = 12,   /* close what programs have stopped to listen on */

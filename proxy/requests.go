@@ -43,7 +43,7 @@ var requests = map[wire.Op]request{
 	wire.OpNames:    {1, (*Worker).resolve},
 	wire.OpAddress:  {0, (*Worker).address},
 	wire.OpExec:     {1, (*Worker).inspect},
-	wire.OpListen:   {1, func(w *Worker, a asked) { w.serving.Listen(a.Call, a.Session, a.fds.Take()) }},
+	wire.OpListen:   {1, func(w *Worker, a asked) { w.serving.Listen(a.Call, a.Session, a.Request, a.fds.Take()) }},
 	wire.OpAccept:   {1, func(w *Worker, a asked) { w.serving.Accepted(a.Call, a.Session, a.fds.Take()) }},
 	wire.OpSweep:    {0, (*Worker).sweep},
 

@@ -79,13 +79,14 @@ const (
 )
 
 // Listen takes over a socket that a program listens on, where some rule says so.
-func (f *Front) Listen(call *wire.Call, s *session.Session, fd int) {
+func (f *Front) Listen(call *wire.Call, s *session.Session, req wire.Request, fd int) {
 	if fd < 0 {
 		f.log.Warn("refused", "pid", call.PID, "uid", call.UID, "error", "listen request without a socket")
 		return
 	}
 	local, svc, err := f.serviceOn(fd)
-	if err == nil && svc != nil {
+	inside := svc != nil && req.Name != ""
+	if err == nil && svc != nil && !inside {
 		var listens int
 		if listens, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens == 0 {
 			svc = nil
@@ -98,6 +99,10 @@ func (f *Front) Listen(call *wire.Call, s *session.Session, fd int) {
 	case svc == nil:
 		unix.Close(fd)
 		s.Pass(call)
+	case inside:
+		unix.Close(fd)
+		s.Say(fmt.Sprintf("listening on %s: refused: %q listens inside libc, where nothing can be made TLS", local, req.Name))
+		call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES})
 	default:
 		l := &listener{front: f, session: s, fd: fd, local: local, pid: call.PID, service: svc}
 		if err := l.begin(call); err != nil {

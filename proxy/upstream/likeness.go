@@ -28,8 +28,17 @@ type sockOpt struct {
 	found       bool // until it is set it is what the kernel has found for an earlier connection
 }
 
+// Options of Linux 6.11 and later (linux/tcp.h).
+const (
+	tcpRTOMaxMS    = 44
+	tcpRTOMinUS    = 45
+	tcpDelackMaxUS = 46
+)
+
 // likenessOptions are the options that matter to a connection and can be read: tcp(7), ip(7),
 // ipv6(7), socket(7). Timeouts and the like are the channel's. Those that say what may be bound come first, as bind follows.
+// TCP_CORK and TCP_FASTOPEN_CONNECT are none of them: they would hold the handshake back. Nor are those
+// that a server's socket has, or that ask for control messages.
 var likenessOptions = []sockOpt{
 	{name: "SO_REUSEADDR", level: unix.SOL_SOCKET, what: unix.SO_REUSEADDR},
 	{name: "SO_REUSEPORT", level: unix.SOL_SOCKET, what: unix.SO_REUSEPORT},
@@ -40,6 +49,8 @@ var likenessOptions = []sockOpt{
 	{name: "SO_OOBINLINE", level: unix.SOL_SOCKET, what: unix.SO_OOBINLINE},
 	{name: "SO_LINGER", level: unix.SOL_SOCKET, what: unix.SO_LINGER},
 	{name: "SO_BUSY_POLL", level: unix.SOL_SOCKET, what: unix.SO_BUSY_POLL},
+	{name: "SO_PREFER_BUSY_POLL", level: unix.SOL_SOCKET, what: unix.SO_PREFER_BUSY_POLL},
+	{name: "SO_TXREHASH", level: unix.SOL_SOCKET, what: unix.SO_TXREHASH},
 	{name: "SO_MAX_PACING_RATE", level: unix.SOL_SOCKET, what: unix.SO_MAX_PACING_RATE},
 	// The FORCE options exceed the system's limits, as the program may have been allowed to.
 	{name: "SO_RCVBUF", level: unix.SOL_SOCKET, what: unix.SO_RCVBUF, set: unix.SO_RCVBUFFORCE, half: true},
@@ -55,6 +66,7 @@ var likenessOptions = []sockOpt{
 	{name: "IPV6_AUTOFLOWLABEL", level: unix.IPPROTO_IPV6, what: unix.IPV6_AUTOFLOWLABEL},
 	{name: "IPV6_MINHOPCOUNT", level: unix.IPPROTO_IPV6, what: unix.IPV6_MINHOPCOUNT},
 	{name: "IPV6_ADDR_PREFERENCES", level: unix.IPPROTO_IPV6, what: unix.IPV6_ADDR_PREFERENCES},
+	{name: "IPV6_RECVERR", level: unix.IPPROTO_IPV6, what: unix.IPV6_RECVERR},
 	{name: "IPV6_HOPOPTS", level: unix.IPPROTO_IPV6, what: unix.IPV6_HOPOPTS},
 	{name: "IPV6_RTHDR", level: unix.IPPROTO_IPV6, what: unix.IPV6_RTHDR},
 	{name: "IPV6_DSTOPTS", level: unix.IPPROTO_IPV6, what: unix.IPV6_DSTOPTS},
@@ -66,6 +78,7 @@ var likenessOptions = []sockOpt{
 	{name: "IP_TTL", level: unix.IPPROTO_IP, what: unix.IP_TTL},
 	{name: "IP_MINTTL", level: unix.IPPROTO_IP, what: unix.IP_MINTTL},
 	{name: "IP_OPTIONS", level: unix.IPPROTO_IP, what: unix.IP_OPTIONS},
+	{name: "IP_RECVERR", level: unix.IPPROTO_IP, what: unix.IP_RECVERR},
 	{name: "IP_UNICAST_IF", level: unix.IPPROTO_IP, what: unix.IP_UNICAST_IF},
 	{name: "IP_MTU_DISCOVER", level: unix.IPPROTO_IP, what: unix.IP_MTU_DISCOVER},
 	{name: "TCP_NODELAY", level: unix.IPPROTO_TCP, what: unix.TCP_NODELAY},
@@ -79,6 +92,10 @@ var likenessOptions = []sockOpt{
 	{name: "TCP_MAXSEG", level: unix.IPPROTO_TCP, what: unix.TCP_MAXSEG, found: true},
 	{name: "TCP_THIN_LINEAR_TIMEOUTS", level: unix.IPPROTO_TCP, what: unix.TCP_THIN_LINEAR_TIMEOUTS},
 	{name: "TCP_NOTSENT_LOWAT", level: unix.IPPROTO_TCP, what: unix.TCP_NOTSENT_LOWAT},
+	{name: "TCP_WINDOW_CLAMP", level: unix.IPPROTO_TCP, what: unix.TCP_WINDOW_CLAMP},
+	{name: "TCP_RTO_MAX_MS", level: unix.IPPROTO_TCP, what: tcpRTOMaxMS},
+	{name: "TCP_RTO_MIN_US", level: unix.IPPROTO_TCP, what: tcpRTOMinUS},
+	{name: "TCP_DELACK_MAX_US", level: unix.IPPROTO_TCP, what: tcpDelackMaxUS},
 	{name: "TCP_TX_DELAY", level: unix.IPPROTO_TCP, what: unix.TCP_TX_DELAY},
 	// IP_TOS changes it, so that it comes later.
 	{name: "SO_PRIORITY", level: unix.SOL_SOCKET, what: unix.SO_PRIORITY},

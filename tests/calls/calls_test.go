@@ -58,7 +58,7 @@ const asanOptions = "ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0"
 // families are the programs. Each is one file of C.
 var families = []string{
 	"connect", "pending", "epoll", "inherit", "fastopen", "options", "addresses", "stream",
-	"exec", "hygiene", "names", "lost", "early", "listen",
+	"exec", "hygiene", "names", "lost", "early", "listen", "sunrpc",
 }
 
 var shared *bench
@@ -431,7 +431,7 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	if p.family == "names" {
 		servers.hosts = []string{"covered.test", "six.test", "many.test"}
 	}
-	if p.family == "listen" {
+	if p.family == "listen" || p.family == "sunrpc" {
 		servers.serves(freePort(t))
 	}
 	if mode == wrapped {

@@ -231,6 +231,21 @@ static void a_closed_descriptors_number_is_not_confused(void)
 	EQUAL(events_of(ep, FOREVER), EPOLLOUT);
 }
 
+static void many_sets(void)
+{
+	enum { SETS = 50 };
+	int set[SETS], fd = tcp_nonblocking();
+	for (int i = 0; i < SETS; i++)
+		add(set[i] = epoll(), fd, EPOLLIN | EPOLLOUT);
+	FAILS(dial(fd, "PENDING"), EINPROGRESS);
+	for (int i = 0; i < SETS; i++)
+		EQUAL(events_of(set[i], 0), 0);
+	tell("release");
+	for (int i = 0; i < SETS; i++)
+		EQUAL(events_of(set[i], FOREVER), EPOLLOUT);
+	ECHOES(fd);
+}
+
 const struct test tests[] = {
 	{"level_before_connect", BOTH, level_before_connect},
 	{"edge_before_connect", BOTH, edge_before_connect},
@@ -242,6 +257,7 @@ const struct test tests[] = {
 	{"edge_after_connect", BOTH, edge_after_connect},
 	{"oneshot_after_connect", BOTH, oneshot_after_connect},
 	{"two_sets", BOTH, two_sets},
+	{"many_sets", BOTH, many_sets},
 	{"many_descriptors_in_one_set", BOTH, many_descriptors_in_one_set},
 	{"mod_and_del_after_connect", BOTH, mod_and_del_after_connect},
 	{"failure_is_seen", BOTH, failure_is_seen},

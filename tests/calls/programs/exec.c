@@ -2,7 +2,9 @@
 #include "check.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -329,6 +331,64 @@ static void bad_pointers(void)
 	FAILS(execve(nowhere, argv, none), EFAULT);
 }
 
+static void *starts_two(void *unused)
+{
+	pid_t pid;
+	int status;
+	EQUAL(posix_spawn(&pid, arguments[0], NULL, NULL, child_argv(), environ), 0);
+	OK(waitpid(pid, &status, 0));
+	EQUAL(status, 0);
+	if ((pid = (pid_t)OK(fork())) == 0)
+		OK(execve(arguments[0], child_argv(), environ));
+	OK(waitpid(pid, &status, 0));
+	EQUAL(status, 0);
+	return unused;
+}
+
+static void many_variables_on_a_small_stack(void)
+{
+	pthread_attr_t small;
+	pthread_t thread;
+	char name[16];
+	for (int i = 0; i < 9000; i++) {
+		snprintf(name, sizeof name, "V%d", i);
+		OK(setenv(name, "1", 1));
+	}
+	EQUAL(pthread_attr_init(&small), 0);
+	EQUAL(pthread_attr_setstacksize(&small, 64 << 10), 0);
+	EQUAL(pthread_create(&thread, &small, starts_two, NULL), 0);
+	EQUAL(pthread_join(thread, NULL), 0);
+}
+
+/* A script in the first folder has an interpreter that is missing, and the second has another. */
+static void next_in_path(bool spawned)
+{
+	static const char *const text[] = {"#!/no/such/interpreter\n", "#!/bin/sh\nexit 7\n"};
+	char *argv[] = {(char *)"chosen", NULL};
+	int status;
+	OK(mkdir("first", 0755));
+	OK(mkdir("second", 0755));
+	for (int i = 0; i < 2; i++) {
+		int fd = (int)OK(open(i ? "second/chosen" : "first/chosen", O_WRONLY | O_CREAT | O_CLOEXEC, 0755));
+		EQUAL(write(fd, text[i], strlen(text[i])), strlen(text[i]));
+		OK(close(fd));
+	}
+	setenv("PATH", "first:second", 1);
+	pid_t pid;
+	if (spawned) {
+		EQUAL(posix_spawnp(&pid, "chosen", NULL, NULL, argv, environ), 0);
+	} else if ((pid = (pid_t)OK(fork())) == 0) {
+		execvp("chosen", argv);
+		_exit(errno);
+	}
+	OK(waitpid(pid, &status, 0));
+	EQUAL(WEXITSTATUS(status), 7);
+	OK(unlink("second/chosen"));
+	FAILS(execvp("chosen", argv), ENOENT);
+}
+static void execvp_goes_on_in_path(void) { next_in_path(false); }
+static void spawnp_goes_on_in_path(void) { next_in_path(true); }
+
 const struct test tests[] = {
 	{"child", HELPER, child},
 	{"child_has_both", HELPER, child_has_both},
@@ -361,6 +421,9 @@ const struct test tests[] = {
 	{"directory", BOTH, directory},
 	{"not_executable", BOTH, not_executable},
 	{"text_by_execve", BOTH, text_by_execve},
+	{"many_variables_on_a_small_stack", BOTH, many_variables_on_a_small_stack},
+	{"execvp_goes_on_in_path", BOTH, execvp_goes_on_in_path},
+	{"spawnp_goes_on_in_path", BOTH, spawnp_goes_on_in_path},
 	{"text_by_execvp", BOTH, text_by_execvp},
 	{"text_by_execlp", BOTH, text_by_execlp},
 	{"script", BOTH, script},

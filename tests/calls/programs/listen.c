@@ -405,6 +405,28 @@ static void other_ports_are_native(void)
 	EQUAL(byte, 'x');
 }
 
+static void clients_words_name_no_sender(void)
+{
+	int fd = listening(), number = dialled(), conn = (int)OK(accept(fd, NULL, NULL));
+	struct sockaddr_storage from;
+	struct iovec part;
+	char line[8];
+	for (int how = 0; how < 3; how++) {
+		socklen_t len = sizeof from;
+		struct mmsghdr m = {.msg_hdr = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &part, .msg_iovlen = 1}};
+		part = (struct iovec){line, sizeof line};
+		ANSWERS("ok", "say %d hello", number);
+		wait_for(conn, POLLIN);
+		if (how == 0)
+			EQUAL(recvfrom(conn, line, sizeof line, 0, (struct sockaddr *)&from, &len), 6);
+		else if (how == 1)
+			EQUAL(recvmsg(conn, &m.msg_hdr, 0), 6);
+		else
+			EQUAL(recvmmsg(conn, &m, 1, 0, NULL), 1);
+		EQUAL(how == 0 ? len : m.msg_hdr.msg_namelen, 0);
+	}
+}
+
 static void nothing_stays_open(void)
 {
 	int before = open_descriptors();
@@ -456,6 +478,7 @@ const struct test tests[] = {
 	{"port_is_taken_while_it_listens", BOTH, port_is_taken_while_it_listens},
 	{"what_does_not_listen_cannot_accept", BOTH, what_does_not_listen_cannot_accept},
 	{"other_ports_are_native", BOTH, other_ports_are_native},
+	{"clients_words_name_no_sender", BOTH, clients_words_name_no_sender},
 	{"nothing_stays_open", BOTH, nothing_stays_open},
 	{"silent_clients_are_not_seen", WRAPPED, silent_clients_are_not_seen},
 	{NULL, NULL, NULL},

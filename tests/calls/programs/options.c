@@ -1,6 +1,7 @@
 /* Socket options, and a bound source port, before and after connect. */
 #include "check.h"
 
+#include <net/if.h>
 #include <netinet/ip.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
@@ -27,6 +28,7 @@ static const struct setting settings[] = {
 	{"SO_REUSEADDR", SOL_SOCKET, SO_REUSEADDR, 1},
 	{"SO_OOBINLINE", SOL_SOCKET, SO_OOBINLINE, 1},
 	{"SO_MARK", SOL_SOCKET, SO_MARK, 5},
+	{"IP_RECVERR", IPPROTO_IP, IP_RECVERR, 1},
 	{0},
 };
 
@@ -241,11 +243,48 @@ static void ioctls(void)
 /* A program that waits for completions must get them, or be told beforehand. */
 static void zero_copy_completes_or_is_refused(void)
 {
-	int fd = connected("ECHO"), one = 1;
-	if (setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof one) < 0)
-		return;
+	for (int when = 0; when <= 1; when++) {
+		int fd = tcp(), one = 1, r = 0;
+		if (when == 0)
+			r = setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof one);
+		OK(dial(fd, "ECHO"));
+		if (when == 1)
+			r = setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof one);
+		if (r < 0)
+			continue;
+		EQUAL(send(fd, "x\n", 2, MSG_ZEROCOPY), 2);
+		CHECK(wait_for(fd, 0) & POLLERR);
+	}
+}
+
+static void zero_copy_where_no_rule_is(void)
+{
+	int fd = connected("PLAIN");
+	set_option(fd, SOL_SOCKET, SO_ZEROCOPY, 1);
 	EQUAL(send(fd, "x\n", 2, MSG_ZEROCOPY), 2);
 	CHECK(wait_for(fd, 0) & POLLERR);
+}
+
+/* Of a socket that has not said yet that it wants signals. */
+static void owner_and_signal_are_kept(void)
+{
+	int fd = tcp();
+	OK(fcntl(fd, F_SETOWN, getpid()));
+	OK(fcntl(fd, F_SETSIG, SIGUSR1));
+	OK(dial(fd, "ECHO"));
+	EQUAL(fcntl(fd, F_GETOWN), getpid());
+	EQUAL(fcntl(fd, F_GETSIG), SIGUSR1);
+}
+
+static void interfaces_are_asked_for(void)
+{
+	int fd = connected("ECHO");
+	struct ifreq lo = {.ifr_name = "lo"};
+	OK(ioctl(fd, SIOCGIFINDEX, &lo));
+	CHECK(lo.ifr_ifindex > 0);
+	OK(ioctl(fd, SIOCGIFADDR, &lo));
+	EQUAL(ntohl(((struct sockaddr_in *)&lo.ifr_addr)->sin_addr.s_addr), INADDR_LOOPBACK);
+	FAILS(ioctl(fd, SIOCGIFADDR, NULL), EFAULT);
 }
 
 const struct test tests[] = {
@@ -263,5 +302,8 @@ const struct test tests[] = {
 	{"bad_arguments", BOTH, bad_arguments},
 	{"ioctls", BOTH, ioctls},
 	{"zero_copy_completes_or_is_refused", BOTH_ONCE, zero_copy_completes_or_is_refused},
+	{"zero_copy_where_no_rule_is", BOTH_ONCE, zero_copy_where_no_rule_is},
+	{"owner_and_signal_are_kept", BOTH, owner_and_signal_are_kept},
+	{"interfaces_are_asked_for", BOTH, interfaces_are_asked_for},
 	{0},
 };

@@ -304,6 +304,53 @@ static void urgent_data_stops_nothing(void)
 	ECHOES(fd);
 }
 
+static void the_error_queue_is_empty(void)
+{
+	int fd = connected("ECHO");
+	char line[8], space[64];
+	EQUAL(send(fd, "hello\n", 6, 0), 6);
+	wait_for(fd, POLLIN);
+	struct iovec part = {line, sizeof line};
+	struct mmsghdr m = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space}};
+	FAILS(recv(fd, line, sizeof line, MSG_ERRQUEUE), EAGAIN);
+	FAILS(recvfrom(fd, line, sizeof line, MSG_ERRQUEUE, NULL, NULL), EAGAIN);
+	FAILS(recvmsg(fd, &m.msg_hdr, MSG_ERRQUEUE | MSG_DONTWAIT), EAGAIN);
+	FAILS(recvmmsg(fd, &m, 1, MSG_ERRQUEUE, NULL), EAGAIN);
+	EQUAL(recv(fd, line, sizeof line, 0), 6);
+	EQUAL(memcmp(line, "hello\n", 6), 0);
+}
+
+/* With MSG_TRUNC what comes is dropped, and no memory written to (tcp(7)). */
+static void what_is_cut_off_is_dropped(void)
+{
+	int fd = connected("ECHO");
+	char line[8] = "", one[2] = "ab", *volatile nowhere = NULL;
+	EQUAL(send(fd, "1234567\n", 8, 0), 8);
+	wait_for(fd, POLLIN);
+	EQUAL(recv(fd, nowhere, 1, MSG_TRUNC), 1);
+	EQUAL(recv(fd, one, 1, MSG_TRUNC), 1);
+	struct iovec part = {one, 1};
+	struct mmsghdr m = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1}};
+	EQUAL(recvmsg(fd, &m.msg_hdr, MSG_TRUNC), 1);
+	EQUAL(recvmmsg(fd, &m, 1, MSG_TRUNC, NULL), 1);
+	EQUAL(m.msg_len, 1);
+	EQUAL(memcmp(one, "ab", 2), 0);
+	EQUAL(recv(fd, line, sizeof line, 0), 4);
+	EQUAL(memcmp(line, "567\n", 4), 0);
+}
+
+static void no_sender_is_named(void)
+{
+	int fd = connected("ECHO");
+	struct sockaddr_storage from;
+	socklen_t len = sizeof from;
+	char line[8];
+	EQUAL(send(fd, "1\n", 2, 0), 2);
+	wait_for(fd, POLLIN);
+	EQUAL(recvfrom(fd, line, sizeof line, 0, (struct sockaddr *)&from, &len), 2);
+	EQUAL(len, 0);
+}
+
 const struct test tests[] = {
 	{"shut_writing_then_read_the_rest", BOTH, shut_writing_then_read_the_rest},
 	{"server_ends_and_writing_goes_on", BOTH, server_ends_and_writing_goes_on},
@@ -318,5 +365,8 @@ const struct test tests[] = {
 	{"recvfrom_gives_no_address", BOTH, recvfrom_gives_no_address},
 	{"an_address_with_sendto_is_ignored", BOTH, an_address_with_sendto_is_ignored},
 	{"urgent_data_stops_nothing", BOTH, urgent_data_stops_nothing},
+	{"the_error_queue_is_empty", BOTH, the_error_queue_is_empty},
+	{"what_is_cut_off_is_dropped", BOTH, what_is_cut_off_is_dropped},
+	{"no_sender_is_named", BOTH, no_sender_is_named},
 	{0},
 };
