@@ -31,12 +31,12 @@ import (
 const exitBad = 1 // something is wrong with what was asked about
 
 // runExplain is tlswrap explain HOST:PORT.
-func runExplain(args []string, io stdio) int {
+func runExplain(args []string, std stdio) int {
 	var o options
 	f := newFlags("tlswrap explain")
 	o.policyFlags(f)
 	args, hostport := splitTarget(args)
-	if status, done := parseFlags(f, args, io); done {
+	if status, done := parseFlags(f, args, std); done {
 		return status
 	}
 	if hostport == "" {
@@ -44,18 +44,18 @@ func runExplain(args []string, io stdio) int {
 	}
 	host, port, err := splitHostPort(hostport)
 	if err != nil || f.NArg() > 1 {
-		return complain(io, exitOurs, "usage: tlswrap explain [--rules FILE] [--ca FILE] [--tls HOST:PORT] HOST:PORT")
+		return complain(std, exitOurs, "usage: tlswrap explain [--rules FILE] [--ca FILE] [--tls HOST:PORT] HOST:PORT")
 	}
 	if err := o.resolve(); err != nil {
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
 	policy, err := o.loader()()
 	if err != nil {
-		return complainLines(io, exitOurs, err)
+		return complainLines(std, exitOurs, err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	return explain(ctx, io, &o, policy, host, port)
+	return page{std}.explain(ctx, question{policy, o.ca, host, port})
 }
 
 // splitTarget lets HOST:PORT come first, before the flags.
@@ -79,15 +79,24 @@ func splitHostPort(s string) (string, uint16, error) {
 }
 
 // page prints a page of named lines.
-type page struct{ io stdio }
+type page struct{ stdio }
 
 func (p page) line(name, format string, args ...any) {
-	fmt.Fprintf(p.io.out, "  %-9s "+format+"\n", append([]any{name}, args...)...)
+	fmt.Fprintf(p.out, "  %-9s "+format+"\n", append([]any{name}, args...)...)
 }
 
-func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, host string, port uint16) int {
-	p := page{io}
-	fmt.Fprintln(io.out, net.JoinHostPort(host, strconv.Itoa(int(port))))
+// question is whom explain is about, and by which rules.
+type question struct {
+	policy *rules.Policy
+	ca     []string // files that are trusted besides
+	host   string
+	port   uint16
+}
+
+// explain tells what a program would get that connects there, and returns the exit status.
+func (p page) explain(ctx context.Context, q question) int {
+	policy, host, port := q.policy, q.host, q.port
+	fmt.Fprintln(p.out, net.JoinHostPort(host, strconv.Itoa(int(port))))
 	t := rules.Target{Port: port}
 	ips := []netip.Addr{}
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -102,7 +111,7 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 		}
 	} else {
 		if t.Name, err = rules.NormalizeName(host); err != nil {
-			return complain(io, exitOurs, "%v", err)
+			return complain(p.stdio, exitOurs, "%v", err)
 		}
 		if ips, err = names.LookUp(ctx, t.Name); err != nil {
 			p.line("rule", "%s", policy.Why(t))
@@ -130,9 +139,9 @@ func explain(ctx context.Context, io stdio, o *options, policy *rules.Policy, ho
 		p.line("verdict", "refused: EACCES, %v", unix.EACCES)
 		return exitBad
 	}
-	probe, err := outgoing.Explain(ctx, policy, o.ca, names.Target{Name: t.Name, Addr: wire.Addr{IP: t.Addr, Port: port}, Decision: d})
+	probe, err := outgoing.Explain(ctx, policy, q.ca, names.Target{Name: t.Name, Addr: wire.Addr{IP: t.Addr, Port: port}, Decision: d})
 	if err != nil {
-		return complainLines(io, exitOurs, err)
+		return complainLines(p.stdio, exitOurs, err)
 	}
 	return p.probe(probe, d.Rule)
 }

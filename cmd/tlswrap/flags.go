@@ -90,45 +90,45 @@ func newFlags(name string) *flag.FlagSet {
 }
 
 // parseFlags parses; done is set where the command ends here, with status.
-func parseFlags(f *flag.FlagSet, args []string, io stdio) (status int, done bool) {
+func parseFlags(f *flag.FlagSet, args []string, std stdio) (status int, done bool) {
 	err := f.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return runHelp(nil, io), true
+		return runHelp(nil, std), true
 	case err != nil:
-		return complain(io, exitOurs, "%v; see tlswrap --help", err), true
+		return complain(std, exitOurs, "%v; see tlswrap --help", err), true
 	}
 	return 0, false
 }
 
 // complain prints one sentence and returns status.
-func complain(io stdio, status int, format string, args ...any) int {
-	fmt.Fprintf(io.err, "tlswrap: "+format+"\n", args...)
+func complain(std stdio, status int, format string, args ...any) int {
+	fmt.Fprintf(std.err, "tlswrap: "+format+"\n", args...)
 	return status
 }
 
 // complainLines prints an error that may be several: one line each.
-func complainLines(io stdio, status int, err error) int {
+func complainLines(std stdio, status int, err error) int {
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(io.err, "tlswrap: %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(std.err, "tlswrap: %s\n", strings.TrimRight(line, "\n"))
 	}
 	return status
 }
 
-func runHelp(_ []string, io stdio) int {
-	fmt.Fprint(io.out, usage)
+func runHelp(_ []string, std stdio) int {
+	fmt.Fprint(std.out, usage)
 	return 0
 }
 
 // version is set by the linker.
 var version = "development"
 
-func runVersion(_ []string, io stdio) int {
+func runVersion(_ []string, std stdio) int {
 	goVersion := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		goVersion = info.GoVersion
 	}
-	fmt.Fprintf(io.out, "tlswrap %s (%s)\n", version, goVersion)
+	fmt.Fprintf(std.out, "tlswrap %s (%s)\n", version, goVersion)
 	return 0
 }
 

@@ -29,7 +29,7 @@ const (
 )
 
 // verbs are the commands for people. One counts only as the very first word.
-var verbs = map[string]func(args []string, io stdio) int{
+var verbs = map[string]func(args []string, std stdio) int{
 	"check":   runCheck,
 	"explain": runExplain,
 	"worker":  runWorker,
@@ -39,14 +39,14 @@ var verbs = map[string]func(args []string, io stdio) int{
 
 // run does what the command line says. Where a program is wrapped it returns only if
 // that failed: the program has taken this process.
-func run(args []string, io stdio) int {
+func run(args []string, std stdio) int {
 	if stage, ok := stages[args[0]]; ok {
-		return stage(args[1:], io)
+		return stage(args[1:], std)
 	}
 	if len(args) > 1 {
 		if verb, ok := verbs[args[1]]; ok {
-			return verb(args[2:], io)
+			return verb(args[2:], std)
 		}
 	}
-	return runProgram(args[1:], io)
+	return runProgram(args[1:], std)
 }

@@ -23,7 +23,7 @@ import (
 )
 
 // runProgram wraps: tlswrap [flags] program [args...].
-func runProgram(args []string, io stdio) int {
+func runProgram(args []string, std stdio) int {
 	var o options
 	f := newFlags("tlswrap")
 	o.policyFlags(f)
@@ -34,53 +34,44 @@ func runProgram(args []string, io stdio) int {
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
 	f.BoolVar(&o.version, "version", false, "")
-	if status, done := parseFlags(f, args, io); done {
+	if status, done := parseFlags(f, args, std); done {
 		return status
 	}
 	if o.version {
-		return runVersion(nil, io)
+		return runVersion(nil, std)
 	}
 	if o.libtlsPath {
-		return printLibtlsPath(io)
+		return printLibtlsPath(std)
 	}
 	if _, client, err := tcpSocket(0); o.acceptStdin || client || err != nil {
-		io.err = awayFromClient(io.err)
+		std.err = awayFromClient(std.err)
 	}
-	if f.NArg() == 0 {
-		return complain(io, exitOurs, "no program given; see tlswrap --help")
-	}
-	if o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "" || o.level.given) {
-		return complain(io, exitOurs, "--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker")
-	}
-	if o.log == "" && o.level.given {
-		return complain(io, exitOurs, "--log-level is about the file of --log, which is not given")
-	}
-	if err := checkTrace(); err != nil {
-		return complain(io, exitOurs, "%v", err)
+	if err := o.checkRun(f.NArg()); err != nil {
+		return complain(std, exitOurs, "%v", err)
 	}
 	library, err := findLibrary()
 	if err != nil {
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
 	program := f.Args()
 	path, status, err := findProgram(program[0])
 	if err != nil {
-		return complain(io, status, "%v", err)
+		return complain(std, status, "%v", err)
 	}
 	library, refused, err := inspectProgram(path, program, library)
 	if err != nil {
-		return complain(io, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", quote.Printable([]byte(refused)), err)
+		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", quote.Printable([]byte(refused)), err)
 	}
 	env := os.Environ()
-	control, err := o.reachWorker(io)
+	control, err := o.reachWorker(std)
 	if err != nil {
-		return complainLines(io, exitOurs, err)
+		return complainLines(std, exitOurs, err)
 	}
 	if err := o.serveInherited(control); err != nil {
 		if _, told := errors.AsType[*verdict.Failure](err); told {
 			return exitOurs
 		}
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
 	env = preloadEnv(env, library, control.setting())
 	restoreIgnoredSignals()
@@ -89,7 +80,21 @@ func runProgram(args []string, io stdio) int {
 		// A text without "#!" is the shell's, as for execvp(3).
 		err = syscall.Exec("/bin/sh", append([]string{"sh", path}, program[1:]...), env)
 	}
-	return complain(io, exitCannotExec, "%s: %v", program[0], err)
+	return complain(std, exitCannotExec, "%s: %v", program[0], err)
+}
+
+// checkRun looks for what is missing and for what does not go together. words is the length of the
+// program's command.
+func (o *options) checkRun(words int) error {
+	switch {
+	case words == 0:
+		return errors.New("no program given; see tlswrap --help")
+	case o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "" || o.level.given):
+		return errors.New("--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker")
+	case o.log == "" && o.level.given:
+		return errors.New("--log-level is about the file of --log, which is not given")
+	}
+	return checkTrace()
 }
 
 // checkTrace looks at what names the file of the library's trace, which has no voice to say that it does
@@ -126,12 +131,12 @@ func findLibrary() (string, error) {
 
 // printLibtlsPath prints the folder with libtls.so.26 and the others, which are the shim: for
 // LD_LIBRARY_PATH, where a program opens libtls by its name.
-func printLibtlsPath(io stdio) int {
+func printLibtlsPath(std stdio) int {
 	library, err := findLibrary()
 	if err != nil {
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
-	fmt.Fprintln(io.out, filepath.Join(filepath.Dir(library), "libtls"))
+	fmt.Fprintln(std.out, filepath.Join(filepath.Dir(library), "libtls"))
 	return 0
 }
 
@@ -201,7 +206,7 @@ func (c control) setting() string {
 
 // reachWorker begins a session with a worker, its own or the one that runs at
 // --worker.
-func (o *options) reachWorker(io stdio) (c control, err error) {
+func (o *options) reachWorker(std stdio) (c control, err error) {
 	rand.Read(c.token[:])
 	address := o.worker
 	var started *startedWorker
@@ -227,7 +232,7 @@ func (o *options) reachWorker(io stdio) (c control, err error) {
 		stranger = mayServe(address, uid)
 		return stranger
 	}
-	c.uid, err = proxy.Greet(address, trust, proxy.Hello{Token: c.token, Stderr: io.err, Verbose: o.verbose, Quiet: o.quiet})
+	c.uid, err = proxy.Greet(address, trust, proxy.Hello{Token: c.token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
 	if stranger != nil {
 		return c, stranger
 	}

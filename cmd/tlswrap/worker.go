@@ -30,7 +30,7 @@ const (
 	stageWorker = proxy.Name       // is the worker
 )
 
-var stages = map[string]func(args []string, io stdio) int{
+var stages = map[string]func(args []string, std stdio) int{
 	stageLaunch: runLaunch,
 	stageWorker: runOwnWorker,
 }
@@ -99,7 +99,7 @@ func runOwnWorker(args []string, _ stdio) int {
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, w, l.(*net.UnixListener), file, func() { status.Close() }); err != nil {
+	if err := (service{w, l.(*net.UnixListener), file}).run(ctx, func() { status.Close() }); err != nil {
 		return exitOurs
 	}
 	return 0
@@ -133,10 +133,16 @@ func (o *options) openLog(otherwise io.Writer) (*slog.Logger, *logFile, error) {
 	return slog.New(slog.NewTextHandler(otherwise, how)), nil, nil
 }
 
-// serve runs a worker that reloads its rules on SIGHUP and when a file changes. Its log, which
-// may be nil, is then opened anew where it was renamed. ready is called once signals do what
-// they are for.
-func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *logFile, ready func()) error {
+// service is a worker with what it listens on, and its log file, which may be nil.
+type service struct {
+	worker   *proxy.Worker
+	listener *net.UnixListener
+	log      *logFile
+}
+
+// run serves until ctx is done. The worker reloads its rules on SIGHUP and when a file changes; its log
+// is then opened anew where it was renamed. ready is called once signals do what they are for.
+func (s service) run(ctx context.Context, ready func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	// The programs need processors too. And on two, one at work alone is faster: bytes do
@@ -146,18 +152,18 @@ func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *logFi
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	go w.Watch(ctx, hup)
-	if log != nil {
+	go s.worker.Watch(ctx, hup)
+	if s.log != nil {
 		turned := make(chan os.Signal, 1)
 		signal.Notify(turned, syscall.SIGHUP)
 		go func() {
 			for range turned {
-				log.reopen()
+				s.log.reopen()
 			}
 		}()
 	}
 	ready()
-	err := w.Serve(ctx, l)
+	err := s.worker.Serve(ctx, s.listener)
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -165,7 +171,7 @@ func serve(ctx context.Context, w *proxy.Worker, l *net.UnixListener, log *logFi
 }
 
 // runWorker is tlswrap worker: a long-lived worker for many programs.
-func runWorker(args []string, io stdio) int {
+func runWorker(args []string, std stdio) int {
 	var o options
 	var socket string
 	var allow list
@@ -174,51 +180,51 @@ func runWorker(args []string, io stdio) int {
 	o.logFlags(f)
 	f.StringVar(&socket, "socket", "", "")
 	f.Var(&allow, "allow", "")
-	if status, done := parseFlags(f, args, io); done {
+	if status, done := parseFlags(f, args, std); done {
 		return status
 	}
 	if socket == "" || f.NArg() > 0 {
-		return complain(io, exitOurs, "usage: tlswrap worker --socket PATH [--allow USER] [--rules FILE] [--ca FILE] [--tls HOST:PORT] [--log FILE] [--log-level LEVEL]")
+		return complain(std, exitOurs, "usage: tlswrap worker --socket PATH [--allow USER] [--rules FILE] [--ca FILE] [--tls HOST:PORT] [--log FILE] [--log-level LEVEL]")
 	}
 	uids, err := userIDs(allow)
 	if err != nil {
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
 	if err := o.resolve(); err != nil {
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
-	log, file, err := o.openLog(io.err)
+	log, file, err := o.openLog(std.err)
 	if err != nil {
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
 	if file != nil {
-		file.speakTo(sayOn(io.err))
+		file.speakTo(sayOn(std.err))
 	}
 	if err := proxy.Harden(); err != nil {
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
 	w, err := newWorker(&o, log, uids, false)
 	if err != nil {
-		return complainLines(io, exitOurs, err)
+		return complainLines(std, exitOurs, err)
 	}
 	l, err := listen(socket, len(uids) > 0)
 	if err != nil {
-		return complain(io, exitOurs, "%v", err)
+		return complain(std, exitOurs, "%v", err)
 	}
 	defer l.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	ready := func() { fmt.Fprintf(io.err, "tlswrap: worker %d serves %s\n", os.Getpid(), socket) }
-	if err := serve(ctx, w, l, file, ready); err != nil {
-		return complain(io, exitOurs, "%v", err)
+	ready := func() { fmt.Fprintf(std.err, "tlswrap: worker %d serves %s\n", os.Getpid(), socket) }
+	if err := (service{w, l, file}).run(ctx, ready); err != nil {
+		return complain(std, exitOurs, "%v", err)
 	}
 	return 0
 }
 
 // userIDs looks up the users of --allow, given by name or number.
-func userIDs(names []string) ([]uint32, error) {
+func userIDs(users []string) ([]uint32, error) {
 	var ids []uint32
-	for _, name := range names {
+	for _, name := range users {
 		id := name
 		if u, err := user.Lookup(name); err == nil {
 			id = u.Uid

@@ -40,11 +40,11 @@ func (t Turns) Take() bool {
 func (t Turns) Leave() { <-t }
 
 // CloseLater closes a file when there is a turn for it, and does not wait for that.
-func (t Turns) CloseLater(close func() error) {
+func (t Turns) CloseLater(closeFile func() error) {
 	go func() {
 		t <- struct{}{}
 		defer t.Leave()
-		close()
+		closeFile()
 	}()
 }
 

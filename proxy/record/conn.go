@@ -157,7 +157,7 @@ func newConn(conn net.Conn, isClient bool) *Conn {
 
 // TakeOverAfter sets the number of bytes that make the connection bulk. It is called
 // before anything else.
-func (c *Conn) TakeOverAfter(bytes int64) { c.after = bytes }
+func (c *Conn) TakeOverAfter(size int64) { c.after = size }
 
 // SealInKernel has the kernel seal what is written once the connection is bulk, where
 // KernelTLS has its version, and its Transport is a syscall.Conn of the TCP socket that it

@@ -103,13 +103,13 @@ func (h *half) wipe() {
 }
 
 // expandLabel is HKDF-Expand-Label with an empty context (RFC 8446, section 7.1).
-func expandLabel(hash func() hash.Hash, secret []byte, label string, n int) ([]byte, error) {
+func expandLabel(newHash func() hash.Hash, secret []byte, label string, n int) ([]byte, error) {
 	const prefix = "tls13 "
 	info := binary.BigEndian.AppendUint16(nil, uint16(n))
 	info = append(info, byte(len(prefix)+len(label)))
 	info = append(info, prefix+label...)
 	info = append(info, 0)
-	return hkdf.Expand(hash, secret, string(info), n)
+	return hkdf.Expand(newHash, secret, string(info), n)
 }
 
 // newHalves12 makes the protection of both directions of TLS 1.2 (RFC 5246, section
@@ -138,8 +138,8 @@ func newHalf12(s *suite, key, iv []byte) (*half, error) {
 }
 
 // prf12 is P_hash (RFC 5246, section 5). It leaves no copy of what it returns behind.
-func prf12(hash func() hash.Hash, secret, seed []byte, n int) []byte {
-	mac := hmac.New(hash, secret)
+func prf12(newHash func() hash.Hash, secret, seed []byte, n int) []byte {
+	mac := hmac.New(newHash, secret)
 	sum := func(to []byte, parts ...[]byte) []byte {
 		mac.Reset()
 		for _, p := range parts {

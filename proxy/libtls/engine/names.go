@@ -36,7 +36,7 @@ const (
 	sanIP  = 7
 )
 
-func matchAlternatives(cert *x509.Certificate, name string, ip netip.Addr, isIP bool) (matched, any bool, err error) {
+func matchAlternatives(cert *x509.Certificate, name string, ip netip.Addr, isIP bool) (matched, found bool, err error) {
 	for _, ext := range cert.Extensions {
 		if !ext.Id.Equal(oidSAN) {
 			continue
@@ -52,7 +52,7 @@ func matchAlternatives(cert *x509.Certificate, name string, ip netip.Addr, isIP 
 			}
 			switch v.Tag {
 			case sanDNS:
-				any = true
+				found = true
 				if isIP {
 					continue
 				}
@@ -66,14 +66,14 @@ func matchAlternatives(cert *x509.Certificate, name string, ip netip.Addr, isIP 
 					return true, true, nil
 				}
 			case sanIP:
-				any = true
+				found = true
 				if isIP && bytes.Equal(v.Bytes, ip.AsSlice()) {
 					return true, true, nil
 				}
 			}
 		}
 	}
-	return false, any, nil
+	return false, found, nil
 }
 
 var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
