@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"testing"
 )
@@ -17,8 +18,9 @@ func TestBothDirectionsAreTakenOver(t *testing.T) {
 					if most < 100 {
 						n = 300_000
 					}
-					// While a write waits, reading is not taken over: so that goes first.
-					if err := warmUp(ours, theirs, 64<<10); err != nil {
+					// While a write waits, reading is not taken over: so writing goes first, and
+					// reading while nothing is written.
+					if err := errors.Join(warmUp(ours, theirs, 64<<10), warmUp(theirs, ours, 64<<10)); err != nil {
 						t.Fatal(err)
 					}
 					exchange(t, ours, theirs, n, most)
