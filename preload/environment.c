@@ -31,10 +31,10 @@ bool is_large(size_t size)
 
 long room_get(struct room *room, size_t size)
 {
-	long at = pages(size);
-	if (at < 0 && at > -4096)
-		return at;
-	*room = (struct room){(void *)at, size};
+	void *at = pages(size);
+	if (!at)
+		return -ENOMEM;
+	*room = (struct room){at, size};
 	return 0;
 }
 

@@ -134,10 +134,9 @@ static long make_room(struct epoll_places *places)
 	if (places->count < places->room)
 		return 0;
 	size_t room = 4 * places->room;
-	long got = pages(room * sizeof *places->at);
-	if (got < 0 && got > -4096)
-		return got;
-	struct epoll_place *at = (struct epoll_place *)got;
+	struct epoll_place *at = pages(room * sizeof *places->at);
+	if (!at)
+		return -ENOMEM;
 	memcpy(at, places->at, places->count * sizeof *at);
 	if (places->at != places->few)
 		pages_free(places->at, places->room * sizeof *at);

@@ -3,14 +3,15 @@
 
 #include <sys/mman.h>
 
-long pages(size_t size)
+void *pages(size_t size)
 {
 #ifdef SYS_mmap2 /* 32-bit machines: the same, with its offset in pages */
 	const long number = SYS_mmap2;
 #else
 	const long number = SYS_mmap;
 #endif
-	return SYS(number, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long at = SYS(number, NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return at < 0 && at > -4096 ? NULL : (void *)at;
 }
 
 void pages_free(void *at, size_t size)

@@ -336,8 +336,8 @@ void epoll_enter(int fd, struct epoll_places *places);
 
 /* ---- pages.c ---- */
 
-/* Memory of size bytes that is not on the stack: its address, or -errno. pages_free gives it back. */
-long pages(size_t size);
+/* Memory of size bytes that is not on the stack: NULL where there is none. pages_free gives it back. */
+void *pages(size_t size);
 void pages_free(void *at, size_t size);
 
 /* ---- map.c ---- */
