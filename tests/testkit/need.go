@@ -38,6 +38,15 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
+// KernelLacks skips a test that needs what this machine's kernel does not have or does not allow, and says
+// so once, under make test too: nothing can be installed for it.
+func KernelLacks(t testing.TB, why string) {
+	t.Helper()
+	say(t.Name(), why)
+	leftOut.Store(t.Name(), true)
+	t.Skip(why)
+}
+
 func missing(t testing.TB, why string) {
 	t.Helper()
 	if err := NotTested(t.Name(), why); err != nil {
@@ -96,8 +105,12 @@ func NotTested(what, why string) error {
 	if os.Getenv(allVariable) != "" {
 		return fmt.Errorf("%s is not tested: %s", what, why)
 	}
+	say(what, why)
+	return nil
+}
+
+func say(what, why string) {
 	if _, again := told.LoadOrStore(why, true); !again {
 		fmt.Printf("not tested: %s: %s\n", what, why)
 	}
-	return nil
 }
