@@ -82,6 +82,7 @@ type setup struct {
 	authority        *testkit.Authority
 	ca, cert, key    string
 	leaf             *testkit.Certificate
+	ports            int // that were looked at
 }
 
 func newSetup(dir, root string) (*setup, error) {
@@ -117,12 +118,10 @@ func (s *setup) newLane(dir string) (*lane, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	var err error
+	if l.listen, err = s.freePort(); err != nil {
 		return nil, err
 	}
-	l.listen = uint16(free.Addr().(*net.TCPAddr).Port)
-	free.Close()
 	if l.server, err = testkit.Serve("127.0.0.1:0", nil, l.serve); err != nil {
 		return nil, err
 	}
@@ -132,6 +131,20 @@ func (s *setup) newLane(dir string) (*lane, error) {
 	text := fmt.Sprintf("default = \"pass\"\n\n[[rule]]\nhost = \"localhost\"\nport = %d\naction = \"tls\"\nca_file = %q\n\n"+
 		"[[listen]]\naddress = \"127.0.0.1\"\nport = %d\ncert_file = %q\nkey_file = %q\n", l.server.Port(), s.ca, l.listen, s.cert, s.key)
 	return l, os.WriteFile(l.rules, []byte(text), 0o644)
+}
+
+// freePort returns a port that nothing listens on, and that the kernel does not give to anybody who
+// leaves it the choice (ip_local_port_range, ip(7)): another lane's server must not come to be there.
+func (s *setup) freePort() (uint16, error) {
+	const first, last = 10000, 30000
+	for range last - first {
+		port := first + (os.Getpid()+s.ports)%(last-first)
+		s.ports++
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return uint16(port), l.Close()
+		}
+	}
+	return 0, errors.New("there is no free port")
 }
 
 // tap keeps what a connection's peer has sent as it came.
