@@ -21,7 +21,6 @@ import (
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
-	"tlswrap/tests/testkit"
 )
 
 // faultLab is a worker, a server that answers, and what programs do.
@@ -37,32 +36,16 @@ const faultListen = "127.0.2.1:4433"
 
 func newFaultLab(t *testing.T) *faultLab {
 	t.Helper()
-	root, err := testkit.NewAuthority("fault test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := root.Issue(testkit.Leaf{Names: []string{"localhost"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile, err := cert.WriteFiles(dir, "server")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca := filepath.Join(dir, "root.pem")
-	if err := root.WriteFile(ca); err != nil {
-		t.Fatal(err)
-	}
-	server, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert.TLS()}})
+	files := newTestFiles(t)
+	server, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{files.leaf.TLS()}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
 	go answerAll(server)
-	lab := &faultLab{config: &tls.Config{RootCAs: root.Pool(), ServerName: "localhost"}, port: server.Addr().(*net.TCPAddr).Port}
-	text := fmt.Sprintf("[[rule]]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nport = %d\nca_file = %q\ntimeout = \"5s\"\n", lab.port, ca)
-	text += fmt.Sprintf("[[listen]]\naddress = \"127.0.2.1\"\nport = 4433\ncert_file = %q\nkey_file = %q\ntimeout = \"5s\"\n", certFile, keyFile)
+	lab := &faultLab{config: &tls.Config{RootCAs: files.root.Pool(), ServerName: "localhost"}, port: server.Addr().(*net.TCPAddr).Port}
+	text := fmt.Sprintf("[[rule]]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nport = %d\nca_file = %q\ntimeout = \"5s\"\n", lab.port, files.ca)
+	text += fmt.Sprintf("[[listen]]\naddress = \"127.0.2.1\"\nport = 4433\ncert_file = %q\nkey_file = %q\ntimeout = \"5s\"\n", files.cert, files.key)
 	lab.worker, err = New(Config{
 		Load: func() (*rules.Policy, error) { return rules.Parse("/rules.toml", []byte(text)) },
 		Log:  slog.New(slog.NewTextHandler(&lab.log, nil)),
@@ -70,7 +53,7 @@ func newFaultLab(t *testing.T) *faultLab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab.address = filepath.Join(dir, "control")
+	lab.address = filepath.Join(t.TempDir(), "control")
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: lab.address, Net: "unixpacket"})
 	if err != nil {
 		t.Fatal(err)

@@ -58,6 +58,33 @@ func (s *short) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// testFiles are an authority's, and those of a certificate of localhost's.
+type testFiles struct {
+	root          *testkit.Authority
+	leaf          *testkit.Certificate
+	ca, cert, key string
+}
+
+func newTestFiles(t *testing.T) (f testFiles) {
+	t.Helper()
+	var err error
+	if f.root, err = testkit.NewAuthority("worker test"); err != nil {
+		t.Fatal(err)
+	}
+	if f.leaf, err = f.root.Issue(testkit.Leaf{Names: []string{"localhost"}}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if f.cert, f.key, err = f.leaf.WriteFiles(dir, "server"); err != nil {
+		t.Fatal(err)
+	}
+	f.ca = filepath.Join(dir, "root.pem")
+	if err := f.root.WriteFile(f.ca); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 // handshakeLab is a worker, a server that stops in the middle of its handshake, and what
 // programs do.
 type handshakeLab struct {
@@ -74,33 +101,17 @@ const (
 )
 
 func TestProgramsThatEndInTheMiddleOfAHandshakeEndNothingElse(t *testing.T) {
-	root, err := testkit.NewAuthority("guard test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := root.Issue(testkit.Leaf{Names: []string{"localhost"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile, err := cert.WriteFiles(dir, "server")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca := filepath.Join(dir, "root.pem")
-	if err := root.WriteFile(ca); err != nil {
-		t.Fatal(err)
-	}
+	files := newTestFiles(t)
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close()
 	port := server.Addr().(*net.TCPAddr).Port
-	lab := &handshakeLab{config: &tls.Config{RootCAs: root.Pool(), ServerName: "localhost"}}
-	text := fmt.Sprintf("[[rule]]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nport = %d\nca_file = %q\ntimeout = \"2s\"\n", port, ca)
+	lab := &handshakeLab{config: &tls.Config{RootCAs: files.root.Pool(), ServerName: "localhost"}}
+	text := fmt.Sprintf("[[rule]]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nport = %d\nca_file = %q\ntimeout = \"2s\"\n", port, files.ca)
 	for i := range handshakeWorkers {
-		text += fmt.Sprintf("[[listen]]\naddress = \"127.0.1.%d\"\nport = 4433\ncert_file = %q\nkey_file = %q\ntimeout = \"2s\"\n", i+1, certFile, keyFile)
+		text += fmt.Sprintf("[[listen]]\naddress = \"127.0.1.%d\"\nport = 4433\ncert_file = %q\nkey_file = %q\ntimeout = \"2s\"\n", i+1, files.cert, files.key)
 	}
 	lab.worker, err = New(Config{
 		Load: func() (*rules.Policy, error) { return rules.Parse("/rules.toml", []byte(text)) },
@@ -109,7 +120,7 @@ func TestProgramsThatEndInTheMiddleOfAHandshakeEndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab.address = filepath.Join(dir, "control")
+	lab.address = filepath.Join(t.TempDir(), "control")
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: lab.address, Net: "unixpacket"})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +128,7 @@ func TestProgramsThatEndInTheMiddleOfAHandshakeEndNothingElse(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- lab.worker.Serve(ctx, l) }()
-	go serveShort(server, &tls.Config{Certificates: []tls.Certificate{cert.TLS()}})
+	go serveShort(server, &tls.Config{Certificates: []tls.Certificate{files.leaf.TLS()}})
 
 	var all sync.WaitGroup
 	for i := range handshakeWorkers {
