@@ -215,10 +215,27 @@ func TestAPanicAnywhereEndsOneConnection(t *testing.T) {
 			if err := lab.aRun(); err != nil {
 				t.Errorf("what comes after it: %v", err)
 			}
+			lab.mustEnd(t)
 			if said := lab.log.String(); !strings.Contains(said, "injected in "+what) || !strings.Contains(said, "guard.go") {
 				t.Error("the log has no stack of it")
 			}
 		})
+	}
+}
+
+// mustEnd waits until no run is left, which one is that has a connection.
+func (lab *faultLab) mustEnd(t *testing.T) {
+	t.Helper()
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		lab.worker.mu.Lock()
+		left := len(lab.worker.runs)
+		lab.worker.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatal("a connection of the run does not end")
+		}
 	}
 }
 
