@@ -115,7 +115,7 @@ demo: ## shows verified and refused connections of curl
 	@$(GO) run ./tests/demo
 
 test: ## installs what the tests need and runs all of them
-	@scripts/need $$(cat tests/*/packages.txt proxy/record/testdata/packages.txt)
+	@scripts/need $$(cat tests/*/packages.txt proxy/*/testdata/packages.txt)
 	@$(MAKE) -s all cross build/ubsan/libtlswrap.so build/asan/libtlswrap.so
 	TLSWRAP_TEST_ALL=1 $(GO) test -race -count=1 -timeout 18m ./...
 	@grep -qs TlsTxSw /proc/net/tls_stat || echo 'kernel_tls was tested with a kernel that cannot: make test-ktls brings one'
