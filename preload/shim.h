@@ -48,8 +48,8 @@
 	X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
 	X(__recvmsg64) X(__recvmmsg64) X(ioctl) X(dlopen) X(dlsym) X(dlvsym)
 
-/* Those whose system call has to carry the cookie (sys.h). sendto's has no room for it: where there
- * is an address it becomes a sendmsg. */
+/* Those whose system call has to carry the cookie (sys.h). sendto's has no room for it: with
+ * an address or MSG_FASTOPEN it becomes a sendmsg. */
 #define COOKIE_FUNCTIONS(X)                                                                       \
 	X(connect) X(bind) X(listen) X(accept4) X(getpeername) X(getsockname)                     \
 	X(getsockopt) X(setsockopt) X(sendto) X(sendmsg) X(sendmmsg)
