@@ -146,6 +146,11 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
+	// Who connects there asks the kernel for the process that listens: this one, which may not have made it.
+	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		unix.Close(fd)
+		return os.NewSyscallError("listen", err)
+	}
 	listener, err := fdio.New(fd, "control socket")
 	if err != nil {
 		return err
