@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -67,12 +72,7 @@ type Reached struct {
 // socket. A client that was accepted has then shaken hands; the error is a Failure, of
 // which the person has been told, where it did not.
 func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
-	c, err := wire.Dial(w.Address, acceptTime, func(peer uint32) error {
-		if peer != w.UID {
-			return fmt.Errorf("user %d has taken the worker's place", peer)
-		}
-		return nil
-	})
+	c, err := w.dial()
 	if err != nil {
 		return false, err
 	}
@@ -103,3 +103,77 @@ func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
 
 // acceptTime is the longest that a client's handshake can take (see rules).
 const acceptTime = 11 * time.Minute
+
+// Supervise has the kernel hand the worker those calls of this process on sockets that the shim does not
+// make (package supervisor), and of whatever it becomes and starts. The calling goroutine is locked to its
+// thread, and that executes the program. The error says why there is no supervision, and then nothing has
+// changed, unless it wraps ErrHalfSupervised.
+func Supervise(w Reached) error {
+	if err := askSupervisable(w); err != nil {
+		return err
+	}
+	c, err := w.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	listener, err := seccomp.Install(seccomp.Cookie(w.Token.Cookie()))
+	if errors.Is(err, unix.EBUSY) {
+		return errors.New("this process is under a filter already of which another process has the listener")
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(int(listener))
+	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervise, Token: w.Token}, int(listener))
+	fdio.Close(got)
+	if err == nil && r.Answer != wire.AnswerGood {
+		err = errors.New("the worker does not answer for the kernel's filter")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrHalfSupervised, err)
+	}
+	return nil
+}
+
+// ErrHalfSupervised is why no program can be started any more: the kernel asks, and nobody answers.
+var ErrHalfSupervised = errors.New("the kernel's filter stands, and the worker does not know")
+
+// dial connects to the worker again.
+func (w Reached) dial() (wire.Conn, error) {
+	c, err := wire.Dial(w.Address, acceptTime, func(peer uint32) error {
+		if peer != w.UID {
+			return fmt.Errorf("user %d has taken the worker's place", peer)
+		}
+		return nil
+	})
+	c.Cookie = w.Token.Cookie()
+	return c, err
+}
+
+// askSupervisable asks the worker whether it can reach this process, and shows it by what it knows it.
+func askSupervisable(w Reached) error {
+	c, err := w.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	proof := w.Token
+	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: uint64(uintptr(unsafe.Pointer(&proof)))}, fd)
+	runtime.KeepAlive(&proof)
+	fdio.Close(got)
+	switch {
+	case err != nil:
+		return err
+	case r.Answer == wire.AnswerError && r.Name != "":
+		return errors.New(r.Name)
+	case r.Answer != wire.AnswerGood:
+		return errors.New("the worker does not know how to")
+	}
+	return nil
+}

@@ -47,6 +47,9 @@ var requests = map[wire.Op]request{
 	wire.OpAccept:   {1, func(w *Worker, a asked) { w.serving.Accepted(a.Call, a.Session, a.fds.Take()) }},
 	wire.OpSweep:    {0, (*Worker).sweep},
 
+	wire.OpSupervisable: {1, (*Worker).supervisable},
+	wire.OpSupervise:    {1, (*Worker).supervise},
+
 	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},
 	wire.OpTLSBuild:   {1, byLibtls((*libtls.State).Build)},
 	wire.OpTLSDrop:    {0, byLibtls((*libtls.State).Drop)},
@@ -83,6 +86,12 @@ func (w *Worker) answer(call *wire.Call) error {
 	if err != nil {
 		return err
 	}
+	return w.answerRequest(call, req, fds)
+}
+
+// answerRequest answers a request that has been received, or that the supervisor makes in the name of a
+// program; it takes over fds.
+func (w *Worker) answerRequest(call *wire.Call, req wire.Request, fds wire.Descriptors) (err error) {
 	defer func() { fds.Close() }()
 	if report.Debugs(w.log) {
 		defer w.logRequest(call, req, time.Now())

@@ -28,6 +28,7 @@ import (
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/serving"
 	"tlswrap/proxy/session"
+	"tlswrap/proxy/supervisor"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -63,6 +64,8 @@ type Worker struct {
 	serving  *serving.Front
 	libtls   *libtls.Front
 
+	supervisor *supervisor.Front
+
 	turns      map[uint32]fdio.Turns // of those who may begin sessions
 	otherTurns fdio.Turns
 
@@ -76,8 +79,9 @@ type Worker struct {
 // run is a session, and beside it what each front keeps for that. The worker alone knows all of it.
 type run struct {
 	*session.Session
-	outgoing *outgoing.State
-	libtls   *libtls.State
+	outgoing   *outgoing.State
+	libtls     *libtls.State
+	supervised atomic.Bool
 }
 
 // New reads the rules and the files that they name. The error says all that is wrong
@@ -98,6 +102,7 @@ func New(config Config) (*Worker, error) {
 	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load}
 	w.serving = serving.NewFront(w.log, w.policy.Load)
 	w.libtls = libtls.NewFront(w.log)
+	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally}
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}
@@ -227,7 +232,7 @@ func (w *Worker) newRun(t wire.Token, uid uint32, v *report.Voice) (*run, error)
 		Token: t, User: w.user(uid), Names: names.NewTable(shared, since), Reporter: &report.Reporter{Log: w.log, Voice: v},
 		Owner: session.Owner{Opened: w.memory.Opened, Closed: w.memory.Closed, Freed: w.memory.Freed, Left: w.serving.Sweep, Ended: w.sessionEnded},
 	})
-	r := &run{s, outgoing.NewState(s), w.libtls.NewState(s)}
+	r := &run{Session: s, outgoing: outgoing.NewState(s), libtls: w.libtls.NewState(s)}
 	if known, err := w.enter(r); err != nil || known != r {
 		v.Hush()
 		shared.Close()

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -58,10 +59,7 @@ func runProgram(args []string, std stdio) int {
 	if err != nil {
 		return complain(std, status, "%v", err)
 	}
-	library, refused, err := inspectProgram(path, program, library)
-	if err != nil {
-		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v", quote.Printable([]byte(refused)), err)
-	}
+	preload, refused, cannotPreload := inspectProgram(path, program, library)
 	env := os.Environ()
 	control, err := o.reachWorker(std)
 	if err != nil {
@@ -73,7 +71,17 @@ func runProgram(args []string, std stdio) int {
 		}
 		return complain(std, exitOurs, "%v", err)
 	}
-	env = preloadEnv(env, library, control.setting())
+	runtime.LockOSThread() // which is under the filter, and executes the program
+	unsupervised := proxy.Supervise(proxy.Reached{Address: control.address, UID: control.uid, Token: control.token})
+	switch {
+	case errors.Is(unsupervised, proxy.ErrHalfSupervised):
+		return complain(std, exitOurs, "%v", unsupervised)
+	case cannotPreload != nil && unsupervised != nil:
+		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel is no help: %v", quote.Printable([]byte(refused)), cannotPreload, unsupervised)
+	case cannotPreload != nil:
+		preload = library // for what the program starts
+	}
+	env = preloadEnv(env, preload, control.setting())
 	restoreIgnoredSignals()
 	err = syscall.Exec(path, program, env)
 	if errors.Is(err, unix.ENOEXEC) {
@@ -208,6 +216,7 @@ func (c control) setting() string {
 // --worker.
 func (o *options) reachWorker(std stdio) (c control, err error) {
 	rand.Read(c.token[:])
+	c.keepCookie()
 	address := o.worker
 	var started *startedWorker
 	if address == "" {
@@ -243,6 +252,18 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		return c, fmt.Errorf("no worker at %s: %w", address, err)
 	}
 	return c, nil
+}
+
+// keepCookie takes the cookie of the run that this process belongs to, where it does: that one's filter is
+// under the program as well.
+func (c *control) keepCookie() {
+	fields := strings.SplitN(os.Getenv(wire.Env), ":", 4)
+	if len(fields) < 4 {
+		return
+	}
+	if outer, err := hex.DecodeString(fields[2]); err == nil && len(outer) == len(c.token) {
+		copy(c.token[:8], outer)
+	}
 }
 
 // startedWorker is a worker that was just started.

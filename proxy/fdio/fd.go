@@ -89,3 +89,11 @@ func (fd ReaderAt) ReadAt(p []byte, off int64) (int, error) {
 	}
 	return n, err
 }
+
+// Fcntl is fcntl(2) with a pointer to what it reads or fills.
+func Fcntl[T any](fd, command int, arg *T) error {
+	if _, _, errno := unix.Syscall(unix.SYS_FCNTL, uintptr(fd), uintptr(command), uintptr(unsafe.Pointer(arg))); errno != 0 {
+		return os.NewSyscallError("fcntl", errno)
+	}
+	return nil
+}

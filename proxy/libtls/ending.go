@@ -36,6 +36,9 @@ func (e *end) Lend() int { return -1 }
 // Restart implements session.Entry.
 func (e *end) Restart() int { return -1 }
 
+// Settled implements session.Entry.
+func (e *end) Settled() <-chan struct{} { return session.AlreadySettled }
+
 // Hurry implements session.Entry.
 func (e *end) Hurry(time.Time) {}
 

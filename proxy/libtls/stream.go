@@ -21,6 +21,7 @@ import (
 	"tlswrap/proxy/libtls/engine"
 	"tlswrap/proxy/relay"
 	"tlswrap/proxy/report"
+	"tlswrap/proxy/session"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 )
@@ -178,6 +179,9 @@ func (t *stream) Lend() int { return t.up.Duplicate() }
 
 // Restart implements session.Entry: the program connects its own socket.
 func (t *stream) Restart() int { return -1 }
+
+// Settled implements session.Entry.
+func (t *stream) Settled() <-chan struct{} { return session.AlreadySettled }
 
 // Hurry implements session.Entry.
 func (t *stream) Hurry(until time.Time) {

@@ -40,7 +40,7 @@ func (t Target) String() string {
 func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say func(string)) (Target, *verdict.Failure) {
 	t := Target{Addr: addr}
 	ip := addr.Real()
-	if isSynthetic(ip) {
+	if IsSynthetic(ip) {
 		id, ok := table.Lookup(ip)
 		if !ok {
 			return t, Nobody(ip)

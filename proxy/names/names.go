@@ -40,7 +40,7 @@ var (
 	synthetic6 = netip.MustParsePrefix("2001:2::/48")
 )
 
-func isSynthetic(ip netip.Addr) bool {
+func IsSynthetic(ip netip.Addr) bool {
 	return synthetic4.Contains(ip) || synthetic6.Contains(ip)
 }
 

@@ -21,7 +21,7 @@ func TestSyntheticAddressesAreTheSameInEveryRun(t *testing.T) {
 	for i := range count {
 		for _, id := range []Identity{testIdentity(i), {testIdentity(i).Name, netip.MustParseAddr("2001:db8::1"), 0}} {
 			ip, err := first.forIdentity(id)
-			if err != nil || !isSynthetic(ip) || ip.Is4() != id.IP.Is4() {
+			if err != nil || !IsSynthetic(ip) || ip.Is4() != id.IP.Is4() {
 				t.Fatalf("%v got %v, %v", id, ip, err)
 			}
 			given[ip] = id

@@ -42,7 +42,7 @@ func TestNamesThatARuleCoversGetAddressesOfTheirOwn(t *testing.T) {
 		return ip
 	}
 	a, b := ask("a.example", real, 0), ask("b.example", real, 0)
-	if a == b || !isSynthetic(a) || !isSynthetic(b) {
+	if a == b || !IsSynthetic(a) || !IsSynthetic(b) {
 		t.Errorf("two names on one address got %v and %v", a, b)
 	}
 	if again := ask("A.Example.", real, 0); again != a {

@@ -51,7 +51,7 @@ type Conn struct {
 	failure *verdict.Failure
 	told    bool // connect or SO_ERROR has reported how setup ended
 
-	settled, ending sync.Once
+	settled, decided, ending sync.Once
 }
 
 // outcome is how setup has ended.
@@ -120,6 +120,7 @@ func (c *Conn) end(socket socketsEnd, why string) {
 		c.trail().Ended(why)
 		defer c.state.Closed()
 		defer close(c.ended)
+		c.decide()
 		c.forgetData()
 		c.forgetSecrets()
 		c.pair.Close()
@@ -224,7 +225,7 @@ func (c *Conn) open() *verdict.Failure {
 		return errLeft
 	}
 	c.opened = true
-	close(c.done)
+	c.decide()
 	return nil
 }
 
@@ -241,9 +242,15 @@ func (c *Conn) fail(f *verdict.Failure) {
 		c.up.Close() // nobody will connect it again
 	}
 	c.pair.Close()
-	close(c.done)
+	c.decide()
 	c.end(keepSocket, f.Reason)
 }
+
+// decide lets those go on who wait for the end of setup. It may be called again.
+func (c *Conn) decide() { c.decided.Do(func() { close(c.done) }) }
+
+// Settled implements session.Entry.
+func (c *Conn) Settled() <-chan struct{} { return c.done }
 
 // setTold notes whether the program's connect reports, or has reported, a good end.
 func (c *Conn) setTold(told bool) {

@@ -199,6 +199,9 @@ func (c *Client) Verdict(flags uint16) wire.Reply {
 	return wire.Reply{Answer: wire.AnswerGood}
 }
 
+// Settled implements session.Entry.
+func (c *Client) Settled() <-chan struct{} { return session.AlreadySettled }
+
 // Lend implements session.Entry.
 func (c *Client) Lend() int { return c.up.Duplicate() }
 

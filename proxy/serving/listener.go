@@ -207,6 +207,9 @@ func (f *Front) enter(fresh *listener) (l *listener, q *queue, end int, err erro
 // Verdict implements session.Entry: nothing is set up.
 func (l *listener) Verdict(uint16) wire.Reply { return wire.Reply{Answer: wire.AnswerGone} }
 
+// Settled implements session.Entry.
+func (l *listener) Settled() <-chan struct{} { return session.AlreadySettled }
+
 // Restart implements session.Entry: a socket that listens stays one.
 func (l *listener) Restart() int { return -1 }
 

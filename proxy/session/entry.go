@@ -16,6 +16,8 @@ import (
 type Entry interface {
 	// Verdict says how setting it up has ended, under the flags of the request.
 	Verdict(flags uint16) wire.Reply
+	// Settled is closed when Verdict does not answer any more that setting it up goes on.
+	Settled() <-chan struct{}
 	// Lend returns a descriptor of its TCP socket, the caller's to close, or -1 where there is none.
 	Lend() int
 	// Restart ends it and returns its TCP socket, disconnected, the caller's to close; or -1.
@@ -23,6 +25,13 @@ type Entry interface {
 	// Hurry sees to it that it does not go on for ever: nobody is left in the session.
 	Hurry(until time.Time)
 }
+
+// AlreadySettled is Settled of what is not set up.
+var AlreadySettled = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // NewID is what an entry is called.
 func NewID() uint64 {

@@ -49,6 +49,7 @@ type Session struct {
 	watched     bool      // there was a process whose end can be seen
 	asked       time.Time // when a process last asked whose end cannot
 	connections int
+	held        int // by who knows that there are processes which may never have asked
 	entries     map[uint64]Entry
 	idle        *time.Timer // running while there is neither a process nor a connection
 	ended       bool
@@ -194,9 +195,25 @@ func (s *Session) Closed() {
 	s.owner.Closed()
 }
 
+// Hold keeps the session until Release: there are processes, though none of them may have asked yet.
+func (s *Session) Hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watched = true
+	s.held++
+	s.stir()
+}
+
+func (s *Session) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held--
+	s.stir()
+}
+
 // stir starts or stops the timer that ends the session. The caller holds mu.
 func (s *Session) stir() {
-	busy := len(s.processes) > 0 || s.connections > 0
+	busy := len(s.processes) > 0 || s.connections > 0 || s.held > 0
 	switch {
 	case busy && s.idle != nil:
 		s.idle.Stop()
@@ -212,7 +229,7 @@ func (s *Session) stir() {
 
 func (s *Session) end() {
 	s.mu.Lock()
-	done := s.idle != nil && len(s.processes) == 0 && s.connections == 0
+	done := s.idle != nil && len(s.processes) == 0 && s.connections == 0 && s.held == 0
 	if done && !s.watched && time.Since(s.asked) < unwatched {
 		s.idle, done = nil, false
 		s.stir()

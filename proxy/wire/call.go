@@ -23,7 +23,8 @@ type Call struct {
 	UID, GID uint32
 	Turns    fdio.Turns // of the user, for files
 
-	fd     int
+	fd     int          // -1 for a local one
+	local  *Local       // nil for a program that asks itself
 	socket *fdio.Socket // fd's owner, once it had to be waited for
 	sent   Message      // the last answer, or nil
 
@@ -77,7 +78,7 @@ func (c *Call) LeaveFiles() {
 func (c *Call) Abandon() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed {
+	if !c.closed && c.fd >= 0 {
 		unix.Shutdown(c.fd, unix.SHUT_RDWR)
 	}
 }
@@ -85,6 +86,9 @@ func (c *Call) Abandon() {
 // Pidfd returns a descriptor for the peer's process, or -1 where it is gone already. sent,
 // which it takes over, is what the process itself has sent as one, or -1.
 func (c *Call) Pidfd(sent int) int {
+	if c.local != nil {
+		return c.local.Pidfd()
+	}
 	// SO_PEERPIDFD cannot meet a process id that was used again, but is new (Linux 6.5).
 	fd, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if err == nil {
@@ -243,6 +247,9 @@ func (c *Call) Send(r Message, fds ...int) error {
 		oob = unix.UnixRights(fds...)
 	}
 	c.sent = r
+	if c.local != nil {
+		return c.local.send(r, fds)
+	}
 	return unix.Sendmsg(c.fd, r.Marshal(), oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
@@ -265,6 +272,10 @@ func (c *Call) HandOver(r Message, end int) bool {
 // Hand sends an answer with what is to stand in the place of the program's socket, and closes that
 // here.
 func (c *Call) Hand(r Message, end int) error {
+	if c.local != nil {
+		c.sent, c.local.end = r, end
+		return c.local.send(r, nil)
+	}
 	defer unix.Close(end)
 	return c.Send(r, end)
 }
@@ -274,6 +285,9 @@ func (c *Call) Hand(r Message, end int) error {
 func (c *Call) Taken(handed error) (taken Request, sent int, ok bool) {
 	if handed != nil {
 		return taken, -1, false
+	}
+	if c.local != nil {
+		return c.local.taken()
 	}
 	taken, fds, err := c.Receive()
 	sent = fds.Take()

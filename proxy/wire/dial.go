@@ -4,13 +4,19 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // Conn is a connection to a worker's control socket.
-type Conn struct{ *net.UnixConn }
+type Conn struct {
+	*net.UnixConn
+	// Cookie lets its calls through a filter that this process may be under (package seccomp).
+	Cookie uint64
+}
 
 // Dial connects to the control socket at address, for an exchange of at most limit, unless trust
 // has something against the user that listens there.
@@ -38,7 +44,7 @@ func Dial(address string, limit time.Duration, trust func(uid uint32) error) (Co
 		return Conn{}, err
 	}
 	conn.SetDeadline(time.Now().Add(limit))
-	return Conn{conn}, nil
+	return Conn{UnixConn: conn}, nil
 }
 
 // Tell sends a request that is not answered.
@@ -47,10 +53,33 @@ func (c Conn) Tell(req Request) error {
 	return err
 }
 
+// send is sendmsg(2) with the cookie.
+func (c Conn) send(data, control []byte) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	iov := unix.Iovec{Base: &data[0]}
+	iov.SetLen(len(data))
+	header := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &control[0]}
+	header.SetControllen(len(control))
+	var errno unix.Errno
+	if err := raw.Write(func(fd uintptr) bool {
+		_, _, errno = unix.Syscall6(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&header)), unix.MSG_NOSIGNAL, 0, 0, uintptr(c.Cookie))
+		return errno != unix.EAGAIN
+	}); err != nil {
+		return err
+	}
+	if errno != 0 {
+		return os.NewSyscallError("sendmsg", errno)
+	}
+	return nil
+}
+
 // Ask sends a request with a descriptor, and returns the reply with the descriptor that
-// came along, the caller's to close, or -1. Of the reply only answer and errno are read.
+// came along, the caller's to close, or -1. Of the reply answer, errno and name are read.
 func (c Conn) Ask(req Request, fd int) (r Reply, got int, err error) {
-	if _, _, err := c.WriteMsgUnix(req.Marshal(), unix.UnixRights(fd), nil); err != nil {
+	if err := c.send(req.Marshal(), unix.UnixRights(fd)); err != nil {
 		return r, -1, err
 	}
 	var b [ReplyHeader + AddrLen]byte
@@ -67,5 +96,6 @@ func (c Conn) Ask(req Request, fd int) (r Reply, got int, err error) {
 	}
 	r.Answer = answer(binary.NativeEndian.Uint16(b[4:]))
 	r.Errno = unix.Errno(binary.NativeEndian.Uint32(b[8:]))
+	r.Name = unix.ByteSliceToString(b[16 : 16+wireNameLen])
 	return r, got, err
 }

@@ -39,6 +39,8 @@ const (
 	OpListen
 	OpAccept
 	OpSweep
+	OpSupervisable
+	OpSupervise
 )
 
 // The part of libtls/wire.h.
@@ -105,6 +107,10 @@ const (
 
 // Token names a session: whoever knows it belongs to it.
 type Token [TokenLen]byte
+
+// Cookie is the part of it that the shim's calls carry, by which the kernel tells them from others
+// (package seccomp).
+func (t Token) Cookie() uint64 { return binary.NativeEndian.Uint64(t[:]) }
 
 type Request struct {
 	Op      Op

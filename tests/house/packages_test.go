@@ -18,14 +18,15 @@ import (
 var floors = []string{
 	"cmd/tlswrap",
 	"proxy",
-	"proxy/outgoing proxy/serving proxy/libtls proxy/session/sessiontest",
+	"proxy/outgoing proxy/serving proxy/libtls proxy/supervisor proxy/session/sessiontest",
 	"proxy/session proxy/relay proxy/envproxy",
 	"proxy/report proxy/libtls/engine",
 	"proxy/names proxy/trust proxy/channel",
 	"proxy/guard proxy/upstream",
 	"proxy/wire proxy/verdict proxy/inspect",
+	"proxy/target",
 	"proxy/fdio proxy/record proxy/starttls",
-	"proxy/buffers proxy/memory proxy/quote proxy/told rules",
+	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/seccomp rules",
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -1,0 +1,154 @@
+// Package seccomp has a filter under programs, by which the kernel hands their control calls on sockets to
+// the worker, and what the kernel offers to whoever answers such a call (seccomp_unotify(2)). What is
+// answered is the supervisor's; how the caller's memory and descriptors are reached is target's. tlswrap
+// calls it before it becomes the program.
+package seccomp
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Cookie is what the shim's own calls carry in the register that they do not use, the sixth, so that the
+// kernel lets them through. It keeps accidents out, and not a program that looks for it in its memory.
+type Cookie uint64
+
+// Offsets in struct seccomp_data (linux/seccomp.h).
+const (
+	atNumber = 0
+	atArch   = 4
+	atArgs   = 16
+)
+
+// low and high are where the halves of an argument stand, on machines that put the low one first: all
+// that there is a filter for.
+func low(arg int) uint32  { return uint32(atArgs + 8*arg) }
+func high(arg int) uint32 { return uint32(atArgs + 8*arg + 4) }
+
+// Call is a call that is handed over, by whatever number it has on a machine.
+type Call int
+
+// What is handed over.
+const (
+	Connect Call = iota + 1
+	Bind
+	Listen
+	Accept
+	Accept4
+	Getsockname
+	Getpeername
+	Getsockopt
+	Setsockopt
+	Sendto
+	Sendmsg
+	Sendmmsg
+	socketcall // socketcall(2) of 32-bit programs, which names one of the others by a number
+	ioUring    // io_uring_setup(2), which is answered with ENOSYS: what a ring does no filter sees
+)
+
+// inSocketcall are the calls by their numbers in socketcall(2) (linux/net.h).
+var inSocketcall = map[uint32]Call{
+	2: Bind, 3: Connect, 4: Listen, 5: Accept, 6: Getsockname, 7: Getpeername, 11: Sendto,
+	14: Setsockopt, 15: Getsockopt, 16: Sendmsg, 18: Accept4, 20: Sendmmsg,
+}
+
+// abi is one way to make system calls.
+type abi struct {
+	arch    uint32 // AUDIT_ARCH_… (linux/audit.h)
+	numbers map[uint32]Call
+	wide    bool   // registers have 64 bits
+	foreign uint32 // numbers from here on are another way's, which is answered with ENOSYS; 0: none
+}
+
+// of returns what a notification is about, and its arguments: those of socketcall(2) are in memory.
+func (a abi) of(number uint32) (Call, bool) {
+	c, ok := a.numbers[number]
+	return c, ok
+}
+
+// abiOf finds the way in which a call was made.
+func abiOf(arch uint32) (abi, bool) {
+	for _, a := range abis {
+		if a.arch == arch {
+			return a, true
+		}
+	}
+	return abi{}, false
+}
+
+// Filter is the program by which the kernel decides (seccomp(2)). What comes with the cookie passes; what
+// comes in a way that the filter does not know is answered with ENOSYS. With a cookie of 0 none passes.
+func Filter(cookie Cookie) ([]unix.SockFilter, error) {
+	var p program
+	for i, a := range abis {
+		next := fmt.Sprint("after ", i)
+		p.load(atArch)
+		p.unless(unix.BPF_JEQ, a.arch, next)
+		a.filter(&p, fmt.Sprint(i), cookie)
+		p.label(next)
+	}
+	p.label("unknown")
+	p.end(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))
+	p.label("notify")
+	p.end(unix.SECCOMP_RET_USER_NOTIF)
+	p.label("allow")
+	p.end(unix.SECCOMP_RET_ALLOW)
+	return p.assemble()
+}
+
+// filter decides about the calls of one way; name makes its labels its own.
+func (a abi) filter(p *program, name string, cookie Cookie) {
+	p.load(atNumber)
+	if a.foreign != 0 {
+		p.when(unix.BPF_JGE, a.foreign, "unknown")
+	}
+	p.unless(unix.BPF_JGE, slices.Min(slices.Collect(maps.Keys(a.numbers))), "allow") // read(2) and the like
+	for number, c := range sorted(a.numbers) {
+		to := "cookie " + name
+		switch c {
+		case ioUring:
+			to = "unknown"
+		case Sendto:
+			to = "sendto " + name
+		case socketcall:
+			to = "socketcall " + name
+		}
+		p.when(unix.BPF_JEQ, number, to)
+	}
+	p.jump("allow")
+
+	p.label("cookie " + name)
+	if cookie != 0 {
+		p.load(low(5))
+		p.unless(unix.BPF_JEQ, uint32(cookie), "notify")
+		if a.wide {
+			p.load(high(5))
+			p.unless(unix.BPF_JEQ, uint32(cookie>>32), "notify")
+		}
+		p.jump("allow")
+	} else {
+		p.jump("notify")
+	}
+
+	// sendto(2) uses all registers. Without an address it goes where the socket does.
+	p.label("sendto " + name)
+	p.load(low(3))
+	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+	p.load(low(4))
+	p.unless(unix.BPF_JEQ, 0, "notify")
+	if a.wide {
+		p.load(high(4))
+		p.unless(unix.BPF_JEQ, 0, "notify")
+	}
+	p.jump("allow")
+
+	p.label("socketcall " + name)
+	p.load(low(0))
+	for number := range sorted(inSocketcall) {
+		p.when(unix.BPF_JEQ, number, "notify")
+	}
+	p.jump("allow")
+}

@@ -1,0 +1,117 @@
+package supervisor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/seccomp"
+)
+
+var native = binary.NativeEndian
+
+// answer gives a target its answer. That nobody waits for it any more is no error of ours.
+type answer func(l seccomp.Listener, id uint64)
+
+// value is what a call returns.
+func value(n int64) answer {
+	return func(l seccomp.Listener, id uint64) { l.Return(id, n) }
+}
+
+// fail is a call's errno, and success where that is 0.
+func fail(errno unix.Errno) answer {
+	return func(l seccomp.Listener, id uint64) {
+		if errno == 0 {
+			l.Return(id, 0)
+			return
+		}
+		l.Fail(id, errno)
+	}
+}
+
+// failed is fail for an error of one of our own calls on the target's socket.
+func failed(err error) answer {
+	var errno unix.Errno
+	if err != nil && !errors.As(err, &errno) {
+		errno = unix.ENETDOWN
+	}
+	return fail(errno)
+}
+
+// descriptor is a new descriptor of the target's for fd, which is closed.
+func descriptor(fd int, closeOnExec bool) answer {
+	return func(l seccomp.Listener, id uint64) {
+		defer unix.Close(fd)
+		if err := l.ReturnFD(id, fd, closeOnExec); err != nil && err != unix.ENOENT {
+			l.Fail(id, unix.EMFILE)
+		}
+	}
+}
+
+// natively has the kernel make the call: it is about nothing of ours, and no memory decides.
+func natively(l seccomp.Listener, id uint64) { l.Continue(id) }
+
+// nobody is for a call whose thread was interrupted.
+func nobody(seccomp.Listener, uint64) {}
+
+// unreachable is the answer where the target's memory or descriptors are not for us. What could
+// connect, or let clients in, is refused. The rest does no harm.
+func (c *call) unreachable(err error) answer {
+	var harmless bool
+	switch c.Call {
+	case seccomp.Connect, seccomp.Listen:
+	case seccomp.Sendto:
+		harmless = c.Args[3]&unix.MSG_FASTOPEN == 0
+	case seccomp.Sendmsg:
+		harmless = c.Args[2]&unix.MSG_FASTOPEN == 0
+	case seccomp.Sendmmsg:
+		harmless = c.Args[3]&unix.MSG_FASTOPEN == 0
+	default:
+		harmless = true
+	}
+	if harmless && !c.InMemory {
+		return natively
+	}
+	if c.thread != nil && c.tellOnce(c.thread.PID) {
+		c.session.Say(fmt.Sprintf("process %d: refused: the worker may not look into it, and cannot tell where it connects: %v", c.thread.PID, err))
+	}
+	return fail(unix.EPERM)
+}
+
+// tellOnce reports whether a person does not know yet that a process is out of reach.
+func (v *supervision) tellOnce(pid int) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.told[pid] || len(v.told) >= mostTold {
+		return false
+	}
+	v.told[pid] = true
+	return true
+}
+
+// mostTold bounds the sentences about processes that are out of reach.
+const mostTold = 100
+
+// Of the errors of pidfd_getfd(2) these are the caller's own, and all others say that the target cannot
+// be reached.
+func ownError(err error) bool { return err == unix.EBADF || err == unix.ENOTSOCK }
+
+// socket returns a copy of the descriptor in the call's first argument, the caller's to close, and what
+// it is; or the answer where that is not known.
+func (c *call) socket() (k kind, refusal answer) {
+	fd, err := c.thread.Descriptor(int(int32(c.Args[0])))
+	switch {
+	case ownError(err):
+		return k, fail(err.(unix.Errno))
+	case err != nil:
+		return k, c.unreachable(err)
+	}
+	if k, err = kindOf(fd); err != nil {
+		fdio.Close(fd)
+		return k, failed(err)
+	}
+	return k, nil
+}

@@ -1,0 +1,180 @@
+// Package supervisor answers the calls on sockets that the kernel hands over (package seccomp): those of
+// programs that have no shim, be they static, of another C library, or started without it, and those that
+// pass the shim by. It is a second kind of caller beside the shim and does for a program what that would
+// have done: it shows the worker's fronts the same requests, puts the channel in the socket's place, and
+// answers on the channel as TCP would. It is called a supervisor, and the program's thread its target, as
+// in seccomp_unotify(2).
+//
+// What decides is read once and is not looked at again: a connect of TCP's, a listen, and what goes to an
+// address of its own are made here, on a copy of the program's socket, and never by the kernel in the
+// target's name, which would read memory again that another thread can change.
+package supervisor
+
+import (
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
+	"tlswrap/proxy/seccomp"
+	"tlswrap/proxy/session"
+	"tlswrap/proxy/target"
+	"tlswrap/proxy/wire"
+)
+
+// Front supervises programs of all sessions. Its fields do not change.
+type Front struct {
+	Log *slog.Logger
+	// Ask has a request answered, as one that came by the control socket; it closes the call, and takes
+	// over fds. A call that is not answered at all is refused.
+	Ask func(call *wire.Call, req wire.Request, fds wire.Descriptors)
+}
+
+// supervision is of one session's programs, all of which are under one filter.
+type supervision struct {
+	*Front
+	session  *session.Session
+	listener seccomp.Listener
+	socket   *fdio.Socket // the listener's owner
+
+	mu      sync.Mutex
+	waiting map[uint32]*wait // by thread
+	told    map[int]bool     // processes of which a person knows that they are out of reach
+}
+
+// Supervise takes over the listener of a filter, and answers its notifications in a goroutine of its own
+// for as long as a process is under that filter. The session lasts as long.
+func (f *Front) Supervise(s *session.Session, listener int) error {
+	l := seccomp.Listener(listener)
+	if err := l.Missing(); err != nil {
+		unix.Close(listener)
+		return err
+	}
+	l.Hurry()
+	socket, err := fdio.New(listener, "notifications")
+	if err != nil {
+		return err
+	}
+	v := &supervision{Front: f, session: s, listener: l, socket: socket, waiting: make(map[uint32]*wait), told: make(map[int]bool)}
+	s.Hold()
+	go func() {
+		defer s.Release()
+		defer socket.Close()
+		guard.Run(f.Log, "notifications", nil, v.receive)
+	}()
+	return nil
+}
+
+// receive takes notifications until there is no process any more to send one.
+func (v *supervision) receive() {
+	for {
+		var n seccomp.Notification
+		var err error
+		e := v.socket.WhenReadable(func(fd int) bool {
+			for {
+				switch events := events(fd); {
+				case events&unix.POLLIN != 0:
+					if n, err = v.listener.Receive(); err == unix.ENOENT || err == unix.EINTR {
+						continue // its thread has been interrupted
+					}
+					return true
+				case events != 0:
+					err = unix.ESRCH // POLLHUP: nobody is left
+					return true
+				default:
+					return false
+				}
+			}
+		})
+		if e != nil || err != nil {
+			return
+		}
+		go guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n) })
+	}
+}
+
+// events is what poll(2) has to tell of a notification's descriptor.
+func events(fd int) int16 {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, 0)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return unix.POLLERR
+		case n == 0:
+			return 0
+		default:
+			return p[0].Revents
+		}
+	}
+}
+
+// call is one call of a target.
+type call struct {
+	*supervision
+	seccomp.Asked
+	id     uint64
+	thread *target.Thread
+	*wait
+}
+
+// answers are how each kind of call is answered.
+var answers = map[seccomp.Call]func(*call) answer{
+	seccomp.Connect:     (*call).connect,
+	seccomp.Bind:        (*call).bind,
+	seccomp.Listen:      (*call).listen,
+	seccomp.Accept:      (*call).accept,
+	seccomp.Accept4:     (*call).accept4,
+	seccomp.Getsockname: (*call).getsockname,
+	seccomp.Getpeername: (*call).getpeername,
+	seccomp.Getsockopt:  (*call).getsockopt,
+	seccomp.Setsockopt:  (*call).setsockopt,
+	seccomp.Sendto:      (*call).sendto,
+	seccomp.Sendmsg:     (*call).sendmsg,
+	seccomp.Sendmmsg:    (*call).sendmmsg,
+}
+
+// handle answers one notification.
+func (v *supervision) handle(n seccomp.Notification) {
+	asked, ok := n.Asked()
+	if !ok {
+		v.listener.Fail(n.ID, unix.ENOSYS)
+		return
+	}
+	c := call{supervision: v, Asked: asked, id: n.ID, wait: v.begin(n.TID)}
+	defer v.finish(n.TID, c.wait)
+	thread, err := target.Open(int(n.TID))
+	if err != nil {
+		c.unreachable(err)(v.listener, n.ID)
+		return
+	}
+	defer thread.Close()
+	if !v.listener.Waits(n.ID) {
+		return // and the number may be another's
+	}
+	c.thread = thread
+	if c.InMemory {
+		if err := c.readArguments(); err != nil {
+			c.unreachable(err)(v.listener, n.ID)
+			return
+		}
+	}
+	answers[c.Call](&c)(v.listener, n.ID)
+}
+
+// readArguments reads those of socketcall(2): six longs of a 32-bit program's, or fewer.
+func (c *call) readArguments() error {
+	var b [24]byte
+	n, err := c.thread.Read(c.Args[1], b[:])
+	if err != nil {
+		return err
+	}
+	c.Args = [6]uint64{}
+	for i := 0; i+4 <= n; i += 4 {
+		c.Args[i/4] = uint64(native.Uint32(b[i:]))
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package target
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// SocketIn makes a socket in the network namespace of a thread: where that is not this process's own, the
+// kernel has to let us enter it (setns(2)).
+func SocketIn(tid, domain, kind, protocol int) (int, error) {
+	theirs := fmt.Sprintf("/proc/%d/ns/net", tid)
+	same, err := sameNamespace(theirs)
+	if err != nil {
+		return -1, err
+	}
+	if same {
+		fd, err := unix.Socket(domain, kind, protocol)
+		return fd, os.NewSyscallError("socket", err)
+	}
+	ns, err := os.Open(theirs)
+	if err != nil {
+		return -1, err
+	}
+	defer ns.Close()
+	type made struct {
+		fd  int
+		err error
+	}
+	done := make(chan made, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked, so that the thread ends with the goroutine
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- made{-1, os.NewSyscallError("setns", err)}
+			return
+		}
+		fd, err := unix.Socket(domain, kind, protocol)
+		done <- made{fd, os.NewSyscallError("socket", err)}
+	}()
+	m := <-done
+	return m.fd, m.err
+}
+
+func sameNamespace(theirs string) (bool, error) {
+	var own, other unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
+		return false, os.NewSyscallError("stat", err)
+	}
+	if err := unix.Stat(theirs, &other); err != nil {
+		return false, os.NewSyscallError("stat", err)
+	}
+	return own.Ino == other.Ino && own.Dev == other.Dev, nil
+}

@@ -1,0 +1,60 @@
+package wire
+
+import (
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
+)
+
+// Local is a caller within this process: the kernel has handed over what a program without the shim does,
+// and that is asked for as the shim would. It is used by one goroutine.
+type Local struct {
+	// PID is the process's, as the worker sees it.
+	PID int32
+	// Pidfd returns a descriptor that tells of its end, the caller's to close, or -1.
+	Pidfd func() int
+	// Put puts what was handed over in the place of the program's socket, and closes it. fresh is a new
+	// socket of the same kind, where one is needed to be connected, the caller's to close; or -1.
+	Put func(end int) (fresh int, err error)
+
+	// Reply is what was answered, once it was. FD came along, the owner's to close; or -1.
+	Reply Reply
+	FD    int
+	end   int
+}
+
+// NewLocal makes a call of l's, which is closed as one of a program is. None of l's methods is nil.
+func NewLocal(l *Local) *Call {
+	l.FD, l.end = -1, -1
+	return &Call{PID: l.PID, fd: -1, local: l}
+}
+
+// send keeps an answer. Only of AnswerFD the descriptor is wanted: the map and the life are the shim's.
+func (l *Local) send(r Message, fds []int) error {
+	reply, ok := r.(Reply)
+	if !ok {
+		return unix.EPROTO
+	}
+	l.Reply = reply
+	if reply.Answer != AnswerFD || len(fds) != 1 {
+		return nil
+	}
+	fd, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	l.FD = fd
+	return nil
+}
+
+// taken is what a program says when its channel is in place.
+func (l *Local) taken() (Request, int, bool) {
+	end := l.end
+	l.end = -1
+	fresh, err := l.Put(end)
+	if err != nil {
+		fdio.Close(fresh)
+		return Request{}, -1, false
+	}
+	return Request{Op: OpTaken}, fresh, true
+}
