@@ -54,6 +54,21 @@ var fetchers = map[string]func(t *testing.T, s *site) []string{
 		testkit.Need(t, "setpriv")
 		return append([]string{"/usr/bin/setpriv", "--rgid=65534", "--clear-groups"}, curlArgs(s)...)
 	},
+	"a set-user-ID program": func(t *testing.T, s *site) []string {
+		argv := fetcher("libc", "gcc")(t, s)
+		own := filepath.Join(openDir(t), "fetch")
+		if out, err := exec.Command("sh", "-c", `cp "$0" "$1" && chown 65534 "$1" && chmod 4755 "$1"`, argv[0], own).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return append([]string{own}, argv[1:]...)
+	},
+	"a script of a static interpreter": func(t *testing.T, s *site) []string {
+		file := writeFile(t, "script", "#!"+busyboxStatic(t)+" sh\nexec wget -q -O - \"$1\"\n")
+		if err := os.Chmod(file, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return []string{file, s.url("/fixed")}
+	},
 	"a library on a file system mounted noexec": func(t *testing.T, s *site) []string {
 		testkit.Need(t, "unshare")
 		const mount = `mount --bind "$0" "$0" && mount -o remount,bind,noexec "$0" && "$@"`
@@ -145,7 +160,7 @@ func serveHandlerWith(t *testing.T, host string, config *tls.Config) *site {
 // like cannot be told beforehand: they are what such a machine leaves open (docs/security.md).
 func TestProgramsWithoutTheShimAreRefusedWhereThereIsNoFilter(t *testing.T) {
 	for _, name := range []string{"static", "static-pie", "static musl", "Go", "Go with cgo", "Free Pascal", "qemu", "busybox-static wget",
-		"rclone", "another real user", "another real group", "a library on a file system mounted noexec"} {
+		"rclone", "another real user", "another real group", "a set-user-ID program", "a script of a static interpreter", "a library on a file system mounted noexec"} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			marker := newMarker()
