@@ -40,7 +40,8 @@ enum tw_op {
 	TW_SWEEP = 12,   /* close what programs have stopped to listen on */
 	TW_SUPERVISABLE = 13, /* can the worker reach this process? with a socket, of which name is
 	                    the number in decimal digits; channel is the address of a copy of the
-	                    token. Asked by tlswrap itself, before the program */
+	                    token. The reply's number is 1 where the rules demand it. Asked by
+	                    tlswrap itself, before the program */
 	TW_SUPERVISE = 14, /* this process is under a filter; with its listener
 	                    (seccomp_unotify(2)). Told by tlswrap itself */
 };

@@ -105,11 +105,23 @@ func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
 const acceptTime = 11 * time.Minute
 
 // Supervise has the kernel hand the worker those calls of this process on sockets that the shim does not
-// make (package supervisor), and of whatever it becomes and starts. The calling goroutine is locked to its
-// thread, and that executes the program. The error says why there is no supervision, and then nothing has
-// changed, unless it wraps ErrHalfSupervised.
-func Supervise(w Reached) error {
-	if err := askSupervisable(w); err != nil {
+// make (package supervisor), and of whatever it becomes and starts. With enforce, or where the worker's
+// rules say so, the shim's own connects are handed over as well. The calling goroutine is locked to its
+// thread, and that executes the program. The error says why there is no supervision; no program may be
+// started without it where it wraps ErrEnforced.
+func Supervise(w Reached, enforce bool) error {
+	err := w.supervise(&enforce)
+	if err != nil && enforce {
+		return fmt.Errorf("%w: %w", ErrEnforced, err)
+	}
+	return err
+}
+
+// ErrEnforced is why no program is started: it would be free to connect.
+var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules promise")
+
+func (w Reached) supervise(enforce *bool) error {
+	if err := w.askSupervisable(enforce); err != nil {
 		return err
 	}
 	c, err := w.dial()
@@ -117,7 +129,12 @@ func Supervise(w Reached) error {
 		return err
 	}
 	defer c.Close()
-	listener, err := seccomp.Install(seccomp.Cookie(w.Token.Cookie()))
+	if *enforce {
+		if err := seccomp.Confine(); err != nil {
+			return err
+		}
+	}
+	listener, err := seccomp.Install(seccomp.Policy{Cookie: seccomp.Cookie(w.Token.Cookie()), Enforce: *enforce})
 	if errors.Is(err, unix.EBUSY) {
 		return errors.New("this process is under a filter already of which another process has the listener")
 	}
@@ -131,13 +148,10 @@ func Supervise(w Reached) error {
 		err = errors.New("the worker does not answer for the kernel's filter")
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrHalfSupervised, err)
+		*enforce = true // the filter stands, and nobody answers
 	}
-	return nil
+	return err
 }
-
-// ErrHalfSupervised is why no program can be started any more: the kernel asks, and nobody answers.
-var ErrHalfSupervised = errors.New("the kernel's filter stands, and the worker does not know")
 
 // dial connects to the worker again.
 func (w Reached) dial() (wire.Conn, error) {
@@ -152,7 +166,8 @@ func (w Reached) dial() (wire.Conn, error) {
 }
 
 // askSupervisable asks the worker whether it can reach this process, and shows it by what it knows it.
-func askSupervisable(w Reached) error {
+// enforce is set where the worker's rules want it.
+func (w Reached) askSupervisable(enforce *bool) error {
 	c, err := w.dial()
 	if err != nil {
 		return err
@@ -167,6 +182,7 @@ func askSupervisable(w Reached) error {
 	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: uint64(uintptr(unsafe.Pointer(&proof)))}, fd)
 	runtime.KeepAlive(&proof)
 	fdio.Close(got)
+	*enforce = *enforce || r.Number == wire.NumberEnforce
 	switch {
 	case err != nil:
 		return err

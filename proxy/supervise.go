@@ -15,16 +15,20 @@ import (
 func (w *Worker) supervisable(a asked) {
 	fd := a.fds.Take()
 	defer fdio.Close(fd)
+	demanded := uint16(0)
+	if w.policy.Load().Rules.Enforce {
+		demanded = wire.NumberEnforce
+	}
 	number, err := strconv.Atoi(a.Request.Name)
 	if err == nil {
 		err = supervisor.Reach(int(a.PID), a.Request.Channel, supervisor.Proof{Memory: a.Token[:], FD: fd, Number: number})
 	}
 	if err != nil {
 		w.log.Info("not supervised", "pid", a.PID, "error", err.Error())
-		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EPERM, Name: err.Error()})
+		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EPERM, Name: err.Error(), Number: demanded})
 		return
 	}
-	a.Send(wire.Reply{Answer: wire.AnswerGood})
+	a.Send(wire.Reply{Answer: wire.AnswerGood, Number: demanded})
 }
 
 // supervise begins to answer for the processes of a run, and is told of once: the filter is under all of

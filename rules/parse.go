@@ -50,6 +50,7 @@ func parse(path string, data []byte, origin string) (*Policy, error) {
 	f := &fields{doc: d, table: &d.top}
 	p.Default = map[string]Action{"pass": Pass, "deny": Deny}[f.choice("default", "pass", "deny")]
 	p.CAFile = d.path(f, "ca_file")
+	p.Enforce = f.boolean("enforce")
 	p.KernelTLS = f.boolean("kernel_tls")
 	f.known = append(f.known, "rule", "listen")
 	f.unknown()

@@ -19,6 +19,7 @@ type Policy struct {
 
 	keys map[string]Pos // where each key stands that is in no rule and no listen
 
+	Enforce   bool // the kernel hands over every connect, the shim's too, or no program starts
 	KernelTLS bool // the kernel seals what bulk connections send, where it can
 }
 

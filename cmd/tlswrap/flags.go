@@ -27,6 +27,7 @@ type options struct {
 	quiet   bool
 
 	acceptStdin bool
+	enforce     bool
 
 	libtlsPath, version bool // print it, and run nothing
 }
@@ -67,6 +68,7 @@ Runs the program and turns the connections that the rules name into verified TLS
   --worker SOCKET   use the running worker at SOCKET
   --log FILE        write what happens to FILE, one JSON object a line
   --log-level LEVEL error, warn, info or debug: how much --log writes (info)
+  --enforce         start nothing that the kernel does not hold to the rules
   --accept-stdin    serve the client on standard input, which inetd has accepted
   -v                say a line for every connection
   -q                say nothing, also not why a connection failed

@@ -32,6 +32,7 @@ func runProgram(args []string, std stdio) int {
 	o.logFlags(f)
 	f.BoolVar(&o.verbose, "v", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
+	f.BoolVar(&o.enforce, "enforce", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
 	f.BoolVar(&o.version, "version", false, "")
@@ -54,7 +55,11 @@ func runProgram(args []string, std stdio) int {
 	if err != nil {
 		return complain(std, exitOurs, "%v", err)
 	}
-	program := f.Args()
+	return o.start(f.Args(), library, std)
+}
+
+// start becomes a program, with its arguments, under a worker; it returns where that cannot be.
+func (o *options) start(program []string, library string, std stdio) int {
 	path, status, err := findProgram(program[0])
 	if err != nil {
 		return complain(std, status, "%v", err)
@@ -72,14 +77,17 @@ func runProgram(args []string, std stdio) int {
 		return complain(std, exitOurs, "%v", err)
 	}
 	runtime.LockOSThread() // which is under the filter, and executes the program
-	unsupervised := proxy.Supervise(proxy.Reached{Address: control.address, UID: control.uid, Token: control.token})
+	unsupervised := proxy.Supervise(proxy.Reached{Address: control.address, UID: control.uid, Token: control.token}, o.enforce)
 	switch {
-	case errors.Is(unsupervised, proxy.ErrHalfSupervised):
+	case errors.Is(unsupervised, proxy.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
 	case cannotPreload != nil && unsupervised != nil:
-		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel is no help: %v", quote.Printable([]byte(refused)), cannotPreload, unsupervised)
+		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v",
+			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
 	case cannotPreload != nil:
 		preload = library // for what the program starts
+	case unsupervised != nil && o.verbose:
+		complain(std, 0, "the kernel does not hold what the preloaded library does not see: %v", unsupervised)
 	}
 	env = preloadEnv(env, preload, control.setting())
 	restoreIgnoredSignals()

@@ -19,6 +19,7 @@ type Target struct {
 	Name     string    // the host name, or "" where only the address is known
 	Addr     wire.Addr // the real address
 	Decision rules.Decision
+	Way      wire.Way // how its call came; "" for nobody's
 }
 
 // Host is what the certificate has to be for, unless the rule says otherwise.

@@ -58,6 +58,7 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 	if failure == nil {
 		a, failure = f.identify(s, p, to)
 	}
+	a.Target.Way = call.Way()
 	if failure == nil {
 		failure = refused(a.Decision, req.Name)
 	}

@@ -41,7 +41,7 @@ func (c *Conn) reportGood() {
 		if st.DidResume {
 			resumed = ", resumed"
 		}
-		v.Say(fmt.Sprintf("%s: verified, %s, %s%s, by way of %s (%s)", c.Target, tls.VersionName(st.Version),
-			tls.CipherSuiteName(st.CipherSuite), resumed, c.up.Peer, rule))
+		v.Say(fmt.Sprintf("%s: verified, %s, %s%s, by way of %s (%s)%s", c.Target, tls.VersionName(st.Version),
+			tls.CipherSuiteName(st.CipherSuite), resumed, c.up.Peer, rule, report.ByWay(c.Target)))
 	}
 }

@@ -36,7 +36,18 @@ func Attrs(t names.Target, pid int32) []any {
 	if t.Decision.Rule != nil {
 		a = append(a, "rule", t.Decision.Rule.String())
 	}
+	if t.Way != "" {
+		a = append(a, "way", string(t.Way))
+	}
 	return a
+}
+
+// ByWay is a sentence's end that says how a program's call came.
+func ByWay(t names.Target) string {
+	if t.Way == "" {
+		return ""
+	}
+	return ", by " + string(t.Way)
 }
 
 // Failed tells of a failure, in one sentence. event is what the log calls it.
@@ -59,6 +70,6 @@ func (r *Reporter) Passed(t names.Target, pid int32, why string) {
 		if t.Decision.Rule != nil {
 			why += ", " + t.Decision.Rule.String()
 		}
-		r.Voice.Say(fmt.Sprintf("%s: passed, not TLS of ours (%s)", t, why))
+		r.Voice.Say(fmt.Sprintf("%s: passed, not TLS of ours (%s)%s", t, why, ByWay(t)))
 	}
 }

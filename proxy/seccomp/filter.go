@@ -79,15 +79,23 @@ func abiOf(arch uint32) (abi, bool) {
 	return abi{}, false
 }
 
+// Policy is what a filter lets through.
+type Policy struct {
+	Cookie Cookie
+	// Enforce has calls handed over that make a connection or let clients in, whatever they carry: a
+	// program can find the cookie.
+	Enforce bool
+}
+
 // Filter is the program by which the kernel decides (seccomp(2)). What comes with the cookie passes; what
-// comes in a way that the filter does not know is answered with ENOSYS. With a cookie of 0 none passes.
-func Filter(cookie Cookie) ([]unix.SockFilter, error) {
+// comes in a way that the filter does not know is answered with ENOSYS.
+func Filter(by Policy) ([]unix.SockFilter, error) {
 	var p program
 	for i, a := range abis {
 		next := fmt.Sprint("after ", i)
 		p.load(atArch)
 		p.unless(unix.BPF_JEQ, a.arch, next)
-		a.filter(&p, fmt.Sprint(i), cookie)
+		a.filter(&p, fmt.Sprint(i), by)
 		p.label(next)
 	}
 	p.label("unknown")
@@ -100,7 +108,7 @@ func Filter(cookie Cookie) ([]unix.SockFilter, error) {
 }
 
 // filter decides about the calls of one way; name makes its labels its own.
-func (a abi) filter(p *program, name string, cookie Cookie) {
+func (a abi) filter(p *program, name string, by Policy) {
 	p.load(atNumber)
 	if a.foreign != 0 {
 		p.when(unix.BPF_JGE, a.foreign, "unknown")
@@ -109,6 +117,18 @@ func (a abi) filter(p *program, name string, cookie Cookie) {
 	for number, c := range sorted(a.numbers) {
 		to := "cookie " + name
 		switch c {
+		case Connect, Listen:
+			if by.Enforce {
+				to = "notify"
+			}
+		case Sendmsg:
+			if by.Enforce {
+				to = "sendmsg " + name
+			}
+		case Sendmmsg:
+			if by.Enforce {
+				to = "sendmmsg " + name
+			}
 		case ioUring:
 			to = "unknown"
 		case Sendto:
@@ -120,18 +140,23 @@ func (a abi) filter(p *program, name string, cookie Cookie) {
 	}
 	p.jump("allow")
 
+	// A message with MSG_FASTOPEN connects (tcp(7)).
+	p.label("sendmsg " + name)
+	p.load(low(2))
+	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+	p.jump("cookie " + name)
+	p.label("sendmmsg " + name)
+	p.load(low(3))
+	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+
 	p.label("cookie " + name)
-	if cookie != 0 {
-		p.load(low(5))
-		p.unless(unix.BPF_JEQ, uint32(cookie), "notify")
-		if a.wide {
-			p.load(high(5))
-			p.unless(unix.BPF_JEQ, uint32(cookie>>32), "notify")
-		}
-		p.jump("allow")
-	} else {
-		p.jump("notify")
+	p.load(low(5))
+	p.unless(unix.BPF_JEQ, uint32(by.Cookie), "notify")
+	if a.wide {
+		p.load(high(5))
+		p.unless(unix.BPF_JEQ, uint32(by.Cookie>>32), "notify")
 	}
+	p.jump("allow")
 
 	// sendto(2) uses all registers. Without an address it goes where the socket does.
 	p.label("sendto " + name)

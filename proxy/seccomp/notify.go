@@ -39,8 +39,8 @@ type Listener int
 // Install puts a filter under the calling thread, which is locked to its goroutine, and under whatever it
 // becomes and starts. It sets no_new_privs where the caller may not do without (seccomp(2)). EBUSY:
 // there is a listener already, in an outer filter.
-func Install(cookie Cookie) (Listener, error) {
-	code, err := Filter(cookie)
+func Install(by Policy) (Listener, error) {
+	code, err := Filter(by)
 	if err != nil {
 		return -1, err
 	}

@@ -77,7 +77,7 @@ func (c Conn) send(data, control []byte) error {
 }
 
 // Ask sends a request with a descriptor, and returns the reply with the descriptor that
-// came along, the caller's to close, or -1. Of the reply answer, errno and name are read.
+// came along, the caller's to close, or -1. Its addresses are not read.
 func (c Conn) Ask(req Request, fd int) (r Reply, got int, err error) {
 	if err := c.send(req.Marshal(), unix.UnixRights(fd)); err != nil {
 		return r, -1, err
@@ -95,6 +95,7 @@ func (c Conn) Ask(req Request, fd int) (r Reply, got int, err error) {
 		err = errors.New("it does not speak this version of the control protocol")
 	}
 	r.Answer = answer(binary.NativeEndian.Uint16(b[4:]))
+	r.Number = binary.NativeEndian.Uint16(b[6:])
 	r.Errno = unix.Errno(binary.NativeEndian.Uint32(b[8:]))
 	r.Name = unix.ByteSliceToString(b[16 : 16+wireNameLen])
 	return r, got, err

@@ -58,3 +58,19 @@ func (l *Local) taken() (Request, int, bool) {
 	}
 	return Request{Op: OpTaken}, fresh, true
 }
+
+// Way is how a program's call came to the worker.
+type Way string
+
+const (
+	Preload Way = "preload" // by the shim
+	Kernel  Way = "kernel"  // handed over by the kernel
+)
+
+// Way is how this one came.
+func (c *Call) Way() Way {
+	if c.local != nil {
+		return Kernel
+	}
+	return Preload
+}

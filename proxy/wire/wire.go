@@ -105,6 +105,9 @@ const (
 	AnswerProgram
 )
 
+// NumberEnforce is the number of the reply to OpSupervisable where the rules have "enforce".
+const NumberEnforce = 1
+
 // Token names a session: whoever knows it belongs to it.
 type Token [TokenLen]byte
 
