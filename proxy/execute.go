@@ -22,7 +22,7 @@ func (w *Worker) inspect(a asked) {
 // inspected is the answer about the program in fd, or in none.
 func (w *Worker) inspected(a asked, fd int) wire.Reply {
 	refuse := func(why string) wire.Reply {
-		if a.run.supervised.Load() { // the kernel hands over what it does
+		if a.Session.Supervised() { // the kernel hands over what it does
 			return wire.Reply{Answer: wire.AnswerExec, Name: w.config.Library}
 		}
 		a.Say(fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(a.Request.Name)), why))

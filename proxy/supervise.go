@@ -34,7 +34,7 @@ func (w *Worker) supervisable(a asked) {
 // supervise begins to answer for the processes of a run, and is told of once: the filter is under all of
 // them.
 func (w *Worker) supervise(a asked) {
-	if !a.run.supervised.CompareAndSwap(false, true) {
+	if !a.Session.BeginSupervision() {
 		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EALREADY})
 		return
 	}

@@ -79,9 +79,8 @@ type Worker struct {
 // run is a session, and beside it what each front keeps for that. The worker alone knows all of it.
 type run struct {
 	*session.Session
-	outgoing   *outgoing.State
-	libtls     *libtls.State
-	supervised atomic.Bool
+	outgoing *outgoing.State
+	libtls   *libtls.State
 }
 
 // New reads the rules and the files that they name. The error says all that is wrong

@@ -60,15 +60,15 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 	}
 	a.Target.Way = call.Way()
 	if failure == nil {
-		failure = refused(a.Decision, req.Name)
+		failure = refused(a.Decision, req.Name, s.Supervised())
 	}
 	switch {
 	case failure != nil:
 		unix.Close(fd)
 		f.refuse(call, s, a.Target, failure)
-	case a.Decision.Action == rules.Pass || !unconnected(fd).Possibly():
+	case a.Decision.Action == rules.Pass || req.Name != "" || !unconnected(fd).Possibly():
 		// A socket that is connected or listening cannot begin anything: the native call
-		// says so.
+		// says so. What connects inside libc the kernel hands over.
 		defer unix.Close(fd)
 		f.pass(call, s, p, a.Target)
 	default:
@@ -85,14 +85,14 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 }
 
 // refused is why a connection is not made, by its rules or because of the function of libc's that
-// would have used it, inside; nil where it is.
-func refused(d rules.Decision, inside string) *verdict.Failure {
+// would have used it, inside, where nobody sees that; nil where it is.
+func refused(d rules.Decision, inside string, supervised bool) *verdict.Failure {
 	switch {
 	case d.Action == rules.Deny && d.Rule == nil:
 		return verdict.Failf(unix.EACCES, "refused: no rule allows it")
 	case d.Action == rules.Deny:
 		return verdict.Failf(unix.EACCES, "refused: a rule denies it")
-	case d.Action != rules.Pass && inside != "":
+	case d.Action != rules.Pass && inside != "" && !supervised:
 		return verdict.Failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", inside)
 	}
 	return nil

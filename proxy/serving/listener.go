@@ -86,6 +86,9 @@ func (f *Front) Listen(call *wire.Call, s *session.Session, req wire.Request, fd
 	}
 	local, svc, err := f.serviceOn(fd)
 	inside := svc != nil && req.Name != ""
+	if inside && s.Supervised() {
+		inside, svc = false, nil // the kernel hands over what libc does
+	}
 	if err == nil && svc != nil && !inside {
 		var listens int
 		if listens, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens == 0 {

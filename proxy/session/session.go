@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,8 @@ type Session struct {
 	Map   *names.Map
 	Names *names.Table
 	owner Owner
+
+	supervised atomic.Bool
 
 	mu          sync.Mutex
 	processes   map[process]struct{}
@@ -194,6 +197,13 @@ func (s *Session) Closed() {
 	s.mu.Unlock()
 	s.owner.Closed()
 }
+
+// BeginSupervision notes that the kernel hands over what the session's programs do past the shim, and
+// reports whether that is new.
+func (s *Session) BeginSupervision() bool { return s.supervised.CompareAndSwap(false, true) }
+
+// Supervised reports whether it does.
+func (s *Session) Supervised() bool { return s.supervised.Load() }
 
 // Hold keeps the session until Release: there are processes, though none of them may have asked yet.
 func (s *Session) Hold() {

@@ -100,6 +100,9 @@ func (c *call) sent(m message, then func(n int) answer) answer {
 		m.named, m.control = false, nil
 		return c.transmit(&k, m, then)
 	}
+	if !m.named {
+		return natively
+	}
 	k, refusal := c.socket()
 	if refusal != nil {
 		return refusal

@@ -1,0 +1,124 @@
+package seccomp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// decide is what the kernel makes of a call (__secure_computing in kernel/seccomp.c).
+func decide(t *testing.T, code []unix.SockFilter, n Notification) uint32 {
+	t.Helper()
+	const begin = 16 // of struct seccomp_data in struct seccomp_notif
+	data := unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n))[begin:]
+	accumulator := uint32(0)
+	for i := 0; i < len(code); i++ {
+		in := code[i]
+		holds := false
+		switch in.Code {
+		case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
+			accumulator = binary.NativeEndian.Uint32(data[in.K:])
+			continue
+		case unix.BPF_RET | unix.BPF_K:
+			return in.K
+		case unix.BPF_JMP | unix.BPF_JA:
+			i += int(in.K)
+			continue
+		case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
+			holds = accumulator == in.K
+		case unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K:
+			holds = accumulator >= in.K
+		case unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K:
+			holds = accumulator&in.K != 0
+		default:
+			t.Fatalf("instruction %d has the code %#x", i, in.Code)
+		}
+		if holds {
+			i += int(in.Jt)
+		} else {
+			i += int(in.Jf)
+		}
+	}
+	t.Fatal("the filter has no end")
+	return 0
+}
+
+const (
+	allowed  = uint32(unix.SECCOMP_RET_ALLOW)
+	notified = uint32(unix.SECCOMP_RET_USER_NOTIF)
+	unknown  = uint32(unix.SECCOMP_RET_ERRNO) | uint32(unix.ENOSYS)
+)
+
+const cookie = Cookie(0x1122334455667788)
+
+func TestFilter(t *testing.T) {
+	own := abis[0].arch
+	type args = [6]uint64
+	with := args{5: uint64(cookie)}
+	tests := map[string]struct {
+		arch           uint32
+		number         uint32
+		args           args
+		usual, enforce uint32
+	}{
+		"read":                             {own, unix.SYS_READ, args{}, allowed, allowed},
+		"close":                            {own, unix.SYS_CLOSE, args{}, allowed, allowed},
+		"socket":                           {own, unix.SYS_SOCKET, args{}, allowed, allowed},
+		"connect":                          {own, unix.SYS_CONNECT, args{}, notified, notified},
+		"connect with the cookie":          {own, unix.SYS_CONNECT, with, allowed, notified},
+		"connect with its low half":        {own, unix.SYS_CONNECT, args{5: uint64(cookie) & (1<<32 - 1)}, notified, notified},
+		"connect with it elsewhere":        {own, unix.SYS_CONNECT, args{3: uint64(cookie)}, notified, notified},
+		"listen":                           {own, unix.SYS_LISTEN, args{}, notified, notified},
+		"listen with the cookie":           {own, unix.SYS_LISTEN, with, allowed, notified},
+		"accept4 with the cookie":          {own, unix.SYS_ACCEPT4, with, allowed, allowed},
+		"getsockopt":                       {own, unix.SYS_GETSOCKOPT, args{}, notified, notified},
+		"getsockopt with the cookie":       {own, unix.SYS_GETSOCKOPT, with, allowed, allowed},
+		"sendto":                           {own, unix.SYS_SENDTO, args{}, allowed, allowed},
+		"sendto an address":                {own, unix.SYS_SENDTO, args{4: 1 << 40}, notified, notified},
+		"sendto with MSG_FASTOPEN":         {own, unix.SYS_SENDTO, args{3: unix.MSG_FASTOPEN}, notified, notified},
+		"sendmsg":                          {own, unix.SYS_SENDMSG, args{}, notified, notified},
+		"sendmsg with the cookie":          {own, unix.SYS_SENDMSG, with, allowed, allowed},
+		"sendmsg with both":                {own, unix.SYS_SENDMSG, args{2: unix.MSG_FASTOPEN, 5: uint64(cookie)}, allowed, notified},
+		"sendmmsg with both":               {own, unix.SYS_SENDMMSG, args{3: unix.MSG_FASTOPEN, 5: uint64(cookie)}, allowed, notified},
+		"io_uring_setup":                   {own, unix.SYS_IO_URING_SETUP, with, unknown, unknown},
+		"connect of an unknown machine":    {0x12345678, unix.SYS_CONNECT, with, unknown, unknown},
+		"anything else of such":            {0x12345678, unix.SYS_READ, with, unknown, unknown},
+		"a number that there is not (yet)": {own, 5000, args{}, allowed, allowed},
+	}
+	for name, test := range tests {
+		for enforce, want := range map[bool]uint32{false: test.usual, true: test.enforce} {
+			t.Run(fmt.Sprintf("%s/enforce %v", name, enforce), func(t *testing.T) {
+				code, err := Filter(Policy{cookie, enforce})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := decide(t, code, Notification{nr: int32(test.number), arch: test.arch, args: test.args})
+				if got != want {
+					t.Errorf("the kernel would answer %#x, want %#x", got, want)
+				}
+			})
+		}
+	}
+}
+
+// A notification says what is asked by the numbers of the way in which the call was made.
+func TestAsked(t *testing.T) {
+	for _, a := range abis {
+		for number, want := range a.numbers {
+			if want == ioUring || want == socketcall {
+				continue
+			}
+			n := Notification{nr: int32(number), arch: a.arch, args: [6]uint64{1, 2, 3}}
+			if got, ok := n.Asked(); !ok || got.Call != want || got.Args != n.args || got.InMemory || got.Wide != a.wide {
+				t.Errorf("call %d of %#x is %+v, %v", number, a.arch, got, ok)
+			}
+		}
+	}
+	n := Notification{nr: unix.SYS_READ, arch: abis[0].arch}
+	if got, ok := n.Asked(); ok {
+		t.Errorf("read(2) is taken for %+v", got)
+	}
+}
