@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy"
+	"tlswrap/proxy/room"
 )
 
 // A worker of a single run is to end up as nobody's child. Where entry_*.s does not see to
@@ -33,6 +34,7 @@ const (
 var stages = map[string]func(args []string, std stdio) int{
 	stageLaunch: runLaunch,
 	stageWorker: runOwnWorker,
+	room.Stage:  runRoom,
 }
 
 // Descriptors that the stages inherit.
@@ -56,6 +58,12 @@ func runLaunch(args []string, _ stdio) int {
 		fmt.Fprintf(status, "starting the worker: %v\n", err)
 		return exitOurs
 	}
+	return 0
+}
+
+// runRoom is a process of a worker's that keeps a network namespace.
+func runRoom(_ []string, _ stdio) int {
+	room.Keep()
 	return 0
 }
 

@@ -254,7 +254,7 @@ func (b *bench) makeHelpers() error {
 			command(v.cc[0], "-static", "-w", "-pthread", "-o", filepath.Join(dir, "static-exec"), filepath.Join(root(), "tests", "calls", "programs", "exec.c")),
 		)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.makeFilters())...)
 }
 
 func (b *bench) compile(v variant, family string) (*program, error) {
@@ -326,6 +326,7 @@ func TestCalls(t *testing.T) {
 const (
 	alone    = "alone"
 	wrapped  = "wrapped"
+	filtered = "filtered" // wrapped, and calls without the cookie fail
 	unset    = "unset"    // TLSWRAP_CONTROL is not there
 	nowhere  = "nowhere"  // it leads to nobody
 	stranger = "stranger" // it leads to another user's socket
@@ -333,44 +334,35 @@ const (
 
 // modes are the ways to run a test of a program.
 func (p *program) modes(test listed) []string {
-	if p.variant.kind == notified {
-		if _, out := withoutShim[p.family+"/"+test.name]; out {
-			return nil
-		}
+	of := p.variant.kind
+	if _, out := withoutShim[p.family+"/"+test.name]; out && of == notified {
+		return nil
 	}
-	switch test.where[0] {
-	case "both":
-		if p.variant.kind == unnoticed {
-			return []string{wrapped} // alone it is gcc's
-		}
-		return []string{alone, wrapped}
-	case "wrapped":
-		return []string{wrapped}
-	case "notified":
-		if p.variant.kind == notified {
-			return []string{wrapped}
-		}
-	case "unnoticed":
-		if p.variant.kind == unnoticed {
-			return []string{wrapped}
-		}
-	case "noticed":
-		if p.variant.kind != unnoticed {
-			return []string{wrapped}
-		}
-	case "lost":
-		if p.variant.kind == preloaded {
-			return []string{unset, nowhere, stranger}
-		}
+	if slices.Contains(test.where, "once") && !p.variant.first() {
+		return nil
 	}
-	return nil
+	var modes []string
+	where := test.where[0]
+	switch {
+	case where == "lost" && of == preloaded:
+		return []string{unset, nowhere, stranger}
+	case where == "both" && of != unnoticed: // whose programs are gcc's, alone
+		modes = []string{alone, wrapped}
+	case where == "both", where == "wrapped", where == "notified" && of == notified,
+		where == "noticed" && of != unnoticed, where == "unnoticed" && of == unnoticed:
+		modes = []string{wrapped}
+	}
+	if len(modes) > 0 && p.filtered() {
+		modes = append(modes, filtered)
+	}
+	return modes
 }
 
 // leftOut reports whether a test is not run: qemu-i386, which stands in for a kernel that starts no
 // 32-bit programs, has no send that waits for room without bytes to send, starts no 32-bit programs
 // by exec, and knows fewer socket options. What is run there is what needs no worker.
 func (p *program) leftOut(mode string) bool {
-	if mode != alone && mode != wrapped {
+	if mode != alone && mode != wrapped && mode != filtered {
 		return false
 	}
 	narrow, err := p.narrow("")
@@ -396,9 +388,6 @@ func (b *bench) tellOfNarrow() {
 
 func (p *program) run(t *testing.T) {
 	for _, test := range p.tests {
-		if slices.Contains(test.where, "once") && !p.variant.first() {
-			continue
-		}
 		for _, mode := range p.modes(test) {
 			if p.leftOut(mode) {
 				continue
@@ -461,7 +450,8 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 		testkit.Need(t, "unshare")
 		testkit.NeedRoot(t)
 	}
-	servers := newServers(t, shared.trust, mode == wrapped)
+	wraps := mode == wrapped || mode == filtered
+	servers := newServers(t, shared.trust, wraps)
 	servers.shim = p.variant.kind != notified
 	library := ""
 	if mode != alone {
@@ -478,7 +468,10 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	if p.family == "listen" || p.family == "sunrpc" {
 		servers.serves(freePort(t))
 	}
-	if mode == wrapped {
+	if mode == filtered {
+		argv = append(p.filter(), argv...)
+	}
+	if wraps {
 		argv = append(servers.tlswrapArgs(p.variant.shim), argv...)
 	}
 	if p.family == "names" {

@@ -64,7 +64,7 @@ func TestAddressOrDescriptorThatAnotherThreadChangesLeaksNothing(t *testing.T) {
 	const seconds = "8"
 	for kind, flags := range kinds {
 		race := compile(t, "race.c", flags...)
-		for _, what := range []string{"address", "family", "close", "dup"} {
+		for _, what := range []string{"address", "family", "close", "dup", "unix"} {
 			for _, action := range []string{"deny", "tls"} {
 				t.Run(kind+"/"+what+"/"+action, func(t *testing.T) {
 					t.Parallel()

@@ -3,7 +3,8 @@
  * address: the address is now 127.0.0.2 and COVERED-PORT, now 127.0.0.3 and PLAIN-PORT.
  * family: the address, which is 127.0.0.2 and COVERED-PORT, is now of IPv4, now of AF_UNSPEC.
  * close: the descriptor is closed, and the number may be another socket's.
- * dup: the descriptor is now this socket, now another that was connected to PLAIN-PORT. */
+ * dup: the descriptor is now this socket, now another that was connected to PLAIN-PORT.
+ * unix: the descriptor is now this socket, now one of AF_UNIX. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -31,7 +32,7 @@ static int connected(const struct sockaddr_in *to)
 static void *changes(void *unused)
 {
 	volatile struct sockaddr_in *a = &address;
-	int spare = !strcmp(what, "dup") ? connected(&plain) : -1;
+	int spare = !strcmp(what, "dup") ? connected(&plain) : -1, local = socket(AF_UNIX, SOCK_STREAM, 0);
 	for (unsigned n = 0; !ended; n++) {
 		int now = fd;
 		if (!strcmp(what, "address")) {
@@ -43,13 +44,18 @@ static void *changes(void *unused)
 		} else if (now >= 0 && !strcmp(what, "close")) {
 			close(now);
 			socket(AF_INET, SOCK_STREAM, 0); /* perhaps the same number */
+		} else if (now >= 0 && !strcmp(what, "unix")) {
+			int copy = dup(now);
+			dup2(local, now);
+			dup2(copy, now);
+			close(copy);
 		} else if (now >= 0) {
 			int copy = dup(now);
 			dup2(spare, now);
 			send(copy, secret, strlen(secret), MSG_NOSIGNAL | MSG_DONTWAIT);
 			close(copy);
 		}
-		if (n % 64 == 0 && strcmp(what, "address") && strcmp(what, "family"))
+		if (n % 64 == 0 && strcmp(what, "unix") && strcmp(what, "address") && strcmp(what, "family"))
 			usleep(50);
 	}
 	return unused;
