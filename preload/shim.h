@@ -247,6 +247,12 @@ bool address_read(const struct sockaddr *addr, socklen_t len, struct tw_addr *ou
 /* Writes an address; returns its length. */
 socklen_t address_write(const struct tw_addr *addr, union address *out);
 
+/*
+ * What stands in the sixth argument of a call that goes to an address: the cookie, but where a program
+ * asks a DNS server by itself. That the kernel is to hand over: the worker answers (proxy/dns).
+ */
+long address_cookie(const void *addr, socklen_t len);
+
 /* Whether this is an IPv4 address in the form of an IPv6 one (RFC 4291, section 2.5.5.2). */
 bool address_mapped(const struct tw_addr *addr);
 

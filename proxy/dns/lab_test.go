@@ -123,7 +123,7 @@ func newLab(t *testing.T, text string) *lab {
 	l.names.Lookup = (&net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return l.reach(ctx, network)
 	}}).LookupNetIP
-	l.Resolver = New(l, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	l.Resolver = New(l, slog.New(slog.DiscardHandler))
 	l.dial = func(ctx context.Context, network string, server netip.Addr) (net.Conn, error) {
 		l.mu.Lock()
 		l.asked = append(l.asked, network+" "+server.String())

@@ -106,10 +106,10 @@ func (r *Resolver) enter() (*room.Room, error) {
 		return nil, r.err
 	}
 	for _, c := range r.room.Packets {
-		go guard.Run(r.log, "look-ups", nil, func() { r.servePackets(c) })
+		go guard.Run(r.log, "packets", func() { c.Close() }, func() { r.servePackets(c) })
 	}
 	for _, l := range r.room.Streams {
-		go guard.Run(r.log, "look-ups", nil, func() { r.serveStreams(l) })
+		go guard.Run(r.log, "streams", func() { l.Close() }, func() { r.serveStreams(l) })
 	}
 	return r.room, nil
 }

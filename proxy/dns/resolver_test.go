@@ -1,6 +1,8 @@
 package dns
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,12 +11,14 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/guard"
 	"tlswrap/tests/testkit"
 )
 
@@ -324,6 +328,37 @@ func TestClosedResolverAnswersNobody(t *testing.T) {
 	}
 }
 
+// A panic ends what it was about, and nothing else.
+func TestPanics(t *testing.T) {
+	l := newLab(t, wild)
+	for _, c := range []struct{ what, network string }{{"look-up", "udp"}, {"look-ups", "tcp"}, {"answers", "tcp"}} {
+		var panicked atomic.Bool
+		first, giveUp := context.WithCancel(t.Context())
+		guard.Fault(t, func(what string) {
+			if what == c.what && !panicked.Swap(true) {
+				giveUp()
+				panic("a test's")
+			}
+		})
+		program := l.program(server4)
+		program.Dial = func(context.Context, string, string) (net.Conn, error) { return l.connect(c.network, server4) }
+		program.StrictErrors = false
+		program.LookupNetIP(first, "ip", "a.wild.test.")
+		if ips, err := program.LookupNetIP(t.Context(), "ip4", "a.wild.test."); err != nil || l.standFor(ips) != "a.wild.test at 192.0.2.1" || !panicked.Load() {
+			t.Errorf("after a panic in %s: %v, %v", c.what, ips, err)
+		}
+	}
+	limit := time.After(5 * time.Second)
+	for range mostQuestions + mostStreams {
+		select {
+		case l.Resolver.questions <- struct{}{}:
+		case l.streams <- struct{}{}:
+		case <-limit:
+			t.Fatal("what had a panic still has its turn")
+		}
+	}
+}
+
 // Others' programs ask, in the room itself.
 func TestProgramsOfOthers(t *testing.T) {
 	testkit.NeedRoot(t)
@@ -364,4 +399,48 @@ func TestProgramsOfOthers(t *testing.T) {
 	if got := ask("host", "b.wild.test", server4); strings.Contains(got, "192.0.2.1\n") || !strings.Contains(got, "b.wild.test has address 198.18.") {
 		t.Errorf("host says: %s", got)
 	}
+}
+
+// A zone is not looked up by whoever connects: whoever takes it has to get what the server has.
+func TestZoneTransfersAreTheServers(t *testing.T) {
+	l := newLab(t, wild)
+	messages := slices.Concat(answers(t, "a.wild.test.", true), answers(t, "b.wild.test.", false), answers(t, "a.wild.test.", true))
+	server, err := testkit.Serve("127.0.0.1:0", nil, func(c net.Conn) {
+		c.Read(make([]byte, mostMessage))
+		c.Write(messages)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	l.port.Store(int32(server.Port()))
+	for typ, whole := range map[dnsmessage.Type]bool{typeAXFR: true, typeIXFR: true, dnsmessage.TypeA: false} {
+		conn, err := l.connect("tcp", server4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := query(t, "a.wild.test.", typ, 0)
+		if _, err := conn.Write(append([]byte{0, byte(len(q))}, q...)); err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		got, err := io.ReadAll(conn)
+		conn.Close()
+		if bytes.Equal(got, messages) != whole {
+			t.Errorf("%v: got %x, %v", typ, got, err)
+		}
+	}
+}
+
+// answers is a message with an address, as it goes over TCP. Of a transfer's only the first needs the question.
+func answers(t *testing.T, name string, question bool) []byte {
+	t.Helper()
+	m := parse(t, query(t, name, typeAXFR, 0))
+	m.Response = true
+	m.Answers = []dnsmessage.Resource{{Header: header(name, dnsmessage.TypeA), Body: &dnsmessage.AResource{A: [4]byte{192, 0, 2, 1}}}}
+	if !question {
+		m.Questions = nil
+	}
+	b := packed(t, m)
+	return append([]byte{0, byte(len(b))}, b...)
 }

@@ -32,7 +32,7 @@ func (r *Resolver) serveStreams(l *net.TCPListener) {
 		}
 		go func() {
 			defer func() { <-r.streams }()
-			guard.Run(r.log, "look-ups", nil, func() { r.serveStream(c) })
+			guard.Run(r.log, "look-ups", func() { c.Close() }, func() { r.serveStream(c) })
 		}()
 	}
 }

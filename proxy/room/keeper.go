@@ -16,9 +16,8 @@ func Keep() {
 	keep(keeperFD)
 }
 
-// keepUnshared keeps a room in a new network namespace of this thread's alone, and takes over fd.
+// keepUnshared keeps a room in a new network namespace of this thread's alone.
 func keepUnshared(fd int) {
-	defer unix.Close(fd)
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		send(fd, os.NewSyscallError("unshare", err))
 		return

@@ -51,7 +51,7 @@ const keeperFD = 3
 // Open makes a room. log has the panics of its goroutines.
 func Open(log *slog.Logger) (*Room, error) {
 	inThread := func(theirs int) error {
-		go onOwnThread(guard.Func(log, "room", func() { keepUnshared(theirs) }))
+		startThread(log, theirs)
 		return nil
 	}
 	r, err := openWith(inThread)
@@ -63,6 +63,14 @@ func Open(log *slog.Logger) (*Room, error) {
 		return r, nil
 	}
 	return nil, fmt.Errorf("a network namespace for look-ups cannot be made (%w), nor one in a user namespace (%w)", err, other)
+}
+
+// startThread starts a thread that keeps a room, and takes over theirs.
+func startThread(log *slog.Logger, theirs int) {
+	go onOwnThread(func() {
+		defer unix.Close(theirs)
+		guard.Run(log, "room", nil, func() { keepUnshared(theirs) })
+	})
 }
 
 // onOwnThread calls f on a thread that ends with it, and is not the process's first: that one cannot end, and

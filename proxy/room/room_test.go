@@ -51,7 +51,7 @@ var discard = slog.New(slog.DiscardHandler)
 
 // ways are those of keeping a room.
 var ways = map[string]func(theirs int) error{
-	"by a thread":  func(theirs int) error { go onOwnThread(func() { keepUnshared(theirs) }); return nil },
+	"by a thread":  func(theirs int) error { startThread(discard, theirs); return nil },
 	"by a process": func(theirs int) error { return startKeeper(discard, theirs) },
 }
 
