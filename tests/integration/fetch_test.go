@@ -85,11 +85,7 @@ var fetchers = map[string]func(t *testing.T, s *site) []string{
 		return append([]string{loader(t)}, fetcher("libc", "gcc", "-static-pie", "-fPIE", "-DSTATIC")(t, s)...)
 	},
 	"a loader of an unknown name": func(t *testing.T, s *site) []string {
-		own := filepath.Join(lab.dir, "own-loader")
-		if out, err := exec.Command("cp", loader(t), own).CombinedOutput(); err != nil {
-			t.Fatalf("cp: %v\n%s", err, out)
-		}
-		return fetcher("libc", "gcc", "-Wl,--dynamic-linker="+own)(t, s)
+		return fetcher("libc", "gcc", "-Wl,--dynamic-linker="+copyOf(t, loader(t), "loader"))(t, s)
 	},
 }
 

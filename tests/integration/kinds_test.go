@@ -28,6 +28,9 @@ func buildWith(t *testing.T, compiler []string, source string, flags ...string) 
 	binary := filepath.Join(lab.dir, strings.NewReplacer("/", "_", " ", "").Replace(strings.Join(append(compiler, append(flags, source)...), "")))
 	once, _ := built.LoadOrStore(binary, sync.OnceValues(func() ([]byte, error) {
 		args := append(slices.Clone(compiler[1:]), "-o", binary, testFile(t, source))
+		if compiler[0] == "fpc" { // which has its own way with -o, and puts more beside what it reads
+			args = append(slices.Clone(compiler[1:]), "-o"+binary, testFile(t, source))
+		}
 		cmd := exec.Command(compiler[0], append(args, flags...)...)
 		cmd.Dir = lab.dir
 		return cmd.CombinedOutput()
