@@ -19,7 +19,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -67,27 +66,10 @@ func Open(log *slog.Logger) (*Room, error) {
 
 // startThread starts a thread that keeps a room, and takes over theirs.
 func startThread(log *slog.Logger, theirs int) {
-	go onOwnThread(func() {
+	go fdio.OnOwnThread(func() {
 		defer unix.Close(theirs)
 		guard.Run(log, "room", nil, func() { keepUnshared(theirs) })
 	})
-}
-
-// onOwnThread calls f on a thread that ends with it, and is not the process's first: that one cannot end, and
-// what /proc has of the process is about it.
-func onOwnThread(f func()) {
-	runtime.LockOSThread()
-	if unix.Gettid() != unix.Getpid() {
-		f()
-		return
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		onOwnThread(f)
-	}()
-	<-done
-	runtime.UnlockOSThread()
 }
 
 // startKeeper starts a process that keeps a room, and takes over theirs.

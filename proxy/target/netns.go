@@ -3,9 +3,10 @@ package target
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
 )
 
 // SocketIn makes a socket in the network namespace of a thread: where that is not this process's own, the
@@ -30,15 +31,14 @@ func SocketIn(tid, domain, kind, protocol int) (int, error) {
 		err error
 	}
 	done := make(chan made, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked, so that the thread ends with the goroutine
+	go fdio.OnOwnThread(func() {
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- made{-1, os.NewSyscallError("setns", err)}
 			return
 		}
 		fd, err := unix.Socket(domain, kind, protocol)
 		done <- made{fd, os.NewSyscallError("socket", err)}
-	}()
+	})
 	m := <-done
 	return m.fd, m.err
 }

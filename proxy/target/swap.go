@@ -3,7 +3,6 @@ package target
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -72,10 +71,7 @@ func (o *Others) Move(from, to int) error {
 		return nil
 	}
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked, so that the thread ends with the goroutine
-		done <- o.move(from, to)
-	}()
+	go fdio.OnOwnThread(func() { done <- o.move(from, to) })
 	return <-done
 }
 
