@@ -4,16 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/session"
+	"tlswrap/proxy/target"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -121,8 +120,19 @@ func Supervise(w Reached, enforce bool) error {
 var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules promise")
 
 func (w Reached) supervise(enforce *bool) error {
+	tried := make(chan error, 1)
+	go func() { // while the worker tries what is its part
+		features, err := seccomp.Try()
+		if err == nil {
+			err = features.Missing()
+		}
+		tried <- err
+	}()
 	if err := w.askSupervisable(enforce); err != nil {
 		return err
+	}
+	if err := <-tried; err != nil {
+		return err // before a filter is under this thread for good
 	}
 	c, err := w.dial()
 	if err != nil {
@@ -135,9 +145,6 @@ func (w Reached) supervise(enforce *bool) error {
 		}
 	}
 	listener, err := seccomp.Install(seccomp.Policy{Cookie: seccomp.Cookie(w.Token.Cookie()), Enforce: *enforce})
-	if errors.Is(err, unix.EBUSY) {
-		return errors.New("this process is under a filter already of which another process has the listener")
-	}
 	if err != nil {
 		return err
 	}
@@ -178,9 +185,7 @@ func (w Reached) askSupervisable(enforce *bool) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	proof := w.Token
-	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: uint64(uintptr(unsafe.Pointer(&proof)))}, fd)
-	runtime.KeepAlive(&proof)
+	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: target.Show(w.Token[:])}, fd)
 	fdio.Close(got)
 	*enforce = *enforce || r.Number == wire.NumberEnforce
 	switch {

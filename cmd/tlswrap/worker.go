@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy"
+	"tlswrap/proxy/machine"
 )
 
 // A worker of a single run is to end up as nobody's child. Where entry_*.s does not see to
@@ -31,8 +32,9 @@ const (
 )
 
 var stages = map[string]func(args []string, std stdio) int{
-	stageLaunch: runLaunch,
-	stageWorker: runOwnWorker,
+	stageLaunch:   runLaunch,
+	stageWorker:   runOwnWorker,
+	machine.Stage: runAttempt,
 }
 
 // Descriptors that the stages inherit.

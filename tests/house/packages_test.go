@@ -22,11 +22,11 @@ var floors = []string{
 	"proxy/session proxy/relay proxy/envproxy",
 	"proxy/report proxy/libtls/engine",
 	"proxy/names proxy/trust proxy/channel",
-	"proxy/guard proxy/upstream",
+	"proxy/guard proxy/upstream proxy/machine",
 	"proxy/wire proxy/verdict proxy/inspect",
 	"proxy/target",
-	"proxy/fdio proxy/record proxy/starttls",
-	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/seccomp rules",
+	"proxy/fdio proxy/record proxy/starttls proxy/seccomp",
+	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/thread rules",
 }
 
 func TestImportsPointDown(t *testing.T) {
