@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/target"
 )
@@ -45,10 +47,12 @@ func tryKernel() (k kernel) {
 func (k kernel) report(r *Report) {
 	r.add("NEW_LISTENER", unless(k.filter, "the kernel takes a filter whose calls another process answers (seccomp(2))"))
 	k.reportFeatures(r)
-	switch f := k.features; {
+	switch set, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); {
+	case set == 1:
+		r.add("no_new_privs", yes("it is set already: set-user-ID programs start without their rights here, also without tlswrap"))
 	case k.filter != nil:
 		r.add("no_new_privs", unknown("there is no filter that would take it"))
-	case f.NoNewPrivs:
+	case k.features.NoNewPrivs:
 		r.add("no_new_privs", yes("it is set, as the filter takes that or CAP_SYS_ADMIN: set-user-ID programs start without their rights"))
 	default:
 		r.add("no_new_privs", no("the filter does not take it here: set-user-ID programs keep their rights, and are held too"))

@@ -40,7 +40,7 @@ func Refusing(refusals []Refusal, start func() error) error {
 
 // refuse puts the calling thread below the filter.
 func refuse(refusals []Refusal) error {
-	const retErrno, retAllow = 0x00050000, 0x7fff0000 // SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW
+	const retErrno, retAllow = 0x00050000, 0x7fff0000                                // SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW
 	code := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}} // nr of struct seccomp_data
 	for _, r := range refusals {
 		code = append(code,
