@@ -20,7 +20,7 @@ WARNINGS = -Wall -Wextra -Wshadow -Wconversion
 # has is a weak reference (preload/shim.h). CPPFLAGS, CFLAGS and LDFLAGS are the caller's, and
 # stand before what the shim cannot do without, which is the last word on that.
 SHIM_CFLAGS  = -O2 -g $(WARNINGS) $(CPPFLAGS) $(CFLAGS) \
-	-std=gnu17 -fPIC -fvisibility=hidden -fno-stack-protector -fno-lto -U_FORTIFY_SOURCE
+	-std=gnu17 -fPIC -fasynchronous-unwind-tables -fvisibility=hidden -fno-stack-protector -fno-lto -U_FORTIFY_SOURCE
 SHIM_LDFLAGS = $(LDFLAGS) \
 	-shared -nostdlib -Wl,-z,defs,-z,now,-z,relro,-Bsymbolic,--version-script=preload/versions.map,-rpath,'$$ORIGIN/libtls'
 SHIM_BUILD   = $(SHIM_CFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_SRC)
@@ -115,7 +115,7 @@ demo: ## shows verified and refused connections of curl
 	@$(GO) run ./tests/demo
 
 test: ## installs what the tests need and runs all of them
-	@scripts/need $$(cat tests/*/packages.txt proxy/record/testdata/packages.txt)
+	@scripts/need $$(cat tests/*/packages.txt proxy/*/testdata/packages.txt)
 	@$(MAKE) -s all cross build/ubsan/libtlswrap.so build/asan/libtlswrap.so
 	TLSWRAP_TEST_ALL=1 $(GO) test -race -count=1 -timeout 18m ./...
 	@grep -qs TlsTxSw /proc/net/tls_stat || echo 'kernel_tls was tested with a kernel that cannot: make test-ktls brings one'

@@ -33,7 +33,7 @@ static int get_peer(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct channel channel;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
-		__typeof__(&getpeername) real = NEXT(getpeername);
+		__typeof__(&getpeername) real = INTERPOSER(getpeername);
 		return real ? real(fd, addr, len) : finish(SYS(SYS_getpeername, fd, addr, len));
 	}
 	long r = channel.listens ? -ENOTCONN : channel_connected(fd, &channel);
@@ -48,7 +48,7 @@ static int get_own(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct channel channel;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
-		__typeof__(&getsockname) real = NEXT(getsockname);
+		__typeof__(&getsockname) real = INTERPOSER(getsockname);
 		return real ? real(fd, addr, len) : finish(SYS(SYS_getsockname, fd, addr, len));
 	}
 	long upstream = channel_borrow(&channel, TW_UPSTREAM);

@@ -33,7 +33,7 @@ static long listen_ruled(int fd)
 
 EXPORT int listen(int fd, int backlog)
 {
-	__typeof__(&listen) real = NEXT(listen);
+	__typeof__(&listen) real = INTERPOSER(listen);
 	int r = real ? real(fd, backlog) : finish(SYS(SYS_listen, fd, backlog));
 	int saved = get_errno();
 	long ruled = r < 0 ? -saved : listen_ruled(fd);
@@ -85,7 +85,7 @@ static void welcome(int fd)
  */
 static long accept_ruled(int fd, union address *peer, socklen_t *len, int flags)
 {
-	__typeof__(&accept4) real = NEXT(accept4);
+	__typeof__(&accept4) real = INTERPOSER(accept4);
 	struct channel channel;
 	const socklen_t room = *len;
 	for (;;) {
@@ -95,7 +95,7 @@ static long accept_ruled(int fd, union address *peer, socklen_t *len, int flags)
 			return served;
 		*len = room;
 		long r = real ? real(fd, peer ? &peer->any : NULL, peer ? len : NULL, flags)
-		              : SYS(SYS_accept4, fd, peer, peer ? len : NULL, flags);
+		              : SYS_CANCELLABLE(SYS_accept4, fd, peer, peer ? len : NULL, flags);
 		if (r < 0 && real)
 			r = -get_errno();
 		if (r < 0 && (served || r != -EAGAIN)) /* the worker has made it non-blocking, perhaps */
@@ -141,7 +141,7 @@ EXPORT int accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict le
  * stopped to listen. */
 static int bind_swept(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	__typeof__(&bind) real = NEXT(bind);
+	__typeof__(&bind) real = INTERPOSER(bind);
 	int r = real ? real(fd, addr, len) : finish(SYS(SYS_bind, fd, addr, len));
 	union address given;
 	struct tw_addr local;

@@ -66,7 +66,7 @@ static int get_option(int fd, int level, int option, void *value, socklen_t *len
 {
 	struct channel channel;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL) {
-		__typeof__(&getsockopt) real = NEXT(getsockopt);
+		__typeof__(&getsockopt) real = INTERPOSER(getsockopt);
 		return real ? real(fd, level, option, value, len)
 		            : finish(SYS(SYS_getsockopt, fd, level, option, value, len));
 	}
@@ -115,7 +115,7 @@ static int set_option(int fd, int level, int option, const void *value, socklen_
 	    (kind == SOCKET_CHANNEL || may_become_channel(fd, kind)))
 		return finish(-EOPNOTSUPP);
 	if (kind != SOCKET_CHANNEL) {
-		__typeof__(&setsockopt) real = NEXT(setsockopt);
+		__typeof__(&setsockopt) real = INTERPOSER(setsockopt);
 		return real ? real(fd, level, option, value, len)
 		            : finish(SYS(SYS_setsockopt, fd, level, option, value, len));
 	}

@@ -1,7 +1,7 @@
 /*
  * sendto, sendmsg and sendmmsg name a destination of their own: with MSG_FASTOPEN
  * they connect (tcp(7)), and a datagram can go to a synthetic address. The kernel gets
- * the copies that were looked at.
+ * the copies that were looked at. sendto is made as a sendmsg, which has room for the cookie.
  */
 #include "trace.h"
 
@@ -62,9 +62,19 @@ EXPORT ssize_t sendto(int fd, const void *data, size_t size, int flags,
 			len = 0;
 		}
 	}
-	__typeof__(&sendto) real = NEXT(sendto);
-	long n = real ? real(fd, data, size, flags, addr, len)
-	              : finish_size(SYS(SYS_sendto, fd, data, size, flags, addr, len));
+	const bool addressed = addr && len > 0;
+	__typeof__(&sendto) real = addressed ? INTERPOSER(sendto) : NEXT(sendto);
+	long n;
+	if (real) {
+		n = real(fd, data, size, flags, addr, len);
+	} else if (addressed) {
+		struct iovec part = {(void *)(uintptr_t)data, size};
+		struct msghdr message = {
+			.msg_name = &native, .msg_namelen = len, .msg_iov = &part, .msg_iovlen = 1};
+		n = finish_size(SYS_CANCELLABLE(SYS_sendmsg, fd, &message, flags));
+	} else {
+		n = finish_size(SYS(SYS_sendto, fd, data, size, flags, addr, len));
+	}
 	TRACE("sendto", NUMBER("fd", fd), FLAGS("flags", given_flags),
 	      SOCKADDR("to", given, given_len), RESULT(outcome(n)));
 	return n;
@@ -104,10 +114,10 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	union address native;
 	struct msghdr copy;
 	long r = message_ruled(fd, message, &copy, &native, &flags);
-	__typeof__(&sendmsg) real = NEXT(sendmsg);
+	__typeof__(&sendmsg) real = INTERPOSER(sendmsg);
 	long n = r < 0  ? finish(r)
 	         : real ? real(fd, &copy, flags)
-	                : finish_size(SYS(SYS_sendmsg, fd, &copy, flags));
+	                : finish_size(SYS_CANCELLABLE(SYS_sendmsg, fd, &copy, flags));
 	TRACE("sendmsg", NUMBER("fd", fd), FLAGS("flags", flags), RESULT(outcome(n)));
 	return n;
 }
@@ -140,8 +150,9 @@ static long send_some(int fd, struct mmsghdr *messages, unsigned count, int flag
 	}
 	if (n == 0)
 		return r;
-	__typeof__(&sendmmsg) real = NEXT(sendmmsg);
-	long sent = real ? real(fd, copies, n, flags) : SYS(SYS_sendmmsg, fd, copies, n, flags);
+	__typeof__(&sendmmsg) real = INTERPOSER(sendmmsg);
+	long sent = real ? real(fd, copies, n, flags)
+	                 : SYS_CANCELLABLE(SYS_sendmmsg, fd, copies, n, flags);
 	if (sent < 0)
 		return real ? -get_errno() : sent;
 	for (long i = 0; i < sent; i++) {
@@ -158,7 +169,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 	unsigned sent = 0;
 	long n = 0;
 	if (count == 0) { /* the descriptor is looked at */
-		__typeof__(&sendmmsg) real = NEXT(sendmmsg);
+		__typeof__(&sendmmsg) real = INTERPOSER(sendmmsg);
 		return real ? real(fd, messages, 0, flags)
 		            : finish(SYS(SYS_sendmmsg, fd, messages, 0, flags));
 	}

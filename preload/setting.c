@@ -15,6 +15,9 @@ static _Atomic int ready;
 static char setting[SETTING_SIZE]; /* with the variable's name */
 static struct worker worker;
 
+uintptr_t sys_cookie;
+bool sys_cookie_final;
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -57,7 +60,7 @@ static bool parse_setting(const char *s)
 }
 
 /* Threads that come here at once, before the constructor ran, write the same bytes. */
-void control_remember(char **env)
+static void look_for_setting(char **env)
 {
 	static const char name[] = TW_ENV "=";
 	if (ready || !env)
@@ -69,16 +72,31 @@ void control_remember(char **env)
 		if (!parse_setting(*env + sizeof name - 1))
 			return;
 		memcpy(setting, *env, n + 1);
+		uint64_t number;
+		memcpy(&number, worker.token, sizeof number);
+		sys_cookie = (uintptr_t)number;
 		ready = 1;
 		return;
 	}
 }
 
+void control_remember(char **env)
+{
+	look_for_setting(env);
+	sys_cookie_final = true;
+}
+
 const char *control_setting(void)
 {
 	if (!ready && &environ)
-		control_remember(environ);
+		look_for_setting(environ);
 	return ready ? setting : NULL;
+}
+
+uintptr_t sys_cookie_early(void)
+{
+	control_setting();
+	return sys_cookie;
 }
 
 const struct worker *control_worker(void)

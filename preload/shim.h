@@ -38,20 +38,28 @@
 
 /* Every function that a hook passes calls on to. */
 #define NEXT_FUNCTIONS(X)                                                                         \
-	X(connect) X(sendto) X(sendmsg) X(sendmmsg) X(getpeername) X(getsockname)         \
-	X(getsockopt) X(setsockopt) X(epoll_ctl) X(getaddrinfo) X(freeaddrinfo) X(getnameinfo)    \
+	X(sendto) X(epoll_ctl) X(getaddrinfo) X(freeaddrinfo) X(getnameinfo)                      \
 	X(gethostbyname) X(gethostbyname2) X(gethostbyname_r) X(gethostbyname2_r)                 \
 	X(gethostent) X(gethostent_r) X(rcmd) X(rcmd_af) X(rexec) X(rexec_af)                     \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
 	X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(_IO_proc_open)            \
 	X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)                                                 \
-	X(system) X(popen) X(wordexp) X(listen) X(accept4) X(bind)                                \
+	X(system) X(popen) X(wordexp)                                                             \
 	X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
 	X(__recvmsg64) X(__recvmmsg64) X(ioctl) X(dlopen) X(dlsym) X(dlvsym)
+
+/* Those whose system call has to carry the cookie (sys.h). sendto's has no room for it: where there
+ * is an address it becomes a sendmsg. */
+#define COOKIE_FUNCTIONS(X)                                                                       \
+	X(connect) X(bind) X(listen) X(accept4) X(getpeername) X(getsockname)                     \
+	X(getsockopt) X(setsockopt) X(sendto) X(sendmsg) X(sendmmsg)
 
 enum next_function {
 #define X(name) NEXT_##name,
 	NEXT_FUNCTIONS(X)
+#undef X
+#define X(name) INTERPOSER_##name,
+	COOKIE_FUNCTIONS(X)
 #undef X
 	NEXT_COUNT
 };
@@ -64,8 +72,27 @@ enum next_function {
 void *next_function(enum next_function which);
 #define NEXT(name) ((__typeof__(&(name)))next_function(NEXT_##name))
 
+/* The same for COOKIE_FUNCTIONS, and NULL also where the next definition is libc's own, which makes
+ * the call without the cookie: the hook makes it then. */
+#define INTERPOSER(name) ((__typeof__(&(name)))next_function(INTERPOSER_##name))
+
 /* Finds them all. */
 void next_functions_find(void);
+
+/* ---- cancel.c ---- */
+
+/* What stands around a system call that a thread can be cancelled in. */
+int cancel_begin(void);
+void cancel_end(int type);
+
+/* SYS for what libc has a cancellation point for. */
+#define SYS_CANCELLABLE(...)                                                                      \
+	__extension__({                                                                           \
+		int type_ = cancel_begin();                                                       \
+		long result_ = SYS(__VA_ARGS__);                                                  \
+		cancel_end(type_);                                                                \
+		result_;                                                                          \
+	})
 
 /* ---- errno.c ---- */
 
@@ -109,8 +136,8 @@ static inline bool possibly(struct told answer)
 /* ---- setting.c: where the worker is ---- */
 
 /*
- * Remembers TLSWRAP_CONTROL from env, which the program may wipe later. Does
- * nothing once it has been found.
+ * Remembers TLSWRAP_CONTROL from env, the environment that the program was started with, which it
+ * may wipe later.
  */
 void control_remember(char **env);
 

@@ -102,7 +102,7 @@ EARLY const char *symbols_own_file(void)
 }
 
 /* Whether an object is libc, with its tables in *libc. */
-static bool is_libc(const struct dl_phdr_info *info, struct object *libc)
+EARLY static bool is_libc(const struct dl_phdr_info *info, struct object *libc)
 {
 	static const char mark[] = "__errno_location";
 	return object_read(info, libc) && object_find(libc, mark, symbol_hash(mark), 0, true);
@@ -133,6 +133,26 @@ void *symbols_in_libc(const char *name)
 	if (dl_iterate_phdr)
 		dl_iterate_phdr(search_libc, &search);
 	return search.found;
+}
+
+EARLY static int find_libc(struct dl_phdr_info *info, size_t size, void *data)
+{
+	struct dl_phdr_info *libc_info = data;
+	struct object libc;
+	(void)size;
+	if (!is_libc(info, &libc))
+		return 0;
+	*libc_info = *info;
+	return 1;
+}
+
+EARLY bool symbols_libc_has(const void *address)
+{
+	static struct dl_phdr_info libc_info;
+	static bool _Atomic known;
+	if (!known && dl_iterate_phdr && dl_iterate_phdr(find_libc, &libc_info))
+		known = true;
+	return known && object_contains(&libc_info, address);
 }
 
 static int change_object(struct dl_phdr_info *info, size_t size, void *data)

@@ -17,6 +17,9 @@ void symbols_after(const void *start, const char *const *names, void **found, in
 /* libc's own definition of a name, old versions of it too, or NULL. */
 void *symbols_in_libc(const char *name);
 
+/* Whether an address lies in libc. */
+bool symbols_libc_has(const void *address);
+
 /* What libc's table would have given to a caller that comes after the shim, or NULL. */
 void *symbols_original_after(const void *caller, const char *name);
 

@@ -1,11 +1,37 @@
 /*
  * System calls without libc: no errno, no cancellation point, no hook of
  * anybody's. They return what the kernel does: a result, or -errno.
+ *
+ * A call of fewer than six arguments carries a cookie in the sixth, which the kernel does not look
+ * at: a filter (seccomp(2)) can tell it from a call that passes the shim by. No other file makes
+ * system calls (tests/house).
  */
 #ifndef TLSWRAP_SYS_H
 #define TLSWRAP_SYS_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/syscall.h>
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/*
+ * setting.c: the first 8 bytes of the session's token as a number, on 32-bit machines its low half;
+ * 0 where there is no session. A hook that runs before the shim's constructor has it looked for.
+ */
+extern HIDDEN uintptr_t sys_cookie;
+extern HIDDEN bool sys_cookie_final;
+HIDDEN uintptr_t sys_cookie_early(void);
+
+static inline long sys_cookie_now(void)
+{
+	return (long)(__builtin_expect(sys_cookie_final, true) ? sys_cookie : sys_cookie_early());
+}
+
+#if defined(__i386__)
+/* sys.c: makes the call whose number and arguments these are. */
+HIDDEN long sys_i386(const long call[7]);
+#endif
 
 static inline long sys6(long n, long a, long b, long c, long d, long e, long f)
 {
@@ -33,33 +59,25 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f)
 	                 : "memory", "cc");
 	return x0;
 #elif defined(__i386__)
-	/* Six arguments need ebp and, in position-independent code, ebx: both are
-	 * saved by hand, and the arguments come from memory that eax points to. */
-	long args[7] = {n, a, b, c, d, e, f};
-	long ret;
-	__asm__ volatile("push %%ebp; push %%ebx\n\t"
-	                 "mov 24(%%eax), %%ebp\n\t"
-	                 "mov 4(%%eax), %%ebx\n\t"
-	                 "mov 8(%%eax), %%ecx\n\t"
-	                 "mov 12(%%eax), %%edx\n\t"
-	                 "mov 16(%%eax), %%esi\n\t"
-	                 "mov 20(%%eax), %%edi\n\t"
-	                 "mov 0(%%eax), %%eax\n\t"
-	                 "int $0x80\n\t"
-	                 "pop %%ebx; pop %%ebp"
-	                 : "=a"(ret)
-	                 : "a"(args)
-	                 : "ecx", "edx", "esi", "edi", "memory");
-	return ret;
+	const long call[7] = {n, a, b, c, d, e, f};
+	return sys_i386(call);
 #else
 #error "tlswrap: no system call convention for this machine"
 #endif
 }
 
-#define SYS6(n, a, b, c, d, e, f, ...)                                                            \
-	sys6((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-
-/* SYS(number, arguments...): missing arguments are 0. */
-#define SYS(...) SYS6(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+/*
+ * SYS(number, arguments...): of the first five, missing ones are 0; the sixth is the cookie. Of the
+ * calls that have a sixth only futex(2) is made with fewer, for what does not look at it.
+ */
+#define SYS(...)                                                                                  \
+	sys6(SYS_FIRST(__VA_ARGS__, 0, 0, 0, 0, 0, 0),                                            \
+	     SYS_SIXTH(__VA_ARGS__, SYS_COOKIES, 0))
+#define SYS_FIRST(n, a, b, c, d, e, ...) (n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e)
+#define SYS_SIXTH(...) SYS_TAKE_SIXTH(__VA_ARGS__)
+#define SYS_TAKE_SIXTH(n, a, b, c, d, e, f, ...) (long)(f)
+#define SYS_COOKIES                                                                               \
+	sys_cookie_now(), sys_cookie_now(), sys_cookie_now(), sys_cookie_now(), sys_cookie_now(), \
+		sys_cookie_now()
 
 #endif

@@ -101,7 +101,7 @@ func New(config Config) (*Worker, error) {
 	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load}
 	w.serving = serving.NewFront(w.log, w.policy.Load)
 	w.libtls = libtls.NewFront(w.log)
-	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally}
+	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally, Names: w.lookups}
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}

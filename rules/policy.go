@@ -151,6 +151,18 @@ func (p *Policy) MayNeedName(port uint16) bool {
 	})
 }
 
+// NeedsNames reports whether rules that do more than pass are about names, so that those have to be known
+// which programs look up, and whether nobody else could look some of them up: those of a wildcard.
+func (p *Policy) NeedsNames() (known, wildcards bool) {
+	for _, r := range p.Rules {
+		if r.Action != Pass {
+			known = known || !r.Host.Prefix.IsValid()
+			wildcards = wildcards || r.Host.Suffix != ""
+		}
+	}
+	return known || p.Default == Deny, wildcards
+}
+
 // DataServers returns the exact names of the rules for protocols with data connections (FTP),
 // and whether another such rule covers an address.
 func (p *Policy) DataServers(addr netip.Addr) (names []string, covers bool) {

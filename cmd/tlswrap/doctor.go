@@ -39,5 +39,5 @@ func shim() machine.Library {
 	return machine.Library{Path: library, Lost: err}
 }
 
-// runAttempt is a process of doctor's or explain's that tries something.
+// runAttempt is a process of doctor's or explain's that tries to reach it.
 func runAttempt(args []string, _ stdio) int { return machine.Attempt(args) }

@@ -21,6 +21,7 @@ import (
 
 	"tlswrap/proxy"
 	"tlswrap/proxy/machine"
+	"tlswrap/proxy/room"
 )
 
 // A worker of a single run is to end up as nobody's child. Where entry_*.s does not see to
@@ -35,6 +36,7 @@ var stages = map[string]func(args []string, std stdio) int{
 	stageLaunch:   runLaunch,
 	stageWorker:   runOwnWorker,
 	machine.Stage: runAttempt,
+	room.Stage:    runRoom,
 }
 
 // Descriptors that the stages inherit.
@@ -58,6 +60,12 @@ func runLaunch(args []string, _ stdio) int {
 		fmt.Fprintf(status, "starting the worker: %v\n", err)
 		return exitOurs
 	}
+	return 0
+}
+
+// runRoom is a process of a worker's that keeps a network namespace.
+func runRoom(_ []string, _ stdio) int {
+	room.Keep()
 	return 0
 }
 

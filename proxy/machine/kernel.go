@@ -92,33 +92,15 @@ func (k kernel) reportFeatures(r *Report) {
 	}
 }
 
-// Stage is what a process is called that this package starts, to try something in: Attempt is all of its
-// main.
+// Stage is what the process is called that is started to reach this one: Attempt is all of its main.
 const Stage = "goressl-try"
 
-// patience is how long such a process may take.
+// patience is how long it may take.
 const patience = 5 * time.Second
 
-// attempt is a process that is started to try something.
-func attempt(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
-	cmd.Args[0] = Stage
-	cmd.Env = []string{"GOMAXPROCS=1"}
-	return cmd
-}
-
-// Attempt tries what its arguments say. The exit status is 0 where it could say what came of that.
+// Attempt reaches the process that has started this one, as its arguments say. The exit status is 0 where it could say what came of that.
 func Attempt(args []string) int {
-	var result any
-	switch {
-	case len(args) == 4 && args[0] == reach:
-		result = reachParent(args[1:])
-	case len(args) == 1 && args[0] == room:
-		result = words(linkUp())
-	default:
-		return 1
-	}
-	if json.NewEncoder(os.Stdout).Encode(result) != nil {
+	if len(args) != 3 || json.NewEncoder(os.Stdout).Encode(reachParent(args)) != nil {
 		return 1
 	}
 	return 0
@@ -139,8 +121,6 @@ func errorOf(words string) error {
 	}
 	return errors.New(words)
 }
-
-const reach = "reach"
 
 // found is a target.Access in words.
 type found struct{ Memory, Descriptors string }
@@ -166,7 +146,9 @@ func tryReach() (f found, err error) {
 	defer w.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := attempt(ctx, reach, strconv.FormatUint(target.Show(token), 10), strconv.Itoa(int(r.Fd())), hex.EncodeToString(token))
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{Stage, strconv.FormatUint(target.Show(token), 10), strconv.Itoa(int(r.Fd())), hex.EncodeToString(token)}
+	cmd.Env = []string{"GOMAXPROCS=1"}
 	cmd.ExtraFiles = []*os.File{r}
 	out, err := cmd.Output()
 	if err != nil {

@@ -173,7 +173,8 @@ func (l Listener) Missing() error { return l.features().Missing() }
 type Asked struct {
 	Call Call
 	Args [6]uint64
-	Wide bool // the caller's registers, and longs in its memory, have 64 bits
+	IP   uint64 // where the code is that made the call
+	Wide bool   // the caller's registers, and longs in its memory, have 64 bits
 	// InMemory is set where Args are still to be read: socketcall(2) has their address in Args[1].
 	InMemory bool
 }
@@ -184,7 +185,7 @@ func (n *Notification) Asked() (a Asked, ok bool) {
 	if !ok {
 		return a, false
 	}
-	a.Args, a.Wide = n.args, by.wide
+	a.Args, a.IP, a.Wide = n.args, n.ip, by.wide
 	if a.Call, ok = by.of(uint32(n.nr)); a.Call == socketcall {
 		a.Call, ok = inSocketcall[uint32(n.args[0])]
 		a.InMemory = true

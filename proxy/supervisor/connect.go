@@ -37,7 +37,13 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 			return k, refusal
 		}
 	}
+	asks, refusal := c.asksServer(&k, to)
 	switch {
+	case refusal != nil:
+	case asks:
+		if refusal = c.enterRoom(&k); refusal == nil {
+			refusal = c.connectNative(&k, to.raw)
+		}
 	case k.possiblyTCP() && to.internet:
 		refusal = c.connectTCP(&k, to)
 	case k.internet():

@@ -108,7 +108,14 @@ func (c *call) sent(m message, then func(n int) answer) answer {
 		return refusal
 	}
 	defer k.close()
+	asks, refusal := c.asksServer(&k, m.to)
 	switch {
+	case refusal != nil:
+		return refusal
+	case asks && !k.possiblyTCP():
+		if refusal := c.enterRoom(&k); refusal != nil {
+			return refusal
+		}
 	case k.ours, k.possiblyTCP():
 		m.named, m.control = false, nil // TCP does not look at them
 	case k.internet() && m.to.internet:

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/dns"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/seccomp"
@@ -30,14 +31,17 @@ type Front struct {
 	// Ask has a request answered, as one that came by the control socket; it closes the call, and takes
 	// over fds. A call that is not answered at all is refused.
 	Ask func(call *wire.Call, req wire.Request, fds wire.Descriptors)
+	// Names is what look-ups of a session's programs go by.
+	Names func(s *session.Session) Names
 }
 
 // supervision is of one session's programs, all of which are under one filter.
 type supervision struct {
 	*Front
-	session  *session.Session
-	listener seccomp.Listener
-	socket   *fdio.Socket // the listener's owner
+	session   *session.Session
+	listener  seccomp.Listener
+	socket    *fdio.Socket // the listener's owner
+	questions *questions
 
 	mu      sync.Mutex
 	waiting map[uint32]*wait // by thread
@@ -57,11 +61,14 @@ func (f *Front) Supervise(s *session.Session, listener int) error {
 	if err != nil {
 		return err
 	}
-	v := &supervision{Front: f, session: s, listener: l, socket: socket, waiting: make(map[uint32]*wait), told: make(map[int]bool)}
+	names := f.Names(s)
+	v := &supervision{Front: f, session: s, listener: l, socket: socket, questions: &questions{Names: names, resolver: dns.New(names, f.Log)},
+		waiting: make(map[uint32]*wait), told: make(map[int]bool)}
 	s.Hold()
 	go func() {
 		defer s.Release()
 		defer socket.Close()
+		defer v.questions.resolver.Close()
 		guard.Run(f.Log, "notifications", nil, v.receive)
 	}()
 	return nil

@@ -230,7 +230,7 @@ func (b *bench) makeHelpers() error {
 			command(v.cc[0], "-static", "-o", filepath.Join(dir, "static"), main),
 		)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.makeFilters())...)
 }
 
 func (b *bench) compile(v variant, family string) (*program, error) {
@@ -298,29 +298,37 @@ func TestCalls(t *testing.T) {
 const (
 	alone    = "alone"
 	wrapped  = "wrapped"
+	filtered = "filtered" // wrapped, and calls without the cookie fail
 	unset    = "unset"    // TLSWRAP_CONTROL is not there
 	nowhere  = "nowhere"  // it leads to nobody
 	stranger = "stranger" // it leads to another user's socket
 )
 
 // modes are the ways to run a test.
-func (test listed) modes() []string {
+func (p *program) modes(test listed) []string {
+	if slices.Contains(test.where, "once") && p.variant.name != variants[0].name {
+		return nil
+	}
+	var modes []string
 	switch test.where[0] {
 	case "both":
-		return []string{alone, wrapped}
+		modes = []string{alone, wrapped}
 	case "wrapped":
-		return []string{wrapped}
+		modes = []string{wrapped}
 	case "lost":
 		return []string{unset, nowhere, stranger}
 	}
-	return nil
+	if len(modes) > 0 && p.filtered() {
+		modes = append(modes, filtered)
+	}
+	return modes
 }
 
 // leftOut reports whether a test is not run: qemu-i386, which stands in for a kernel that starts no
 // 32-bit programs, has no send that waits for room without bytes to send, starts no 32-bit programs
 // by exec, and knows fewer socket options. What is run there is what needs no worker.
 func (p *program) leftOut(mode string) bool {
-	if mode != alone && mode != wrapped {
+	if mode != alone && mode != wrapped && mode != filtered {
 		return false
 	}
 	narrow, err := p.narrow("")
@@ -332,7 +340,7 @@ func (b *bench) tellOfNarrow() {
 	count := 0
 	for _, p := range b.programs {
 		for _, test := range p.tests {
-			for _, mode := range test.modes() {
+			for _, mode := range p.modes(test) {
 				if p.leftOut(mode) {
 					count++
 				}
@@ -346,10 +354,7 @@ func (b *bench) tellOfNarrow() {
 
 func (p *program) run(t *testing.T) {
 	for _, test := range p.tests {
-		if slices.Contains(test.where, "once") && p.variant.name != variants[0].name {
-			continue
-		}
-		for _, mode := range test.modes() {
+		for _, mode := range p.modes(test) {
 			if p.leftOut(mode) {
 				continue
 			}
@@ -418,7 +423,8 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 		testkit.Need(t, "unshare")
 		testkit.NeedRoot(t)
 	}
-	servers := newServers(t, shared.trust, mode == wrapped)
+	wraps := mode == wrapped || mode == filtered
+	servers := newServers(t, shared.trust, wraps)
 	library := ""
 	if mode != alone {
 		library = p.library()
@@ -434,7 +440,10 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	if p.family == "listen" || p.family == "sunrpc" {
 		servers.serves(freePort(t))
 	}
-	if mode == wrapped {
+	if mode == filtered {
+		argv = append(p.filter(), argv...)
+	}
+	if wraps {
 		argv = append(servers.tlswrapArgs(p.variant.shim), argv...)
 	}
 	if p.family == "names" {

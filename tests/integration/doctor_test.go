@@ -5,12 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/machine"
+	"tlswrap/proxy/room"
 	"tlswrap/tests/testkit"
 )
 
@@ -71,18 +74,19 @@ func asObject(t *testing.T, d diagnosis, text string) {
 	}
 }
 
-// nothingIsLeft fails the test where a process that doctor has started is still there.
+// nothingIsLeft waits until no process is there that doctor has started.
 func nothingIsLeft(t *testing.T) {
 	t.Helper()
-	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range processes {
-		if line, _ := os.ReadFile(p); strings.HasPrefix(string(line), machine.Stage) {
-			t.Errorf("%s is %q", p, line)
+	eventually(t, "all processes that doctor has started have ended", 20*time.Second, func() bool {
+		processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		return !slices.ContainsFunc(processes, func(p string) bool {
+			line, _ := os.ReadFile(p)
+			return strings.HasPrefix(string(line), machine.Stage) || strings.HasPrefix(string(line), room.Stage)
+		})
+	})
 }
 
 func TestDoctorOfAMachineThatAllowsAll(t *testing.T) {
@@ -217,7 +221,7 @@ func TestDoctorWhereThereAreNoMoreNamespaces(t *testing.T) {
 	if status != 0 {
 		t.Errorf("status %d, ways %q", status, d["ways"])
 	}
-	for name, why := range map[string]string{"user_namespaces": "user.max_user_namespaces", "network_namespaces": "which takes CAP_SYS_ADMIN or a user namespace"} {
+	for name, why := range map[string]string{"user_namespaces": "user.max_user_namespaces", "network_namespaces": "which takes CAP_SYS_ADMIN, or a user namespace"} {
 		if !strings.HasPrefix(d[name], "no ") || !strings.Contains(d[name], why) {
 			t.Errorf("%s: %q", name, d[name])
 		}

@@ -275,6 +275,22 @@ SHARED int count_entries(const char *path)
 	closedir(dir);
 	return n;
 }
+/* Waits until a thread of this process is in one of two system calls (proc_pid_syscall(5)). */
+SHARED void wait_until_in(pid_t thread, long one, long other)
+{
+	char path[64];
+	long number;
+	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)thread);
+	do {
+		FILE *file = fopen(path, "r");
+		if (!file)
+			FAIL("%s: %s", path, strerror(errno));
+		if (fscanf(file, "%ld", &number) != 1) /* it is running */
+			number = -1;
+		fclose(file);
+	} while (number != one && number != other);
+}
+
 SHARED int open_descriptors(void) { return count_entries("/proc/self/fd"); }
 
 #endif

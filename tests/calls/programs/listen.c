@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -359,6 +360,51 @@ static void shutdown_ends_accept(void)
 	EQUAL(pthread_join(thread, NULL), 0);
 }
 
+static _Atomic pid_t accepting;
+
+static void *accept_nobody(void *listener)
+{
+	accepting = (pid_t)syscall(SYS_gettid);
+	accept(*(int *)listener, NULL, NULL);
+	return NULL;
+}
+
+#if defined(SYS_accept)
+#define OTHER_ACCEPT SYS_accept
+#else
+#define OTHER_ACCEPT SYS_socketcall
+#endif
+
+static void cancels_accept(int fd)
+{
+	pthread_t thread;
+	void *result;
+	int before = open_descriptors();
+	EQUAL(pthread_create(&thread, NULL, accept_nobody, &fd), 0);
+	while (!accepting)
+		sched_yield();
+	wait_until_in(accepting, SYS_accept4, OTHER_ACCEPT);
+	EQUAL(pthread_cancel(thread), 0);
+	EQUAL(pthread_join(thread, &result), 0);
+	CHECK(result == PTHREAD_CANCELED);
+	EQUAL(open_descriptors(), before);
+}
+
+static void accept_is_cancelled(void)
+{
+	int fd = listening();
+	cancels_accept(fd);
+	int number = dialled();
+	talks((int)OK(accept(fd, NULL, NULL)), number);
+}
+
+static void a_native_accept_is_cancelled(void)
+{
+	int fd = tcp();
+	OK(listen(fd, 1));
+	cancels_accept(fd);
+}
+
 static void port_is_free_after_close(void)
 {
 	for (int i = 0; i < 3; i++) {
@@ -474,6 +520,8 @@ const struct test tests[] = {
 	{"accept_is_interrupted", BOTH, accept_is_interrupted},
 	{"accept_times_out", BOTH, accept_times_out},
 	{"shutdown_ends_accept", BOTH, shutdown_ends_accept},
+	{"accept_is_cancelled", BOTH, accept_is_cancelled},
+	{"a_native_accept_is_cancelled", BOTH, a_native_accept_is_cancelled},
 	{"port_is_free_after_close", BOTH, port_is_free_after_close},
 	{"port_is_taken_while_it_listens", BOTH, port_is_taken_while_it_listens},
 	{"what_does_not_listen_cannot_accept", BOTH, what_does_not_listen_cannot_accept},

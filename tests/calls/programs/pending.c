@@ -287,6 +287,66 @@ static void cancelling_leaves_nothing_open(void)
 	goes_on_well(shared_fd);
 }
 
+/* Where nobody accepts, and another connect waits for somebody to. */
+static struct sockaddr_in full(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof a;
+	int fd = tcp();
+	OK(bind(fd, (struct sockaddr *)&a, sizeof a));
+	OK(listen(fd, 0));
+	OK(getsockname(fd, (struct sockaddr *)&a, &len));
+	OK(connect(tcp(), (struct sockaddr *)&a, sizeof a));
+	return a;
+}
+
+static void *connect_to(void *address)
+{
+	connect(shared_fd, address, sizeof(struct sockaddr_in));
+	return NULL;
+}
+
+static void a_native_connect_is_cancelled(void)
+{
+	struct sockaddr_in a = full();
+	pthread_t thread;
+	void *result;
+	shared_fd = tcp();
+	int before = open_descriptors();
+	EQUAL(pthread_create(&thread, NULL, connect_to, &a), 0);
+	wait_until_begun();
+	EQUAL(pthread_cancel(thread), 0);
+	EQUAL(pthread_join(thread, &result), 0);
+	CHECK(result == PTHREAD_CANCELED);
+	EQUAL(open_descriptors(), before);
+}
+
+/* Cancellation that is disabled or deferred stays so. */
+static void *connect_and_go_on(void *unused)
+{
+	int state, type;
+	(void)unused;
+	EQUAL(pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state), 0);
+	EQUAL(pthread_cancel(pthread_self()), 0);
+	close(connected("PLAIN"));
+	EQUAL(pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type), 0);
+	EQUAL(type, PTHREAD_CANCEL_DEFERRED);
+	EQUAL(pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state), 0);
+	EQUAL(state, PTHREAD_CANCEL_DISABLE);
+	connected("PLAIN");
+	FAIL("connect is no cancellation point");
+	return NULL;
+}
+
+static void cancellation_is_as_it_was(void)
+{
+	pthread_t thread;
+	void *result;
+	EQUAL(pthread_create(&thread, NULL, connect_and_go_on, NULL), 0);
+	EQUAL(pthread_join(thread, &result), 0);
+	CHECK(result == PTHREAD_CANCELED);
+}
+
 static void shut_down_by_another_thread(int how)
 {
 	shared_fd = tcp();
@@ -350,6 +410,8 @@ const struct test tests[] = {
 	 a_handler_that_jumps_away_leaves_nothing_open},
 	{"in_a_handler_on_a_small_stack", BOTH, in_a_handler_on_a_small_stack},
 	{"cancelling_leaves_nothing_open", BOTH, cancelling_leaves_nothing_open},
+	{"a_native_connect_is_cancelled", BOTH, a_native_connect_is_cancelled},
+	{"cancellation_is_as_it_was", BOTH, cancellation_is_as_it_was},
 	{"shutdown_ends_a_blocked_connect", BOTH, shutdown_ends_a_blocked_connect},
 	{"shutdown_of_writing_ends_a_blocked_connect", BOTH_ONCE,
 	 shutdown_of_writing_ends_a_blocked_connect},
