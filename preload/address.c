@@ -86,3 +86,10 @@ long address_copy(const union address *from, socklen_t from_len, struct sockaddr
 		return -EFAULT;
 	return copy_out(len, &from_len, sizeof from_len);
 }
+
+long address_cookie(const void *addr, socklen_t len)
+{
+	enum { DNS = 53 };
+	struct tw_addr to;
+	return address_read(addr, len, &to) && to.port == DNS ? 0 : sys_cookie_now();
+}

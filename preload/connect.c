@@ -228,7 +228,8 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	}
 	const struct sockaddr *to = addr ? &native.any : NULL;
 	__typeof__(&connect) real = INTERPOSER(connect);
-	r = real ? real(fd, to, native_len) : finish(SYS_CANCELLABLE(SYS_connect, fd, to, native_len));
+	r = real ? real(fd, to, native_len) : finish(SYS_CANCELLABLE(SYS_connect, fd, to, native_len, 0, 0,
+	                                         address_cookie(to, native_len)));
 	TRACE("connect", NUMBER("fd", fd), SOCKADDR("to", addr, len),
 	      SOCKADDR("native", to, native_len), RESULT(outcome(r)));
 	return (int)r;

@@ -104,25 +104,29 @@ static long ask_about(int file, struct tw_request *request, char *const **argv,
 	return r;
 }
 
-/* Whether the library that the worker has named can be loaded by what request was about: 0, with
- * its name in library, or -errno. */
-static long check_library(struct tw_request *request, struct tw_reply *reply, char *library)
+/* What keeps the loader from mapping a library, where it would only warn, or 0. */
+static uint16_t library_missing(const char *library)
 {
 	struct statfs64 st;
-	/* After chroot, or as another user, the library may be out of reach, and
-	 * the loader would only warn. */
-	if (SYS(SYS_faccessat, AT_FDCWD, reply->name, R_OK) < 0)
-		return -ENETDOWN;
+	/* After chroot, or as another user, the library may be out of reach. */
+	if (SYS(SYS_faccessat, AT_FDCWD, library, R_OK) < 0 || STATFS(library, &st) < 0)
+		return TW_LIBRARY_AWAY;
+	return st.f_flags & MOUNTED_NOEXEC ? TW_LIBRARY_NOEXEC : 0;
+}
+
+/* Whether the library that the worker has named can be loaded by what request was about, or need not
+ * be: 0, with its name in library, or -errno. The worker has the voice to say why not. */
+static long check_library(struct tw_request *request, struct tw_reply *reply, char *library)
+{
 	memcpy(library, reply->name, TW_NAME_SIZE);
-	if (STATFS(library, &st) < 0)
-		return -ENETDOWN;
-	if (st.f_flags & MOUNTED_NOEXEC) {
-		/* The loader could not map it. The worker has the voice to say so. */
-		request->flags |= TW_LIBRARY_NOEXEC;
-		control_ask(request, -1, reply, NULL);
-		return -EACCES;
-	}
-	return 0;
+	uint16_t missing = library_missing(library);
+	if (!missing)
+		return 0;
+	request->flags |= missing;
+	long r = control_ask(request, -1, reply, NULL);
+	if (r < 0)
+		return r;
+	return reply->answer == TW_ANSWER_EXEC ? 0 : -EACCES;
 }
 
 static long follow(const struct executor *by, const struct program *program, char *library)

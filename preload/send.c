@@ -1,7 +1,8 @@
 /*
  * sendto, sendmsg and sendmmsg name a destination of their own: with MSG_FASTOPEN
  * they connect (tcp(7)), and a datagram can go to a synthetic address. The kernel gets
- * the copies that were looked at. sendto is made as a sendmsg, which has room for the cookie.
+ * the copies that were looked at. A sendto with a destination is made as a sendmsg, which has
+ * room for the cookie.
  */
 #include "trace.h"
 
@@ -62,16 +63,17 @@ EXPORT ssize_t sendto(int fd, const void *data, size_t size, int flags,
 			len = 0;
 		}
 	}
-	const bool addressed = addr && len > 0;
-	__typeof__(&sendto) real = addressed ? INTERPOSER(sendto) : NEXT(sendto);
+	const bool by_message = addr ? len > 0 : (flags & MSG_FASTOPEN) != 0;
+	__typeof__(&sendto) real = by_message ? INTERPOSER(sendto) : NEXT(sendto);
 	long n;
 	if (real) {
 		n = real(fd, data, size, flags, addr, len);
-	} else if (addressed) {
+	} else if (by_message) {
 		struct iovec part = {(void *)(uintptr_t)data, size};
-		struct msghdr message = {
-			.msg_name = &native, .msg_namelen = len, .msg_iov = &part, .msg_iovlen = 1};
-		n = finish_size(SYS_CANCELLABLE(SYS_sendmsg, fd, &message, flags));
+		struct msghdr message = {.msg_name = addr ? &native : NULL, .msg_namelen = addr ? len : 0,
+		                         .msg_iov = &part, .msg_iovlen = 1};
+		n = finish_size(SYS_CANCELLABLE(SYS_sendmsg, fd, &message, flags, 0, 0,
+		                                address_cookie(addr, len)));
 	} else {
 		n = finish_size(SYS(SYS_sendto, fd, data, size, flags, addr, len));
 	}
@@ -117,7 +119,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	__typeof__(&sendmsg) real = INTERPOSER(sendmsg);
 	long n = r < 0  ? finish(r)
 	         : real ? real(fd, &copy, flags)
-	                : finish_size(SYS_CANCELLABLE(SYS_sendmsg, fd, &copy, flags));
+	                : finish_size(SYS_CANCELLABLE(SYS_sendmsg, fd, &copy, flags, 0, 0,
+	                                              address_cookie(copy.msg_name, copy.msg_namelen)));
 	TRACE("sendmsg", NUMBER("fd", fd), FLAGS("flags", flags), RESULT(outcome(n)));
 	return n;
 }
@@ -152,7 +155,8 @@ static long send_some(int fd, struct mmsghdr *messages, unsigned count, int flag
 		return r;
 	__typeof__(&sendmmsg) real = INTERPOSER(sendmmsg);
 	long sent = real ? real(fd, copies, n, flags)
-	                 : SYS_CANCELLABLE(SYS_sendmmsg, fd, copies, n, flags);
+	                 : SYS_CANCELLABLE(SYS_sendmmsg, fd, copies, n, flags, 0,
+	                                   address_cookie(copies->msg_hdr.msg_name, copies->msg_hdr.msg_namelen));
 	if (sent < 0)
 		return real ? -get_errno() : sent;
 	for (long i = 0; i < sent; i++) {

@@ -48,8 +48,8 @@
 	X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
 	X(__recvmsg64) X(__recvmmsg64) X(ioctl) X(dlopen) X(dlsym) X(dlvsym)
 
-/* Those whose system call has to carry the cookie (sys.h). sendto's has no room for it: where there
- * is an address it becomes a sendmsg. */
+/* Those whose system call has to carry the cookie (sys.h). sendto's has no room for it: with
+ * an address or MSG_FASTOPEN it becomes a sendmsg. */
 #define COOKIE_FUNCTIONS(X)                                                                       \
 	X(connect) X(bind) X(listen) X(accept4) X(getpeername) X(getsockname)                     \
 	X(getsockopt) X(setsockopt) X(sendto) X(sendmsg) X(sendmmsg)
@@ -246,6 +246,12 @@ bool address_read(const struct sockaddr *addr, socklen_t len, struct tw_addr *ou
 
 /* Writes an address; returns its length. */
 socklen_t address_write(const struct tw_addr *addr, union address *out);
+
+/*
+ * What stands in the sixth argument of a call that goes to an address: the cookie, but where a program
+ * asks a DNS server by itself. That the kernel is to hand over: the worker answers (proxy/dns).
+ */
+long address_cookie(const void *addr, socklen_t len);
 
 /* Whether this is an IPv4 address in the form of an IPv6 one (RFC 4291, section 2.5.5.2). */
 bool address_mapped(const struct tw_addr *addr);

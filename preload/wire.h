@@ -64,6 +64,7 @@ enum tw_flag {
 	TW_ARGUMENT = 1 << 13,    /* EXEC: the file is a dynamic loader, and name one of its
 	                             arguments, or "" after the last */
 	TW_MAPPED = 1 << 14,      /* EXEC: a dynamic loader maps the file; the kernel does not start it */
+	TW_LIBRARY_AWAY = 1 << 15, /* EXEC, again: the library cannot be reached from there */
 };
 
 enum tw_answer {

@@ -31,6 +31,9 @@ func (w *Worker) inspected(a asked, fd int) wire.Reply {
 	if a.Flags&wire.FlagLibraryNoExec != 0 {
 		return refuse(inspect.ErrNoExec.Error())
 	}
+	if a.Flags&wire.FlagLibraryAway != 0 {
+		return refuse("the library to preload cannot be reached from where it would start, in another root folder or as another user")
+	}
 	if a.Flags&wire.FlagUnfollowed != 0 {
 		return refuse("it cannot be told to which folder the file actions of posix_spawn lead")
 	}

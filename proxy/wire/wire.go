@@ -85,6 +85,7 @@ const (
 	FlagInterpreter
 	FlagArgument
 	FlagMapped
+	FlagLibraryAway
 )
 
 type answer uint16

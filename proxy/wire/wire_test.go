@@ -82,7 +82,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 			"TW_CONSUME": FlagConsume, "TW_NO_NEW_PRIVS": FlagNoNewPrivs, "TW_STDERR": FlagStderr, "TW_VERBOSE": FlagVerbose,
 			"TW_QUIET": FlagQuiet, "TW_DATAGRAM": FlagDatagram, "TW_UNTOLD": FlagUntold, "TW_IDS_DIFFER": FlagIDsDiffer,
 			"TW_IDS_RESET": FlagIDsReset, "TW_LIBRARY_NOEXEC": FlagLibraryNoExec, "TW_UNFOLLOWED": FlagUnfollowed,
-			"TW_DESTINATION": FlagDestination, "TW_INTERPRETER": FlagInterpreter, "TW_ARGUMENT": FlagArgument, "TW_MAPPED": FlagMapped,
+			"TW_DESTINATION": FlagDestination, "TW_INTERPRETER": FlagInterpreter, "TW_ARGUMENT": FlagArgument, "TW_MAPPED": FlagMapped, "TW_LIBRARY_AWAY": FlagLibraryAway,
 			"TW_ANSWER_PASS": AnswerPass, "TW_ANSWER_CHANNEL": AnswerChannel, "TW_ANSWER_ERROR": AnswerError, "TW_ANSWER_PENDING": AnswerPending,
 			"TW_ANSWER_GOOD": AnswerGood, "TW_ANSWER_ISCONN": AnswerIsConn, "TW_ANSWER_FD": AnswerFD, "TW_ANSWER_ADDRS": AnswerAddrs,
 			"TW_ANSWER_EXEC": AnswerExec, "TW_ANSWER_SCRIPT": AnswerScript, "TW_ANSWER_GONE": AnswerGone, "TW_ANSWER_ARGUMENT": AnswerArgument,
