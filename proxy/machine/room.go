@@ -18,6 +18,6 @@ func rooms(r *Report) {
 	case byProcess == nil:
 		r.add("network_namespaces", yes("the worker may make one in a user namespace, %s", what))
 	default:
-		r.add("network_namespaces", no("%v, or a user namespace: rules for *.example.com do not cover programs that ask DNS servers themselves", byThread))
+		r.add("network_namespaces", no("%v, or a user namespace: where rules have wildcards, look-ups of programs that ask DNS servers themselves are refused", byThread))
 	}
 }
