@@ -215,6 +215,13 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 /* Tells the worker that this process lives. */
 void control_hello(void);
 
+/* Finds out whether there is Yama, before the first hello. */
+void ptracer_find(void);
+
+/* Lets the worker look into this process, which has shared its parent's memory (vfork(2)) and is
+ * about to start a program: that keeps it over exec, where it says no hello. */
+void ptracer_allow(void);
+
 /* ---- user.c: what the program points to ---- */
 
 /* Copies size bytes of the program's: 0, or -EFAULT where they cannot be read. */

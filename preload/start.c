@@ -20,5 +20,6 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	symbols_lead_here();
 	trace_remember(env);
 	forks_watch();
+	ptracer_find();
 	control_hello();
 }

@@ -185,6 +185,7 @@ func (w Reached) askSupervisable(enforce *bool) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
+	target.Admit(int(c.PID))
 	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: target.Show(w.Token[:])}, fd)
 	fdio.Close(got)
 	*enforce = *enforce || r.Number == wire.NumberEnforce

@@ -16,6 +16,8 @@ type Conn struct {
 	*net.UnixConn
 	// Cookie lets its calls through a filter that this process may be under (package seccomp).
 	Cookie uint64
+	// PID is of the process that listens there, as this one sees it.
+	PID int32
 }
 
 // Dial connects to the control socket at address, for an exchange of at most limit, unless trust
@@ -44,7 +46,7 @@ func Dial(address string, limit time.Duration, trust func(uid uint32) error) (Co
 		return Conn{}, err
 	}
 	conn.SetDeadline(time.Now().Add(limit))
-	return Conn{UnixConn: conn}, nil
+	return Conn{UnixConn: conn, PID: cred.Pid}, nil
 }
 
 // Tell sends a request that is not answered.
