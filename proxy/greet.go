@@ -108,18 +108,33 @@ const acceptTime = 11 * time.Minute
 // rules say so, the shim's own connects are handed over as well. The calling goroutine is locked to its
 // thread, and that executes the program. The error says why there is no supervision; no program may be
 // started without it where it wraps ErrEnforced.
-func Supervise(w Reached, enforce bool) error {
-	err := w.supervise(&enforce)
+func Supervise(w Reached, want Supervision) error {
+	enforce := want == Enforced
+	err := w.supervise(want, &enforce)
 	if err != nil && enforce {
 		return fmt.Errorf("%w: %w", ErrEnforced, err)
 	}
 	return err
 }
 
+// Supervision is how much a program is to be supervised.
+type Supervision int
+
+const (
+	// Unasked is not at all, unless the worker's rules demand it: a filter's listener ends with its
+	// worker, and programs that can be preloaded go on with the one that comes after a long-lived one.
+	Unasked  Supervision = iota
+	Possible             // where it is possible
+	Enforced             // or not started
+)
+
+// ErrUnasked is why there is none where it was not asked for.
+var ErrUnasked = errors.New("nobody has asked for it")
+
 // ErrEnforced is why no program is started: it would be free to connect.
 var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules promise")
 
-func (w Reached) supervise(enforce *bool) error {
+func (w Reached) supervise(want Supervision, enforce *bool) error {
 	tried := make(chan error, 1)
 	go func() { // while the worker tries what is its part
 		features, err := seccomp.Try()
@@ -128,7 +143,11 @@ func (w Reached) supervise(enforce *bool) error {
 		}
 		tried <- err
 	}()
-	if err := w.askSupervisable(enforce); err != nil {
+	err := w.askSupervisable(enforce)
+	if want == Unasked && !*enforce {
+		return ErrUnasked
+	}
+	if err != nil {
 		return err
 	}
 	if err := <-tried; err != nil {

@@ -77,7 +77,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 		return complain(std, exitOurs, "%v", err)
 	}
 	runtime.LockOSThread() // which is under the filter, and executes the program
-	unsupervised := proxy.Supervise(proxy.Reached{Address: control.address, UID: control.uid, Token: control.token}, o.enforce)
+	unsupervised := proxy.Supervise(proxy.Reached{Address: control.address, UID: control.uid, Token: control.token}, o.supervision(cannotPreload))
 	switch {
 	case errors.Is(unsupervised, proxy.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
@@ -86,7 +86,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
 	case cannotPreload != nil:
 		preload = library // for what the program starts
-	case unsupervised != nil && o.verbose:
+	case unsupervised != nil && !errors.Is(unsupervised, proxy.ErrUnasked) && o.verbose:
 		complain(std, 0, "the kernel does not hold what the preloaded library does not see: %v", unsupervised)
 	}
 	env = preloadEnv(env, preload, control.setting())
@@ -97,6 +97,17 @@ func (o *options) start(program []string, library string, std stdio) int {
 		err = syscall.Exec("/bin/sh", append([]string{"sh", path}, program[1:]...), env)
 	}
 	return complain(std, exitCannotExec, "%s: %v", program[0], err)
+}
+
+// supervision is how much a program is to be supervised that cannot be preloaded because of an error, or can.
+func (o *options) supervision(cannotPreload error) proxy.Supervision {
+	switch {
+	case o.enforce:
+		return proxy.Enforced
+	case o.worker != "" && cannotPreload == nil:
+		return proxy.Unasked
+	}
+	return proxy.Possible
 }
 
 // checkRun looks for what is missing and for what does not go together. words is the length of the
