@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -150,17 +151,30 @@ func tryReach() (f found, err error) {
 	cmd.Args = []string{Stage, strconv.FormatUint(target.Show(token), 10), strconv.Itoa(int(r.Fd())), hex.EncodeToString(token)}
 	cmd.Env = []string{"GOMAXPROCS=1"}
 	cmd.ExtraFiles = []*os.File{r}
-	out, err := cmd.Output()
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	begin, err := cmd.StdinPipe()
 	if err != nil {
 		return f, err
 	}
-	return f, json.NewDecoder(bytes.NewReader(out)).Decode(&f)
+	if err := cmd.Start(); err != nil {
+		return f, err
+	}
+	target.Admit(cmd.Process.Pid)
+	defer target.Admit(0)
+	begin.Close()
+	if err := cmd.Wait(); err != nil {
+		return f, err
+	}
+	return f, json.Unmarshal(out.Bytes(), &f)
 }
 
 // reachParent is the other side: it has an address in its parent's memory, what stands there, and the
-// number of a descriptor there, of which it has inherited a copy.
+// number of a descriptor there, of which it has inherited a copy. It begins once it has been let in, when
+// its standard input ends.
 func reachParent(args []string) found {
 	const copied = 3
+	io.Copy(io.Discard, os.Stdin)
 	at, err := strconv.ParseUint(args[0], 10, 64)
 	number, e := strconv.Atoi(args[1])
 	token, e2 := hex.DecodeString(args[2])

@@ -176,7 +176,7 @@ func yama() Answer {
 	case scope == 0:
 		return yes("ptrace_scope is 0: the worker may reach the programs of its own user")
 	case scope == 1:
-		return yes("ptrace_scope is 1: without CAP_SYS_PTRACE the worker may not reach programs, which are no children of its")
+		return yes("ptrace_scope is 1: without CAP_SYS_PTRACE the worker may reach the program that is started, and others that have the library")
 	case scope == 2:
 		return yes("ptrace_scope is 2: the worker reaches programs with CAP_SYS_PTRACE only")
 	}

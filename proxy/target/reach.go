@@ -29,6 +29,10 @@ func Show(b []byte) uint64 {
 	return uint64(uintptr(unsafe.Pointer(&shown)))
 }
 
+// Admit lets a process look into this one where Yama would let nobody but parents (PR_SET_PTRACER). It
+// does nothing where there is no Yama; 0 takes it back.
+func Admit(pid int) { unix.Prctl(unix.PR_SET_PTRACER, uintptr(pid), 0, 0, 0) }
+
 // Access is what came of trying to reach a process: why this one may not read its memory, or not copy its
 // descriptors, and what would allow it, in a sentence for a person, which fits into a wire.Reply; nil where
 // it may.
@@ -92,11 +96,16 @@ func refusal(what, call string, err error) error {
 		allow = "Linux 5.6, and a container's profile that allows the call"
 	case known != nil:
 		return fmt.Errorf("the worker may not %s (%s: %w), and it cannot be told whether Yama allows it (%w)", what, call, err, known)
-	case err == unix.EPERM && scope > 0:
-		allow = fmt.Sprintf("CAP_SYS_PTRACE, or a 0 in %s instead of the %d", yama, scope)
+	case err == unix.EPERM && scope == yamaPrivileged:
+		allow = "CAP_SYS_PTRACE, or at most a 1 in " + yama
+	case err == unix.EPERM && scope > yamaPrivileged:
+		allow = fmt.Sprintf("at most a 2 in %s, and the machine to be started anew", yama)
 	}
 	return fmt.Errorf("the worker may not %s (%s: %w), which takes %s", what, call, err, allow)
 }
+
+// yamaPrivileged is the ptrace_scope from which on nobody can be let in (Documentation/admin-guide/LSM/Yama.rst).
+const yamaPrivileged = 2
 
 const yama = "/proc/sys/kernel/yama/ptrace_scope"
 
