@@ -117,5 +117,12 @@ func (c *call) socket() (k kind, refusal answer) {
 		fdio.Close(fd)
 		return k, failed(err)
 	}
+	k.ours = k.ours && c.knows(&k)
 	return k, nil
+}
+
+// knows reports whether a channel is the session's, or was. Another run's worker may be under this filter:
+// its channels are AF_UNIX sockets like others.
+func (c *call) knows(k *kind) bool {
+	return c.session.Find(k.id) != nil || events(k.fd)&unix.POLLHUP != 0
 }
