@@ -4,16 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/session"
+	"tlswrap/proxy/target"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -136,12 +135,23 @@ var ErrUnasked = errors.New("nobody has asked for it")
 var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules promise")
 
 func (w Reached) supervise(want Supervision, enforce *bool) error {
+	tried := make(chan error, 1)
+	go func() { // while the worker tries what is its part
+		features, err := seccomp.Try()
+		if err == nil {
+			err = features.Missing()
+		}
+		tried <- err
+	}()
 	err := w.askSupervisable(enforce)
 	if want == Unasked && !*enforce {
 		return ErrUnasked
 	}
 	if err != nil {
 		return err
+	}
+	if err := <-tried; err != nil {
+		return err // before a filter is under this thread for good
 	}
 	c, err := w.dial()
 	if err != nil {
@@ -154,9 +164,6 @@ func (w Reached) supervise(want Supervision, enforce *bool) error {
 		}
 	}
 	listener, err := seccomp.Install(seccomp.Policy{Cookie: seccomp.Cookie(w.Token.Cookie()), Enforce: *enforce})
-	if errors.Is(err, unix.EBUSY) {
-		return errors.New("this process is under a filter already of which another process has the listener")
-	}
 	if err != nil {
 		return err
 	}
@@ -197,11 +204,8 @@ func (w Reached) askSupervisable(enforce *bool) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	// Where Yama lets nobody but parents look into a process (ptrace_scope), the worker may from now on.
-	unix.Prctl(unix.PR_SET_PTRACER, uintptr(c.PID), 0, 0, 0)
-	proof := w.Token
-	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: uint64(uintptr(unsafe.Pointer(&proof)))}, fd)
-	runtime.KeepAlive(&proof)
+	target.Admit(int(c.PID))
+	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: target.Show(w.Token[:])}, fd)
 	fdio.Close(got)
 	*enforce = *enforce || r.Number == wire.NumberEnforce
 	switch {

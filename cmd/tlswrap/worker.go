@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy"
+	"tlswrap/proxy/machine"
 	"tlswrap/proxy/room"
 )
 
@@ -32,9 +33,10 @@ const (
 )
 
 var stages = map[string]func(args []string, std stdio) int{
-	stageLaunch: runLaunch,
-	stageWorker: runOwnWorker,
-	room.Stage:  runRoom,
+	stageLaunch:   runLaunch,
+	stageWorker:   runOwnWorker,
+	machine.Stage: runAttempt,
+	room.Stage:    runRoom,
 }
 
 // Descriptors that the stages inherit.

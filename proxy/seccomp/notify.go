@@ -1,6 +1,7 @@
 package seccomp
 
 import (
+	"fmt"
 	"os"
 	"unsafe"
 
@@ -37,8 +38,8 @@ type addition struct {
 type Listener int
 
 // Install puts a filter under the calling thread, which is locked to its goroutine, and under whatever it
-// becomes and starts. It sets no_new_privs where the caller may not do without (seccomp(2)). EBUSY:
-// there is a listener already, in an outer filter.
+// becomes and starts. It sets no_new_privs where the caller may not do without (seccomp(2)). The error says
+// what would allow it.
 func Install(by Policy) (Listener, error) {
 	code, err := Filter(by)
 	if err != nil {
@@ -53,9 +54,24 @@ func Install(by Policy) (Listener, error) {
 		fd, errno = install(&prog)
 	}
 	if errno != 0 {
-		return -1, os.NewSyscallError("seccomp", errno)
+		return -1, refusal(errno)
 	}
 	return Listener(fd), nil
+}
+
+// refusal is why there is no listener, in a sentence for a person.
+func refusal(errno unix.Errno) error {
+	allow := "a container's profile that allows the call"
+	switch errno {
+	case unix.EBUSY:
+		return fmt.Errorf("another process answers for a filter that is under this one already, another tlswrap or a container's "+
+			"(seccomp: %w), and the kernel takes one: tlswrap would have to be started outside of that", errno)
+	case unix.ENOSYS:
+		allow = "a kernel with CONFIG_SECCOMP_FILTER, and " + allow
+	case unix.EINVAL:
+		allow = "Linux " + sinceSend
+	}
+	return fmt.Errorf("the kernel takes no filter whose calls another process answers (seccomp: %w), which takes %s", errno, allow)
 }
 
 func install(prog *unix.SockFprog) (uintptr, unix.Errno) {
@@ -81,9 +97,11 @@ func (l Listener) ioctl(request uintptr, arg unsafe.Pointer) (int, error) {
 	return int(r), nil
 }
 
-// Hurry has who waits for an answer go on at once on the processor that gives it, where the kernel can.
-func (l Listener) Hurry() {
-	unix.Syscall(unix.SYS_IOCTL, uintptr(l), notifSetFlags, syncWakeUp)
+// Hurry has who waits for an answer go on at once on the processor that gives it, and reports whether the
+// kernel can.
+func (l Listener) Hurry() bool {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l), notifSetFlags, syncWakeUp)
+	return errno == 0
 }
 
 // Receive returns the next notification, and waits for one. ENOENT: its thread was interrupted.
@@ -148,14 +166,8 @@ func (l Listener) addFD(a addition, closeOnExec bool) (int, error) {
 	}
 }
 
-// Missing is what the kernel behind this listener cannot do, or nil. It asks about a call that there is
-// not: ENOENT is a kernel that knows the question, EINVAL one that does not.
-func (l Listener) Missing() error {
-	if _, err := l.addFD(addition{flags: unix.SECCOMP_ADDFD_FLAG_SEND}, false); err != unix.ENOENT {
-		return os.NewSyscallError("SECCOMP_ADDFD_FLAG_SEND", err)
-	}
-	return nil
-}
+// Missing is what the kernel behind this listener cannot do, or nil.
+func (l Listener) Missing() error { return l.features().Missing() }
 
 // Asked is what a notification asks for.
 type Asked struct {

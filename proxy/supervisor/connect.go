@@ -238,7 +238,7 @@ func (c *call) connectNative(k *kind, raw []byte) answer {
 		default:
 			return failed(err)
 		}
-		switch err := c.poll(k.fd, unix.POLLOUT, limit); err {
+		switch err := c.poll(k.fd, unix.EPOLLOUT, limit); err {
 		case nil:
 		case unix.EAGAIN:
 			return fail(unix.EINPROGRESS)

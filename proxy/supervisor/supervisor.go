@@ -42,6 +42,7 @@ type supervision struct {
 	listener  seccomp.Listener
 	socket    *fdio.Socket // the listener's owner
 	questions *questions
+	poller    *poller
 
 	mu      sync.Mutex
 	waiting map[uint32]*wait // by thread
@@ -61,13 +62,20 @@ func (f *Front) Supervise(s *session.Session, listener int) error {
 	if err != nil {
 		return err
 	}
+	poller, err := newPoller()
+	if err != nil {
+		socket.Close()
+		return err
+	}
 	names := f.Names(s)
 	v := &supervision{Front: f, session: s, listener: l, socket: socket, questions: &questions{Names: names, resolver: dns.New(names, f.Log)},
-		waiting: make(map[uint32]*wait), told: make(map[int]bool)}
+		poller: poller, waiting: make(map[uint32]*wait), told: make(map[int]bool)}
 	s.Hold()
+	go guard.Run(f.Log, "poller", nil, poller.run)
 	go func() {
 		defer s.Release()
 		defer socket.Close()
+		defer poller.set.Close()
 		defer v.questions.resolver.Close()
 		guard.Run(f.Log, "notifications", nil, v.receive)
 	}()
@@ -98,7 +106,8 @@ func (v *supervision) receive() {
 		if e != nil || err != nil {
 			return
 		}
-		go guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n) })
+		w := v.begin(n.TID)
+		go guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n, w) })
 	}
 }
 
@@ -124,7 +133,8 @@ type call struct {
 	*supervision
 	seccomp.Asked
 	id     uint64
-	thread *target.Thread
+	tid    uint32         // of the thread
+	thread *target.Thread // nil where it cannot be reached
 	*wait
 }
 
@@ -145,14 +155,15 @@ var answers = map[seccomp.Call]func(*call) answer{
 }
 
 // handle answers one notification.
-func (v *supervision) handle(n seccomp.Notification) {
+func (v *supervision) handle(n seccomp.Notification, w *wait) {
+	defer v.finish(n.TID, w)
+	w.alone()
 	asked, ok := n.Asked()
 	if !ok {
 		v.listener.Fail(n.ID, unix.ENOSYS)
 		return
 	}
-	c := call{supervision: v, Asked: asked, id: n.ID, wait: v.begin(n.TID)}
-	defer v.finish(n.TID, c.wait)
+	c := call{supervision: v, Asked: asked, id: n.ID, tid: n.TID, wait: w}
 	thread, err := target.Open(int(n.TID))
 	if err != nil {
 		c.unreachable(err)(v.listener, n.ID)

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/thread"
 )
 
 // LikeDescriptor gives a socket what belongs to a descriptor and not to the network, as another has it:
@@ -70,9 +71,9 @@ func (o *Others) Move(from, to int) error {
 	if len(o.Places) == 0 {
 		return nil
 	}
-	done := make(chan error, 1)
-	go fdio.OnOwnThread(func() { done <- o.move(from, to) })
-	return <-done
+	var err error
+	thread.Run(func() { err = o.move(from, to) })
+	return err
 }
 
 func (o *Others) move(from, to int) error {
