@@ -3,6 +3,7 @@ package seccomp
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -149,6 +150,18 @@ func (l Listener) Replace(id uint64, fd, target int, closeOnExec bool) error {
 
 // ReturnFD answers with a copy of fd, at the lowest number that is free (Linux 5.14).
 func (l Listener) ReturnFD(id uint64, fd int, closeOnExec bool) error {
+	// A signal that comes before the target has taken the descriptor, as Go's own do all the time, takes it
+	// back, but not the answer, which is 0 then (seccomp_notify_addfd in kernel/seccomp.c).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, old unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+		return os.NewSyscallError("rt_sigprocmask", err)
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 	_, err := l.addFD(addition{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, source: uint32(fd)}, closeOnExec)
 	return err
 }
@@ -159,9 +172,13 @@ func (l Listener) addFD(a addition, closeOnExec bool) (int, error) {
 	}
 	for {
 		// EBUSY: the number is about to be used by another thread (dup2(2)).
-		n, err := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
-		if err != unix.EINTR && err != unix.EBUSY {
-			return n, err
+		n, _, err := unix.Syscall(unix.SYS_IOCTL, uintptr(l), unix.SECCOMP_IOCTL_NOTIF_ADDFD, uintptr(unsafe.Pointer(&a))) // it waits for the target
+		switch err {
+		case 0:
+			return int(n), nil
+		case unix.EINTR, unix.EBUSY:
+		default:
+			return -1, err
 		}
 	}
 }

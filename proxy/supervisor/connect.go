@@ -50,6 +50,9 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 		refusal = c.connectOther(&k, to)
 	case k.domain == unix.AF_SMC: // which speaks TCP below
 		refusal = fail(unix.EAFNOSUPPORT)
+	case to.internet:
+		// No socket of another family takes that. The kernel would find another, where a thread has put it there.
+		refusal = failed(connect(k.fd, to.raw))
 	default:
 		// A server at an AF_UNIX socket looks at who connects.
 		refusal = natively

@@ -62,9 +62,11 @@ func serveTapped(t *testing.T, address, secret string, config *tls.Config) (uint
 func TestAddressOrDescriptorThatAnotherThreadChangesLeaksNothing(t *testing.T) {
 	config := serverConfig(t, testkit.Leaf{Names: []string{"other.example.test"}})
 	const seconds = "8"
+	// What another thread puts in the place of the shim's own descriptors is beyond the shim.
+	races := map[string][]string{"preloaded": {"address", "family", "close"}, "notified": {"address", "family", "close", "dup", "unix"}}
 	for kind, flags := range kinds {
 		race := compile(t, "race.c", flags...)
-		for _, what := range []string{"address", "family", "close", "dup", "unix"} {
+		for _, what := range races[kind] {
 			for _, action := range []string{"deny", "tls"} {
 				t.Run(kind+"/"+what+"/"+action, func(t *testing.T) {
 					t.Parallel()

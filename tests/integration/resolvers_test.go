@@ -22,7 +22,7 @@ const nameServerAddress = "127.0.0.53"
 
 var dnsmasq sync.Once
 
-// withDNS is what comes before a command whose names are dnsmasq's: *.dns.test is 127.0.0.5, many.dns.test has so many
+// withDNS is what comes before a command whose names are dnsmasq's: a, one and two.dns.test are 127.0.0.5, many.dns.test has so many
 // addresses that they do not fit into a datagram, alias.dns.test stands for target.dns.test, plain.pass.test
 // has no rule.
 func withDNS(t *testing.T, argv ...string) []string {
@@ -30,7 +30,7 @@ func withDNS(t *testing.T, argv ...string) []string {
 	testkit.Need(t, "dnsmasq", "unshare")
 	dnsmasq.Do(func() {
 		args := []string{"--keep-in-foreground", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--bind-interfaces", "--user=root", "--pid-file=",
-			"--listen-address=" + nameServerAddress, "--address=/dns.test/127.0.0.5", "--host-record=plain.pass.test,127.0.0.7",
+			"--listen-address=" + nameServerAddress, "--host-record=a.dns.test,one.dns.test,two.dns.test,127.0.0.5", "--host-record=plain.pass.test,127.0.0.7",
 			"--host-record=target.dns.test,127.0.0.5", "--cname=alias.dns.test,target.dns.test", "--host-record=dual.dns.test,127.0.0.6,::1",
 			"--local=/test/"}
 		for i := range 60 {
