@@ -30,7 +30,7 @@ import (
 // person's has.
 const (
 	stageLaunch = "goressl-launch" // starts the worker and exits
-	stageWorker = process.Name       // is the worker
+	stageWorker = process.Name     // is the worker
 )
 
 var stages = map[string]func(args []string, std stdio) int{
