@@ -225,9 +225,8 @@ func (c *call) connectNative(k *kind, raw []byte) answer {
 		}
 		return nil
 	}
-	limit := timeoutOf(k.fd, unix.SO_SNDTIMEO)
 	for {
-		err := briefly(k.fd, unix.SO_SNDTIMEO, func() error { return connect(k.fd, raw) })
+		limit, err := briefly(k.fd, unix.SO_SNDTIMEO, func() error { return connect(k.fd, raw) })
 		switch err {
 		case nil:
 			return nil
