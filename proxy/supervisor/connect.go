@@ -115,7 +115,7 @@ func (c *call) awaitChannel(k *kind, limit time.Duration, late unix.Errno) answe
 
 // finishConnect reports how setup has ended, once, and only to a thread that hears it; nil is a good end.
 func (c *call) finishConnect(k *kind, e session.Entry) answer {
-	if !c.listener.Waits(c.id) {
+	if !c.waits() {
 		return nobody
 	}
 	switch reply := e.Verdict(wire.FlagConsume); reply.Answer {

@@ -104,7 +104,7 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 		return err
 	}
 	for {
-		if !c.listener.Waits(c.id) {
+		if !c.waits() {
 			return -1, nobody
 		}
 		if k.nonblocking() {

@@ -104,7 +104,7 @@ func (c *call) poll(fd int, events int16, limit time.Duration) error {
 			return unix.EINTR
 		case p[0].Revents != 0:
 			return nil
-		case n == 0 && !c.listener.Waits(c.id):
+		case n == 0 && !c.waits():
 			return unix.EINTR
 		case n == 0 && limit > 0 && !time.Now().Before(end):
 			return unix.EAGAIN
@@ -129,7 +129,7 @@ func (c *call) await(settled <-chan struct{}, limit time.Duration) error {
 		case <-late:
 			return unix.EAGAIN
 		case <-tick.C:
-			if !c.listener.Waits(c.id) {
+			if !c.waits() {
 				return unix.EINTR
 			}
 		}
