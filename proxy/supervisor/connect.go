@@ -65,8 +65,6 @@ func (c *call) connectTCP(k *kind, to address) answer {
 	if !c.session.Map.IsSet(to.Port) && !names.IsSynthetic(to.Real()) {
 		return c.connectNative(k, to.raw) // no rule does more there than pass
 	}
-	nonblocking := k.nonblocking()
-	limit := timeoutOf(k.fd, unix.SO_SNDTIMEO)
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}
 	defer s.close()
 	reply := c.ask(wire.Request{Op: wire.OpConnect, Addrs: []wire.Addr{to.Addr}}, k.fd, s.putFresh)
@@ -85,6 +83,8 @@ func (c *call) connectTCP(k *kind, to address) answer {
 	if s.failure != nil {
 		return s.failure
 	}
+	nonblocking := k.nonblocking()
+	limit := timeoutOf(k.fd, unix.SO_SNDTIMEO)
 	k.close()
 	var err error
 	if *k, err = s.channel(); err != nil {
