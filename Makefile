@@ -70,8 +70,8 @@ build/asan/libtlswrap.so: $(SHIM_DEP)
 	echo '$(ASAN_DEFAULTS)' > $(@D)/defaults.c
 	$(CC) -fsanitize=address $(SHIM_CFLAGS) $(LDFLAGS) -shared -Wl,--version-script=preload/versions.map -o $@ $(SHIM_SRC) $(@D)/defaults.c
 
-# For the tests, what cannot be installed: Debian's vsftpd beside its proftpd, and its inn2
-# on a host without a domain name. $(call fetch,PACKAGE) unpacks one in build/debian.
+# For the tests, what cannot be installed: Debian's vsftpd beside its proftpd, its busybox-static
+# beside its busybox, and its inn2 on a host without a domain name. $(call fetch,PACKAGE) unpacks one in build/debian.
 DOWNLOAD = apt-get -qq -o APT::Sandbox::User=root download
 fetch = rm -rf build/debian/$1 && mkdir -p build/debian/$1 && cd build/debian/$1 && \
 	{ $(DOWNLOAD) $1 || { apt-get -qq update && $(DOWNLOAD) $1; }; } && dpkg-deb -x $1_*.deb .
@@ -79,6 +79,10 @@ fetch = rm -rf build/debian/$1 && mkdir -p build/debian/$1 && cd build/debian/$1
 build/vsftpd:
 	$(call fetch,vsftpd)
 	mv build/debian/vsftpd/usr/sbin/vsftpd $@
+
+build/busybox-static:
+	$(call fetch,busybox-static)
+	mv build/debian/busybox-static/bin/busybox $@
 
 build/inn:
 	$(call fetch,inn2)
@@ -136,7 +140,7 @@ test-ktls: ## runs the tests of kernel_tls on a kernel that has it
 	@scripts/need $$(cat tests/integration/packages.txt)
 	CGO_ENABLED=0 $(GO) test -c -o build/record.test ./proxy/record
 	CGO_ENABLED=0 $(GO) test -c -o build/integration.test ./tests/integration
-	@$(MAKE) -s all build/vsftpd build/inn
+	@$(MAKE) -s all build/vsftpd build/busybox-static build/inn
 	scripts/uml build/record.test -test.run '^TestKernelTLS$$' -test.v
 	cd tests/integration && ../../scripts/uml ../../build/integration.test -test.run '^TestKernelTLS$$' -test.v
 

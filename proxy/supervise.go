@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
-	"tlswrap/proxy/supervisor"
+	"tlswrap/proxy/target"
 	"tlswrap/proxy/wire"
 )
 
@@ -21,7 +21,7 @@ func (w *Worker) supervisable(a asked) {
 	}
 	number, err := strconv.Atoi(a.Request.Name)
 	if err == nil {
-		err = supervisor.Reach(int(a.PID), a.Request.Channel, supervisor.Proof{Memory: a.Token[:], FD: fd, Number: number})
+		err = target.Reach(int(a.PID), a.Request.Channel, target.Proof{Memory: a.Token[:], FD: fd, Number: number}).Err()
 	}
 	if err != nil {
 		w.log.Info("not supervised", "pid", a.PID, "error", err.Error())

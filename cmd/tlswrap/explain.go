@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/machine"
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/outgoing"
 	"tlswrap/proxy/verdict"
@@ -27,7 +28,7 @@ import (
 	"tlswrap/rules"
 )
 
-// Exit statuses of check and explain beside 0.
+// Exit status of check, explain and doctor beside 0.
 const exitBad = 1 // something is wrong with what was asked about
 
 // runExplain is tlswrap explain HOST:PORT.
@@ -130,6 +131,7 @@ func (p page) explain(ctx context.Context, q question) int {
 	t.Addr = ips[0]
 	p.line("rule", "%s", policy.Why(t))
 	p.line("address", "%s", joinAddrs(ips))
+	p.line("way", "%s", machine.Try(shim()).OfOne())
 	d := policy.Decide(t)
 	switch d.Action {
 	case rules.Pass:

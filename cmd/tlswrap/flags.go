@@ -55,6 +55,7 @@ func (o *options) logFlags(f *flag.FlagSet) {
 const usage = `usage: tlswrap [flags] program [args...]
        tlswrap check [--builtin] [FILE]
        tlswrap explain [flags] HOST:PORT
+       tlswrap doctor [--json]
        tlswrap worker --socket PATH [flags]
        tlswrap version | --version
 
@@ -73,6 +74,9 @@ Runs the program and turns the connections that the rules name into verified TLS
   -v                say a line for every connection
   -q                say nothing, also not why a connection failed
   --libtls-path     print the folder of our libtls.so.26, for LD_LIBRARY_PATH
+
+tlswrap doctor says what this machine allows, and what would allow the rest; with --json
+for programs.
 
 tlswrap worker takes --rules, --tls, --ca, --log and --log-level, and
 

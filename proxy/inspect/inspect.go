@@ -226,7 +226,7 @@ func isGoNote(p *elf.Prog) bool {
 func libraryFor(f *elf.File, library string) (string, error) {
 	own, err := elf.Open(library)
 	if err != nil {
-		return "", fmt.Errorf("the library to preload cannot be read: %v", err)
+		return "", unreadable(err)
 	}
 	defer own.Close()
 	if f.Class == own.Class && f.Machine == own.Machine {
@@ -245,9 +245,42 @@ func libraryFor(f *elf.File, library string) (string, error) {
 // narrow is the 32-bit machine whose programs a kernel starts by itself.
 var narrow = map[elf.Machine]elf.Machine{elf.EM_X86_64: elf.EM_386, elf.EM_AARCH64: elf.EM_ARM}
 
+// Kinds are the kinds of machine for whose programs there is a shim: that of library, and those in folders
+// beside it. without is the one whose programs this machine may start besides, where there is none for it.
+func Kinds(library string) (kinds []string, without string, err error) {
+	own, err := elf.Open(library)
+	if err != nil {
+		return nil, "", unreadable(err)
+	}
+	defer own.Close()
+	kinds = []string{kindName(own.Machine)}
+	if other, ok := narrow[own.Machine]; ok {
+		without = kindName(other)
+	}
+	others, _ := filepath.Glob(filepath.Join(filepath.Dir(library), "EM_*", filepath.Base(library)))
+	for _, path := range others {
+		f, err := elf.Open(path)
+		if err != nil {
+			continue
+		}
+		f.Close()
+		if f.Machine.String() != filepath.Base(filepath.Dir(path)) {
+			continue
+		}
+		if kinds = append(kinds, kindName(f.Machine)); f.Machine == narrow[own.Machine] {
+			without = ""
+		}
+	}
+	return kinds, without, nil
+}
+
+func unreadable(err error) error { return fmt.Errorf("the library to preload cannot be read: %v", err) }
+
+func kindName(m elf.Machine) string { return strings.TrimPrefix(m.String(), "EM_") }
+
 func machineName(f *elf.File) string {
 	bits := map[elf.Class]string{elf.ELFCLASS32: "32-bit", elf.ELFCLASS64: "64-bit"}[f.Class]
-	return strings.TrimSpace(bits + " " + strings.TrimPrefix(f.Machine.String(), "EM_"))
+	return strings.TrimSpace(bits + " " + kindName(f.Machine))
 }
 
 func sameFile(file *os.File, path string) (bool, error) {

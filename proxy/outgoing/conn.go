@@ -324,7 +324,7 @@ func (c *Conn) Restart() int {
 func (c *Conn) Hurry(until time.Time) {
 	select {
 	case <-c.done:
-		if c.pair.HungUp() {
+		if c.up != nil && c.pair.HungUp() { // nil for one that was given up before it had one
 			c.up.SetWriteDeadline(until)
 		}
 	default:

@@ -19,7 +19,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -28,6 +27,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/thread"
 )
 
 // Room is a network namespace in which every address is local. Its methods may be called from any
@@ -50,44 +50,59 @@ const keeperFD = 3
 
 // Open makes a room. log has the panics of its goroutines.
 func Open(log *slog.Logger) (*Room, error) {
-	inThread := func(theirs int) error {
-		startThread(log, theirs)
-		return nil
-	}
-	r, err := openWith(inThread)
+	r, err := byThread(log)
 	if err == nil {
 		return r, nil
 	}
-	r, other := openWith(func(theirs int) error { return startKeeper(log, theirs) })
+	r, other := byProcess(log)
 	if other == nil {
 		return r, nil
 	}
 	return nil, fmt.Errorf("a network namespace for look-ups cannot be made (%w), nor one in a user namespace (%w)", err, other)
 }
 
+// Try tells why a room cannot be kept by a thread of this process, and why not by a process in a user
+// namespace: sentences for a person, or nil.
+func Try(log *slog.Logger) (ofThread, ofProcess error) {
+	for _, way := range []struct {
+		open func(*slog.Logger) (*Room, error)
+		err  *error
+	}{{byThread, &ofThread}, {byProcess, &ofProcess}} {
+		r, err := way.open(log)
+		if err == nil {
+			r.Close()
+		}
+		*way.err = err
+	}
+	return ofThread, ofProcess
+}
+
+func byThread(log *slog.Logger) (*Room, error) {
+	r, err := openWith(func(theirs int) error {
+		startThread(log, theirs)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w, which takes CAP_SYS_ADMIN", err)
+	}
+	return r, nil
+}
+
+func byProcess(log *slog.Logger) (*Room, error) {
+	r, err := openWith(func(theirs int) error { return startKeeper(log, theirs) })
+	if err != nil {
+		return nil, fmt.Errorf("%w, which takes CONFIG_USER_NS, no chroot, and the sysctls user.max_user_namespaces, "+
+			"kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, where there are such", err)
+	}
+	return r, nil
+}
+
 // startThread starts a thread that keeps a room, and takes over theirs.
 func startThread(log *slog.Logger, theirs int) {
-	go onOwnThread(func() {
+	go thread.Run(func() {
 		defer unix.Close(theirs)
 		guard.Run(log, "room", nil, func() { keepUnshared(theirs) })
 	})
-}
-
-// onOwnThread calls f on a thread that ends with it, and is not the process's first: that one cannot end, and
-// what /proc has of the process is about it.
-func onOwnThread(f func()) {
-	runtime.LockOSThread()
-	if unix.Gettid() != unix.Getpid() {
-		f()
-		return
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		onOwnThread(f)
-	}()
-	<-done
-	runtime.UnlockOSThread()
 }
 
 // startKeeper starts a process that keeps a room, and takes over theirs.

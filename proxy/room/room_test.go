@@ -180,20 +180,33 @@ func TestRoomIsNotTheWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	inEachRoom(t, func(t *testing.T, r *Room) {
-		threads, err := filepath.Glob("/proc/self/task/*/ns/net")
-		if err != nil || len(threads) == 0 {
-			t.Fatal(threads, err)
-		}
-		elsewhere := 0
-		for _, thread := range threads {
-			if now, err := os.Readlink(thread); err == nil && now != before {
-				elsewhere++
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			elsewhere := threadsElsewhere(t, before) // a closed room's thread may be about to end
+			if now, _ := os.Readlink("/proc/self/ns/net"); now != before {
+				t.Fatalf("the process is in %s, and was in %s", now, before)
+			}
+			if elsewhere <= 1 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d threads are elsewhere", elsewhere)
 			}
 		}
-		if now, _ := os.Readlink("/proc/self/ns/net"); now != before || elsewhere > 1 {
-			t.Errorf("the process is in %s, and was in %s; %d threads are elsewhere", now, before, elsewhere)
-		}
 	})
+}
+
+// threadsElsewhere counts those of this process that are in another network namespace.
+func threadsElsewhere(t *testing.T, than string) (n int) {
+	threads, err := filepath.Glob("/proc/self/task/*/ns/net")
+	if err != nil || len(threads) == 0 {
+		t.Fatal(threads, err)
+	}
+	for _, thread := range threads {
+		if now, err := os.Readlink(thread); err == nil && now != than {
+			n++
+		}
+	}
+	return n
 }
 
 // However a worker ends, what it has started ends.

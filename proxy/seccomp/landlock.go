@@ -12,15 +12,16 @@ import (
 // (landlock(7), since Linux 6.7), so that a call which the kernel makes after all, in the place of one
 // that was looked at, connects nothing: another thread may put a TCP socket under the number of an AF_UNIX
 // one meanwhile. What the worker connects in its name is not its own. It sets no_new_privs where the
-// caller may not do without. The error says that the kernel cannot.
+// caller may not do without. The error says what would allow it.
 func Confine() error {
 	const abiOfTCP = 4
 	version, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
-		return os.NewSyscallError("landlock_create_ruleset", errno)
+		return fmt.Errorf("the kernel cannot forbid TCP to a program (landlock_create_ruleset: %w), which takes Linux 6.7, "+
+			"Landlock among its security modules, and a container's profile that allows the call", errno)
 	}
 	if version < abiOfTCP {
-		return fmt.Errorf("Landlock of version %d knows nothing of TCP, %d would", version, abiOfTCP)
+		return fmt.Errorf("the kernel cannot forbid TCP to a program (its Landlock has the ABI %d), which takes Linux 6.7 with the ABI %d", version, abiOfTCP)
 	}
 	attr := struct{ files, network uint64 }{network: unix.LANDLOCK_ACCESS_NET_CONNECT_TCP}
 	fd, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)

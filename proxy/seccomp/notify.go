@@ -1,7 +1,9 @@
 package seccomp
 
 import (
+	"fmt"
 	"os"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -37,8 +39,8 @@ type addition struct {
 type Listener int
 
 // Install puts a filter under the calling thread, which is locked to its goroutine, and under whatever it
-// becomes and starts. It sets no_new_privs where the caller may not do without (seccomp(2)). EBUSY:
-// there is a listener already, in an outer filter.
+// becomes and starts. It sets no_new_privs where the caller may not do without (seccomp(2)). The error says
+// what would allow it.
 func Install(by Policy) (Listener, error) {
 	code, err := Filter(by)
 	if err != nil {
@@ -53,9 +55,24 @@ func Install(by Policy) (Listener, error) {
 		fd, errno = install(&prog)
 	}
 	if errno != 0 {
-		return -1, os.NewSyscallError("seccomp", errno)
+		return -1, refusal(errno)
 	}
 	return Listener(fd), nil
+}
+
+// refusal is why there is no listener, in a sentence for a person.
+func refusal(errno unix.Errno) error {
+	allow := "a container's profile that allows the call"
+	switch errno {
+	case unix.EBUSY:
+		return fmt.Errorf("another process answers for a filter that is under this one already, another tlswrap or a container's "+
+			"(seccomp: %w), and the kernel takes one: tlswrap would have to be started outside of that", errno)
+	case unix.ENOSYS:
+		allow = "a kernel with CONFIG_SECCOMP_FILTER, and " + allow
+	case unix.EINVAL:
+		allow = "Linux " + sinceSend
+	}
+	return fmt.Errorf("the kernel takes no filter whose calls another process answers (seccomp: %w), which takes %s", errno, allow)
 }
 
 func install(prog *unix.SockFprog) (uintptr, unix.Errno) {
@@ -81,9 +98,11 @@ func (l Listener) ioctl(request uintptr, arg unsafe.Pointer) (int, error) {
 	return int(r), nil
 }
 
-// Hurry has who waits for an answer go on at once on the processor that gives it, where the kernel can.
-func (l Listener) Hurry() {
-	unix.Syscall(unix.SYS_IOCTL, uintptr(l), notifSetFlags, syncWakeUp)
+// Hurry has who waits for an answer go on at once on the processor that gives it, and reports whether the
+// kernel can.
+func (l Listener) Hurry() bool {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l), notifSetFlags, syncWakeUp)
+	return errno == 0
 }
 
 // Receive returns the next notification, and waits for one. ENOENT: its thread was interrupted.
@@ -131,6 +150,18 @@ func (l Listener) Replace(id uint64, fd, target int, closeOnExec bool) error {
 
 // ReturnFD answers with a copy of fd, at the lowest number that is free (Linux 5.14).
 func (l Listener) ReturnFD(id uint64, fd int, closeOnExec bool) error {
+	// A signal that comes before the target has taken the descriptor, as Go's own do all the time, takes it
+	// back, but not the answer, which is 0 then (seccomp_notify_addfd in kernel/seccomp.c).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, old unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+		return os.NewSyscallError("rt_sigprocmask", err)
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 	_, err := l.addFD(addition{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, source: uint32(fd)}, closeOnExec)
 	return err
 }
@@ -141,21 +172,19 @@ func (l Listener) addFD(a addition, closeOnExec bool) (int, error) {
 	}
 	for {
 		// EBUSY: the number is about to be used by another thread (dup2(2)).
-		n, err := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
-		if err != unix.EINTR && err != unix.EBUSY {
-			return n, err
+		n, _, err := unix.Syscall(unix.SYS_IOCTL, uintptr(l), unix.SECCOMP_IOCTL_NOTIF_ADDFD, uintptr(unsafe.Pointer(&a))) // it waits for the target
+		switch err {
+		case 0:
+			return int(n), nil
+		case unix.EINTR, unix.EBUSY:
+		default:
+			return -1, err
 		}
 	}
 }
 
-// Missing is what the kernel behind this listener cannot do, or nil. It asks about a call that there is
-// not: ENOENT is a kernel that knows the question, EINVAL one that does not.
-func (l Listener) Missing() error {
-	if _, err := l.addFD(addition{flags: unix.SECCOMP_ADDFD_FLAG_SEND}, false); err != unix.ENOENT {
-		return os.NewSyscallError("SECCOMP_ADDFD_FLAG_SEND", err)
-	}
-	return nil
-}
+// Missing is what the kernel behind this listener cannot do, or nil.
+func (l Listener) Missing() error { return l.features().Missing() }
 
 // Asked is what a notification asks for.
 type Asked struct {

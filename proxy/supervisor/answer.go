@@ -75,21 +75,25 @@ func (c *call) unreachable(err error) answer {
 	if harmless && !c.InMemory {
 		return natively
 	}
-	if c.thread != nil && c.tellOnce(c.thread.PID) {
-		c.session.Say(fmt.Sprintf("process %d: refused: the worker may not look into it, and cannot tell where it connects: %v", c.thread.PID, err))
-	}
+	c.tellOnce("the worker may not look into it, and cannot tell where it connects: %v", err)
 	return fail(unix.EPERM)
 }
 
-// tellOnce reports whether a person does not know yet that a process is out of reach.
-func (v *supervision) tellOnce(pid int) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.told[pid] || len(v.told) >= mostTold {
-		return false
+// tellOnce tells a person why a process is refused what it asks for, once for each process.
+func (c *call) tellOnce(why string, args ...any) {
+	pid := int(c.tid) // 0 in another PID namespace
+	if c.thread != nil {
+		pid = c.thread.PID
 	}
-	v.told[pid] = true
-	return true
+	c.mu.Lock()
+	news := !c.told[pid] && len(c.told) < mostTold
+	if news {
+		c.told[pid] = true
+	}
+	c.mu.Unlock()
+	if news {
+		c.session.Say(fmt.Sprintf("process %d: refused: "+why, append([]any{pid}, args...)...))
+	}
 }
 
 // mostTold bounds the sentences about processes that are out of reach.
@@ -116,5 +120,12 @@ func (c *call) socket() (k kind, refusal answer) {
 		fdio.Close(fd)
 		return k, failed(err)
 	}
+	k.ours = k.ours && c.knows(&k)
 	return k, nil
+}
+
+// knows reports whether a channel is the session's, or was. Another run's worker may be under this filter:
+// its channels are AF_UNIX sockets like others.
+func (c *call) knows(k *kind) bool {
+	return c.session.Find(k.id) != nil || events(k.fd)&unix.POLLHUP != 0
 }

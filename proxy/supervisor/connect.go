@@ -31,7 +31,7 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 	if k, refusal = c.socket(); refusal != nil {
 		return k, refusal
 	}
-	if k.ours {
+	if k.ours && to.family() != unix.AF_UNIX {
 		if refusal := c.connectAgain(&k, to); refusal != nil {
 			k.close()
 			return k, refusal
@@ -50,6 +50,9 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 		refusal = c.connectOther(&k, to)
 	case k.domain == unix.AF_SMC: // which speaks TCP below
 		refusal = fail(unix.EAFNOSUPPORT)
+	case to.internet:
+		// No socket of another family takes that. The kernel would find another, where a thread has put it there.
+		refusal = failed(connect(k.fd, to.raw))
 	default:
 		// A server at an AF_UNIX socket looks at who connects.
 		refusal = natively
@@ -234,7 +237,7 @@ func (c *call) connectNative(k *kind, raw []byte) answer {
 		default:
 			return failed(err)
 		}
-		switch err := c.poll(k.fd, unix.POLLOUT, limit); err {
+		switch err := c.poll(k.fd, unix.EPOLLOUT, limit); err {
 		case nil:
 		case unix.EAGAIN:
 			return fail(unix.EINPROGRESS)

@@ -113,7 +113,7 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 			}
 			return fd, nil
 		}
-		switch err := c.poll(k.fd, unix.POLLIN, limit); err {
+		switch err := c.poll(k.fd, unix.EPOLLIN, limit); err {
 		case nil:
 		case unix.EINTR:
 			return -1, nobody

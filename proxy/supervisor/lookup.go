@@ -86,9 +86,7 @@ func (c *call) enterRoom(k *kind) answer {
 		if _, must := c.questions.Needs(); !must {
 			return nil // it asks as it is; what it finds out, the rules' exact names tell
 		}
-		if c.tellOnce(c.thread.PID) {
-			c.session.Say(fmt.Sprintf("process %d: refused: it asks a DNS server by itself, and rules are about names that only the answer tells: %v", c.thread.PID, err))
-		}
+		c.tellOnce("it asks a DNS server by itself, and rules are about names that only the answer tells: %v", err)
 		return fail(unix.EACCES)
 	}
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}

@@ -152,7 +152,7 @@ func (c *call) transmit(k *kind, m message, then func(n int) answer) answer {
 		if err != unix.EAGAIN || !waits {
 			return failed(err)
 		}
-		switch err := c.poll(k.fd, unix.POLLOUT, limit); err {
+		switch err := c.poll(k.fd, unix.EPOLLOUT, limit); err {
 		case nil:
 		case unix.EINTR:
 			return nobody

@@ -3,7 +3,8 @@
 // pass the shim by. It is a second kind of caller beside the shim and does for a program what that would
 // have done: it shows the worker's fronts the same requests, puts the channel in the socket's place, and
 // answers on the channel as TCP would. It is called a supervisor, and the program's thread its target, as
-// in seccomp_unotify(2).
+// in seccomp_unotify(2). It is larger than others because it is all that the shim is to other programs: each
+// call has an answer of its own.
 //
 // What decides is read once and is not looked at again: a connect of TCP's, a listen, and what goes to an
 // address of its own are made here, on a copy of the program's socket, and never by the kernel in the
@@ -42,6 +43,7 @@ type supervision struct {
 	listener  seccomp.Listener
 	socket    *fdio.Socket // the listener's owner
 	questions *questions
+	poller    *poller
 
 	mu      sync.Mutex
 	waiting map[uint32]*wait // by thread
@@ -61,13 +63,20 @@ func (f *Front) Supervise(s *session.Session, listener int) error {
 	if err != nil {
 		return err
 	}
+	poller, err := newPoller()
+	if err != nil {
+		socket.Close()
+		return err
+	}
 	names := f.Names(s)
 	v := &supervision{Front: f, session: s, listener: l, socket: socket, questions: &questions{Names: names, resolver: dns.New(names, f.Log)},
-		waiting: make(map[uint32]*wait), told: make(map[int]bool)}
+		poller: poller, waiting: make(map[uint32]*wait), told: make(map[int]bool)}
 	s.Hold()
+	go guard.Run(f.Log, "poller", nil, poller.run)
 	go func() {
 		defer s.Release()
 		defer socket.Close()
+		defer poller.set.Close()
 		defer v.questions.resolver.Close()
 		guard.Run(f.Log, "notifications", nil, v.receive)
 	}()
@@ -98,7 +107,8 @@ func (v *supervision) receive() {
 		if e != nil || err != nil {
 			return
 		}
-		go guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n) })
+		w := v.begin(n.TID)
+		go guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n, w) })
 	}
 }
 
@@ -124,8 +134,9 @@ type call struct {
 	*supervision
 	seccomp.Asked
 	id     uint64
-	thread *target.Thread
-	known  bool // that thread is the one that made the call
+	tid    uint32         // of the thread
+	thread *target.Thread // nil where it cannot be reached
+	known  bool           // that thread is the one that made the call
 	*wait
 }
 
@@ -153,14 +164,15 @@ var answers = map[seccomp.Call]func(*call) answer{
 }
 
 // handle answers one notification.
-func (v *supervision) handle(n seccomp.Notification) {
+func (v *supervision) handle(n seccomp.Notification, w *wait) {
+	defer v.finish(n.TID, w)
+	w.alone()
 	asked, ok := n.Asked()
 	if !ok {
 		v.listener.Fail(n.ID, unix.ENOSYS)
 		return
 	}
-	c := call{supervision: v, Asked: asked, id: n.ID, wait: v.begin(n.TID)}
-	defer v.finish(n.TID, c.wait)
+	c := call{supervision: v, Asked: asked, id: n.ID, tid: n.TID, wait: w}
 	thread, err := target.Open(int(n.TID))
 	if err != nil {
 		c.unreachable(err)(v.listener, n.ID)

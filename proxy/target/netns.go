@@ -3,9 +3,10 @@ package target
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/thread"
 )
 
 // SocketIn makes a socket in the network namespace of a thread: where that is not this process's own, the
@@ -25,22 +26,14 @@ func SocketIn(tid, domain, kind, protocol int) (int, error) {
 		return -1, err
 	}
 	defer ns.Close()
-	type made struct {
-		fd  int
-		err error
-	}
-	done := make(chan made, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked, so that the thread ends with the goroutine
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- made{-1, os.NewSyscallError("setns", err)}
-			return
+	fd := -1
+	thread.Run(func() {
+		if err = os.NewSyscallError("setns", unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)); err == nil {
+			fd, err = unix.Socket(domain, kind, protocol)
+			err = os.NewSyscallError("socket", err)
 		}
-		fd, err := unix.Socket(domain, kind, protocol)
-		done <- made{fd, os.NewSyscallError("socket", err)}
-	}()
-	m := <-done
-	return m.fd, m.err
+	})
+	return fd, err
 }
 
 func sameNamespace(theirs string) (bool, error) {

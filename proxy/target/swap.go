@@ -3,11 +3,11 @@ package target
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/thread"
 )
 
 // LikeDescriptor gives a socket what belongs to a descriptor and not to the network, as another has it:
@@ -71,12 +71,9 @@ func (o *Others) Move(from, to int) error {
 	if len(o.Places) == 0 {
 		return nil
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked, so that the thread ends with the goroutine
-		done <- o.move(from, to)
-	}()
-	return <-done
+	var err error
+	thread.Run(func() { err = o.move(from, to) })
+	return err
 }
 
 func (o *Others) move(from, to int) error {

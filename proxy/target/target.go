@@ -40,21 +40,32 @@ func Open(tid int) (*Thread, error) {
 	if err != nil {
 		return nil, err
 	}
-	const ofThread = unix.O_EXCL // PIDFD_THREAD, Linux 6.9
-	if fd, err = unix.PidfdOpen(tid, ofThread); err == nil {
+	if fd, err = unix.PidfdOpen(tid, pidfdThread); err == nil {
 		return &Thread{tid, pid, fd}, nil
 	}
 	if err != unix.EINVAL {
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
-	const files = 2 // KCMP_FILES, linux/kcmp.h
-	if differ, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(tid), uintptr(pid), files, 0, 0, 0); errno != 0 || differ != 0 {
+	if shares, err := sharesFiles(tid, pid); err != nil || !shares {
 		return nil, ErrCannotTell
 	}
 	if fd, err = unix.PidfdOpen(pid, 0); err != nil {
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
 	return &Thread{tid, pid, fd}, nil
+}
+
+// pidfdThread is PIDFD_THREAD (linux/pidfd.h, Linux 6.9).
+const pidfdThread = unix.O_EXCL
+
+// sharesFiles reports whether two threads have the same descriptors.
+func sharesFiles(tid, other int) (bool, error) {
+	const files = 2 // KCMP_FILES, linux/kcmp.h
+	differ, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(tid), uintptr(other), files, 0, 0, 0)
+	if errno != 0 {
+		return false, errno
+	}
+	return differ == 0, nil
 }
 
 // processOf reads which process a thread belongs to.

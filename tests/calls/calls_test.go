@@ -34,22 +34,42 @@ type bench struct {
 	trust    *trust
 }
 
-// variant is one way to compile a program, and the build of the shim that it meets.
+// variant is one way to compile a program, and how it comes to the worker.
 type variant struct {
 	name string
 	cc   []string
 	shim string // a folder of make's; "" is the one that is installed
+	kind kind
 }
 
+// kind is how a program's calls come to the worker.
+type kind int
+
+const (
+	preloaded kind = iota // by the shim
+	notified              // by the kernel alone: a static program
+	unnoticed             // by the shim alone, on a machine that has no seccomp(2)
+)
+
 var variants = []variant{
-	{"gcc", []string{"gcc"}, ""},
-	{"fortify", []string{"gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64"}, ""},
-	{"clang", []string{"clang"}, ""},
-	{"musl", []string{"musl-gcc"}, ""},
-	{"i386", []string{"i686-linux-gnu-gcc"}, ""},
-	{"i386-time64", []string{"i686-linux-gnu-gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64", "-D_TIME_BITS=64"}, ""},
-	{"ubsan", []string{"gcc"}, "ubsan"},
-	{"asan", []string{"gcc", "-fsanitize=address"}, "asan"},
+	{"gcc", []string{"gcc"}, "", preloaded},
+	{"fortify", []string{"gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64"}, "", preloaded},
+	{"clang", []string{"clang"}, "", preloaded},
+	{"musl", []string{"musl-gcc"}, "", preloaded},
+	{"i386", []string{"i686-linux-gnu-gcc"}, "", preloaded},
+	{"i386-time64", []string{"i686-linux-gnu-gcc", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64", "-D_TIME_BITS=64"}, "", preloaded},
+	{"ubsan", []string{"gcc"}, "ubsan", preloaded},
+	{"asan", []string{"gcc", "-fsanitize=address"}, "asan", preloaded},
+	{"static", []string{"gcc", "-static"}, "", notified},
+	{"static-musl", []string{"musl-gcc", "-static"}, "", notified},
+	{"i386-static", []string{"i686-linux-gnu-gcc", "-static"}, "", notified},
+	{"without-seccomp", []string{"gcc"}, "", unnoticed},
+}
+
+// first reports whether a variant is the first of its kind, which alone runs what takes long.
+func (v variant) first() bool {
+	i := slices.IndexFunc(variants, func(other variant) bool { return other.kind == v.kind })
+	return variants[i].name == v.name
 }
 
 // asanOptions are for a program that runs alone; the shim brings its own.
@@ -199,6 +219,9 @@ func (b *bench) compileAll() error {
 			return err
 		}
 		for _, family := range families {
+			if _, out := withoutShim[family]; out && v.kind == notified {
+				continue
+			}
 			wg.Go(func() {
 				turn <- struct{}{}
 				p, err := b.compile(v, family)
@@ -228,6 +251,7 @@ func (b *bench) makeHelpers() error {
 			os.WriteFile(filepath.Join(dir, "script"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755),
 			command(v.cc[0], "-shared", "-fPIC", "-o", filepath.Join(dir, "own.so"), empty),
 			command(v.cc[0], "-static", "-o", filepath.Join(dir, "static"), main),
+			command(v.cc[0], "-static", "-w", "-pthread", "-o", filepath.Join(dir, "static-exec"), filepath.Join(root(), "tests", "calls", "programs", "exec.c")),
 		)
 	}
 	return errors.Join(append(errs, b.makeFilters())...)
@@ -285,9 +309,13 @@ func TestCalls(t *testing.T) {
 		t.Run(family, func(t *testing.T) {
 			t.Parallel()
 			for _, v := range variants {
+				p := shared.programs[v.name+"/"+family]
+				if p == nil {
+					continue // see withoutShim
+				}
 				t.Run(v.name, func(t *testing.T) {
 					t.Parallel()
-					shared.programs[v.name+"/"+family].run(t)
+					p.run(t)
 				})
 			}
 		})
@@ -304,19 +332,25 @@ const (
 	stranger = "stranger" // it leads to another user's socket
 )
 
-// modes are the ways to run a test.
+// modes are the ways to run a test of a program.
 func (p *program) modes(test listed) []string {
-	if slices.Contains(test.where, "once") && p.variant.name != variants[0].name {
+	of := p.variant.kind
+	if _, out := withoutShim[p.family+"/"+test.name]; out && of == notified {
+		return nil
+	}
+	if slices.Contains(test.where, "once") && !p.variant.first() {
 		return nil
 	}
 	var modes []string
-	switch test.where[0] {
-	case "both":
-		modes = []string{alone, wrapped}
-	case "wrapped":
-		modes = []string{wrapped}
-	case "lost":
+	where := test.where[0]
+	switch {
+	case where == "lost" && of == preloaded:
 		return []string{unset, nowhere, stranger}
+	case where == "both" && of != unnoticed: // whose programs are gcc's, alone
+		modes = []string{alone, wrapped}
+	case where == "both", where == "wrapped", where == "notified" && of == notified,
+		where == "noticed" && of != unnoticed, where == "unnoticed" && of == unnoticed:
+		modes = []string{wrapped}
 	}
 	if len(modes) > 0 && p.filtered() {
 		modes = append(modes, filtered)
@@ -366,16 +400,6 @@ func (p *program) run(t *testing.T) {
 	}
 }
 
-// hosts is the /etc/hosts of the program names.
-func hosts() string {
-	b := &strings.Builder{}
-	fmt.Fprintln(b, "127.0.0.1 localhost\n127.0.0.2 covered.test COVERED.Test\n::1 six.test\n127.0.0.3 plain.test\n127.0.0.2 twin.test\n127.0.0.2 covered")
-	for i := range 40 {
-		fmt.Fprintf(b, "127.0.1.%d many.test\n", i+1)
-	}
-	return b.String()
-}
-
 // library is the shim for the program's kind of machine.
 func (p *program) library() string {
 	if p.variant.is32() {
@@ -388,6 +412,9 @@ func (p *program) library() string {
 func (p *program) narrow(library string) ([]string, error) {
 	if !p.variant.is32() {
 		return nil, nil
+	}
+	if p.variant.kind == notified {
+		library = ""
 	}
 	return testkit.Narrow(library)
 }
@@ -425,6 +452,7 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	}
 	wraps := mode == wrapped || mode == filtered
 	servers := newServers(t, shared.trust, wraps)
+	servers.shim = p.variant.kind != notified
 	library := ""
 	if mode != alone {
 		library = p.library()
@@ -447,11 +475,7 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 		argv = append(servers.tlswrapArgs(p.variant.shim), argv...)
 	}
 	if p.family == "names" {
-		file := filepath.Join(t.TempDir(), "hosts")
-		if err := os.WriteFile(file, []byte(hosts()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		argv = append([]string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, file}, argv...)
+		argv = append(withNames(t, p.variant.kind), argv...)
 	}
 	ours, theirs := socketPair(t)
 	defer theirs.Close()
@@ -477,7 +501,11 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	answered := make(chan struct{})
-	err = cmd.Start()
+	var refused []testkit.Refusal
+	if p.variant.kind == unnoticed {
+		refused = testkit.WithoutSeccomp
+	}
+	err = testkit.Refusing(refused, cmd.Start)
 	held.Close()
 	go func() {
 		defer close(answered)

@@ -72,6 +72,7 @@ type servers struct {
 	t        *testing.T
 	trust    *trust
 	wrapped  bool
+	shim     bool // the program has it where it is wrapped
 	all      map[string]*server
 	stopped  chan struct{}
 	stopOnce sync.Once
@@ -393,12 +394,15 @@ func (s *servers) serves(port int) { s.served = port }
 
 // environ tells a program what it needs to know.
 func (s *servers) environ() []string {
-	wrapped, bad := 0, syscall.ECONNREFUSED
+	wrapped, preloaded, bad := 0, 0, syscall.ECONNREFUSED
 	if s.wrapped {
 		wrapped, bad = 1, unix.EKEYREJECTED
 	}
+	if s.wrapped && s.shim {
+		preloaded = 1
+	}
 	env := []string{
-		fmt.Sprintf("WRAPPED=%d", wrapped), fmt.Sprintf("BAD_ERRNO=%d", int(bad)),
+		fmt.Sprintf("WRAPPED=%d", wrapped), fmt.Sprintf("PRELOADED=%d", preloaded), fmt.Sprintf("BAD_ERRNO=%d", int(bad)),
 	}
 	if s.served != 0 {
 		env = append(env, fmt.Sprintf("PORT_SERVE=%d", s.served))

@@ -24,12 +24,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var scenarios = []string{"connects", "waits_with_epoll", "sends_at_once", "forks", "executes", "spawns", "asks_a_shell",
-	"listens", "speaks_libtls"}
+// scenario is what a program does, and the kind of program that does it.
+type scenario struct {
+	name   string // in programs/program.c
+	static bool   // the program has no shim: the kernel asks the worker
+}
+
+func (s scenario) String() string {
+	if s.static {
+		return "static/" + s.name
+	}
+	return s.name
+}
+
+// scenarios are all that is done: by either kind, but for what only the shim has.
+func scenarios() (all []scenario) {
+	names := []string{"connects", "waits_with_epoll", "sends_at_once", "forks", "executes", "spawns", "asks_a_shell", "listens", "speaks_libtls"}
+	for _, static := range []bool{false, true} {
+		for _, name := range names {
+			if !static || name != "speaks_libtls" {
+				all = append(all, scenario{name, static})
+			}
+		}
+	}
+	return all
+}
+
+// named are the scenarios that are called so.
+func named(names ...string) []scenario {
+	return slices.DeleteFunc(scenarios(), func(s scenario) bool { return !slices.Contains(names, s.String()) })
+}
 
 func main() {
 	flags := flag.NewFlagSet("faults", flag.ExitOnError)
-	only := flags.String("only", "", "comma-separated `scenarios` instead of all: "+strings.Join(scenarios, " "))
+	only := flags.String("only", "", "comma-separated `scenarios` instead of all: "+strings.Trim(fmt.Sprint(scenarios()), "[]"))
 	parts := flags.String("parts", "tlswrap,worker,shim", "whose calls fail")
 	failing := flags.String("calls", "", "comma-separated system `calls` that fail, instead of all")
 	few := flags.Bool("few", false, "one errno for each call instead of all")
@@ -38,9 +66,9 @@ func main() {
 	flags.Parse(os.Args[1:])
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	w := walk{scenarios: scenarios, few: *few, lanes: *lanes, verbose: *verbose, out: os.Stdout}
+	w := walk{scenarios: scenarios(), few: *few, lanes: *lanes, verbose: *verbose, out: os.Stdout}
 	if *only != "" {
-		w.scenarios = strings.Split(*only, ",")
+		w.scenarios = named(strings.Split(*only, ",")...)
 	}
 	if *failing != "" {
 		w.calls = strings.Split(*failing, ",")
@@ -60,7 +88,7 @@ func main() {
 
 // walk is what is to be tried.
 type walk struct {
-	scenarios []string
+	scenarios []scenario
 	parts     []part
 	calls     []string // nil for all
 	few       bool
@@ -116,7 +144,7 @@ func root() string {
 }
 
 // scenario records the calls of one scenario, and has each of them fail.
-func (w *walk) scenario(ctx context.Context, name string, lanes []*lane) error {
+func (w *walk) scenario(ctx context.Context, name scenario, lanes []*lane) error {
 	good, err := lanes[0].run(name, nil)
 	if err != nil {
 		return err
@@ -193,7 +221,7 @@ func (w *walk) plan(points []point, parts []part) []fault {
 }
 
 // judge says what was wrong with a run.
-func (w *walk) judge(scenario string, f fault, o outcome) {
+func (w *walk) judge(scenario scenario, f fault, o outcome) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.runs++

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -78,6 +79,7 @@ type lane struct {
 // setup is what the lanes share.
 type setup struct {
 	program, become  string
+	static           string // program, but that no shim can be preloaded into it
 	tlswrap, library string
 	authority        *testkit.Authority
 	ca, cert, key    string
@@ -86,13 +88,15 @@ type setup struct {
 }
 
 func newSetup(dir, root string) (*setup, error) {
-	s := &setup{program: filepath.Join(dir, "program"), become: filepath.Join(dir, "become"), tlswrap: filepath.Join(dir, "tlswrap"),
+	s := &setup{program: filepath.Join(dir, "program"), static: filepath.Join(dir, "static"), become: filepath.Join(dir, "become"), tlswrap: filepath.Join(dir, "tlswrap"),
 		library: filepath.Join(dir, "libtlswrap.so"), ca: filepath.Join(dir, "ca.pem")}
+	program := []string{"gcc", "-O1", "-Wall", "-Werror", "-I" + filepath.Join(root, "libtls/include"),
+		filepath.Join(root, "tests/faults/programs/program.c"), "-o"}
 	for _, c := range [][]string{
 		{"make", "-s", "-C", root, "all"},
 		{"cp", filepath.Join(root, "build/tlswrap"), filepath.Join(root, "build/libtlswrap.so"), dir}, // others may build meanwhile
-		{"gcc", "-O1", "-Wall", "-Werror", "-I" + filepath.Join(root, "libtls/include"), "-o", s.program,
-			filepath.Join(root, "tests/faults/programs/program.c")},
+		append(slices.Clone(program), s.program),
+		append(slices.Clone(program), s.static, "-static"),
 		{"gcc", "-O1", "-Wall", "-Werror", "-o", s.become, filepath.Join(root, "tests/faults/programs/become.c")},
 	} {
 		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
@@ -184,45 +188,47 @@ func (l *lane) serve(c net.Conn) {
 }
 
 // run runs a scenario, with a fault or nil.
-func (l *lane) run(scenario string, f *fault) (outcome, error) {
+func (l *lane) run(scenario scenario, f *fault) (outcome, error) {
+	// What this thread starts it traces.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var out bytes.Buffer
-	port := map[string]uint16{"listens": l.listen, "speaks_libtls": l.libtls.Port()}[scenario]
+	port := map[string]uint16{"listens": l.listen, "speaks_libtls": l.libtls.Port()}[scenario.name]
 	if port == 0 {
 		port = l.server.Port()
+	}
+	program := l.setup.program
+	if scenario.static {
+		program = l.setup.static
 	}
 	l.leak = ""
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()
-	cmd := exec.Command(l.setup.tlswrap, "--rules", l.rules, l.setup.program, scenario, "localhost", fmt.Sprint(port), l.setup.ca)
+	cmd := exec.Command(l.setup.tlswrap, "--rules", l.rules, program, scenario.name, "localhost", fmt.Sprint(port), l.setup.ca)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1",
 		"SSL_CERT_FILE="+l.setup.ca, "SSL_CERT_DIR="+l.dir) // one root is as good as many
-	listener, err := under(l.setup.become, cmd)
-	if err != nil {
+	if err := under(l.setup.become, cmd); err != nil {
 		return outcome{}, err
 	}
 	var clients sync.WaitGroup
 	var served string
-	if scenario == "listens" {
+	if scenario.name == "listens" {
 		clients.Go(func() { served = l.visit(ctx) })
 	}
-	r := recorder{lane: l, first: uint32(cmd.Process.Pid), fault: f, turns: make(map[point]int), pids: make(map[int]bool)}
-	r.hung = !answerAll(listener, int(quietTime/time.Millisecond), r.decide)
-	if r.hung {
-		r.killAll()
-	}
-	unix.Close(listener)
-	err = cmd.Wait()
+	r := recorder{lane: l, first: cmd.Process.Pid, fault: f, turns: make(map[point]int), pids: make(map[int]bool)}
+	t := tracing{first: cmd.Process.Pid, quiet: quietTime, end: r.killAll}
+	t.answerAll(r.decide)
+	cmd.Wait() // for its output: how it has ended is known
 	cancel()
 	clients.Wait()
-	o := outcome{points: r.points, reached: r.made, hung: r.hung, output: out.String(), leak: served}
-	var exit *exec.ExitError
+	o := outcome{points: r.points, reached: r.made, hung: t.hung, output: out.String(), leak: served}
 	switch {
-	case errors.As(err, &exit):
-		o.status = exit.String()
-	case err != nil:
-		o.status = err.Error()
+	case t.status.Signaled():
+		o.status = "signal: " + t.status.Signal().String()
+	case t.status.ExitStatus() != 0:
+		o.status = fmt.Sprint("exit status ", t.status.ExitStatus())
 	}
 	l.mu.Lock()
 	if l.leak != "" {
@@ -267,17 +273,16 @@ func (l *lane) visit(ctx context.Context) string {
 // recorder decides about a run's calls, and notes them.
 type recorder struct {
 	lane  *lane
-	first uint32
+	first int
 	fault *fault
 	turns map[point]int
 	pids  map[int]bool
 
 	points []point
 	made   bool
-	hung   bool
 }
 
-func (r *recorder) decide(a *ask) unix.Errno {
+func (r *recorder) decide(a ask) unix.Errno {
 	p, known := r.place(a)
 	if !known {
 		return 0
@@ -294,12 +299,12 @@ func (r *recorder) decide(a *ask) unix.Errno {
 
 // place tells whose call it is: known is false for the program's own, and for what Go's runtime
 // cannot do without.
-func (r *recorder) place(a *ask) (p point, known bool) {
-	p.nr = int(a.nr)
+func (r *recorder) place(a ask) (p point, known bool) {
+	p.nr = a.nr
 	exe, _ := os.Readlink(proc(a.tid, "exe"))
 	if exe == r.lane.setup.tlswrap {
 		p.part = worker
-		if pid := tgid(a.tid); pid == int(r.first) {
+		if pid := tgid(a.tid); pid == r.first {
 			p.part = start
 		} else {
 			r.pids[pid] = true
@@ -324,7 +329,7 @@ func (r *recorder) place(a *ask) (p point, known bool) {
 }
 
 // tgid is the process that a thread belongs to (proc_pid_status(5)).
-func tgid(tid uint32) int {
+func tgid(tid int) int {
 	status, _ := os.ReadFile(proc(tid, "status"))
 	for line := range strings.Lines(string(status)) {
 		var pid int
@@ -332,15 +337,15 @@ func tgid(tid uint32) int {
 			return pid
 		}
 	}
-	return int(tid)
+	return tid
 }
 
 // killAll ends what hangs: processes that this run has started, and that are still its own.
 func (r *recorder) killAll() {
-	r.pids[int(r.first)] = true
+	r.pids[r.first] = true
 	for pid := range r.pids {
-		exe, _ := os.Readlink(proc(uint32(pid), "exe"))
-		if slices.Contains([]string{r.lane.setup.tlswrap, r.lane.setup.program}, exe) {
+		exe, _ := os.Readlink(proc(pid, "exe"))
+		if slices.Contains([]string{r.lane.setup.tlswrap, r.lane.setup.program, r.lane.setup.static}, exe) {
 			unix.Kill(pid, unix.SIGKILL)
 		}
 	}

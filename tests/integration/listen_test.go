@@ -142,6 +142,26 @@ var httpServers = map[string]struct {
 	"java": {post: true, start: func(t *testing.T, s *served, www string) {
 		s.start(t, "java", testFile(t, "Serve.java"), s.portString(), filepath.Join(www, "big"))
 	}},
+	"Go": {post: true, start: func(t *testing.T, s *served, www string) {
+		s.start(t, goProgram(t, "goserver.go", false), "127.0.0.1:"+s.portString(), filepath.Join(www, "big"))
+	}},
+	"Go with cgo": {post: true, start: func(t *testing.T, s *served, www string) {
+		s.start(t, goProgram(t, "goserver.go", true), "127.0.0.1:"+s.portString(), filepath.Join(www, "big"))
+	}},
+	"busybox-static httpd": {start: func(t *testing.T, s *served, www string) {
+		s.start(t, busyboxStatic(t), "httpd", "-f", "-p", "127.0.0.1:"+s.portString(), "-h", www)
+	}},
+	"caddy file-server": {start: func(t *testing.T, s *served, www string) {
+		testkit.Need(t, "caddy")
+		s.running = wrapped{flags: []string{"--rules", s.rules}, dir: s.dir, env: []string{"XDG_DATA_HOME=" + s.dir, "XDG_CONFIG_HOME=" + s.dir}}.start(t,
+			"caddy", "run", "--adapter", "caddyfile", "--config", writeFile(t, "Caddyfile",
+				fmt.Sprintf("{\nadmin off\nauto_https off\n}\nhttp://:%s {\nbind 127.0.0.1\nroot * %s\nfile_server\n}\n", s.portString(), www)))
+		s.listens(t)
+	}},
+	"rclone serve": {start: func(t *testing.T, s *served, www string) {
+		testkit.Need(t, "rclone")
+		s.start(t, "rclone", "--config", "/dev/null", "serve", "http", "--addr", "127.0.0.1:"+s.portString(), www)
+	}},
 	"busybox httpd by inetd": {start: func(t *testing.T, s *served, www string) {
 		// socat is the inetd: it accepts, and passes the socket on as standard input.
 		s.running = wrapped{bare: true, dir: s.dir}.start(t, "socat",

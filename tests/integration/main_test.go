@@ -102,14 +102,14 @@ func build(dir string) error {
 		return fmt.Errorf("make: %w\n%s", err, out)
 	}
 	fetched := true
-	if out, err := exec.Command("make", "-s", "-C", root, inn, "build/vsftpd").CombinedOutput(); err != nil {
+	if out, err := exec.Command("make", "-s", "-C", root, inn, "build/vsftpd", "build/busybox-static").CombinedOutput(); err != nil {
 		said := strings.Split(strings.TrimSpace(string(out)), "\n")
-		if err := testkit.NotTested("news and vsftpd", "they cannot be fetched: "+said[0]); err != nil {
+		if err := testkit.NotTested("news, vsftpd and busybox-static", "they cannot be fetched: "+said[0]); err != nil {
 			return err
 		}
 		fetched = false
 	} else {
-		files = append(files, "build/vsftpd")
+		files = append(files, "build/vsftpd", "build/busybox-static")
 	}
 	for _, f := range files {
 		data, err := os.ReadFile(filepath.Join(root, f))
@@ -150,9 +150,9 @@ func inside(m *testing.M, dir string) (int, error) {
 
 // programs are the programs of others that the tests start.
 var programs = []string{
-	"apache2", "bash", "busybox", "curl", "dovecot", "exim4", "g++", "gcc", "git", "inspircd", "irssi", "java", "ldapsearch", "lftp",
+	"apache2", "bash", "busybox", "bwrap", "caddy", "curl", "dovecot", "etcd", "etcdctl", "exim4", "g++", "gcc", "git", "inspircd", "irssi", "java", "ldapsearch", "lftp",
 	"mariadb", "mariadbd", "memcached", "microsocks", "msmtp", "nc.openbsd", "nginx", "node", "openssl", "perl", "pgbench", "proftpd",
-	"prosody", "psql", "python3", "redis-cli", "redis-server", "sendxmpp", "setpriv", "slapd", "socat", "swaks", "tinyproxy",
+	"prosody", "psql", "python3", "rclone", "redis-cli", "redis-server", "sendxmpp", "setpriv", "slapd", "socat", "swaks", "tinyproxy",
 	"tnftp", "unshare", "wget",
 }
 

@@ -33,13 +33,15 @@ func TestVerdicts(t *testing.T) {
 	cases = append(cases, clientCertificateCases(t)...)
 	cases = append(cases, pinCases(t)...)
 	cases = append(cases, protocolCases(t)...)
-	probe := compile(t, "probe.c")
-	for _, c := range cases {
-		for _, mode := range []string{"block", "poll", "epoll"} {
-			t.Run(strings.ReplaceAll(c.name, " ", "_")+"/"+mode, func(t *testing.T) {
-				t.Parallel()
-				c.check(t, probe, mode)
-			})
+	for kind, flags := range kinds {
+		probe := compile(t, "probe.c", flags...)
+		for _, c := range cases {
+			for _, mode := range []string{"block", "poll", "epoll"} {
+				t.Run(strings.ReplaceAll(c.name, " ", "_")+"/"+kind+"/"+mode, func(t *testing.T) {
+					t.Parallel()
+					c.check(t, probe, mode)
+				})
+			}
 		}
 	}
 }

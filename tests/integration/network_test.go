@@ -21,20 +21,22 @@ func closedPort(t *testing.T) string {
 }
 
 func TestRefusedConnectionKeepsItsErrno(t *testing.T) {
-	probe := compile(t, "probe.c")
-	for _, mode := range []string{"block", "poll", "epoll"} {
-		t.Run(mode, func(t *testing.T) {
-			port := closedPort(t)
-			w := wrapped{flags: []string{"--ca", lab.rootPEM, "--tls", "db.example.test:" + port}}
-			e := w.run(t, probe, mode, "db.example.test", port, "secret")
-			if e.stdout != "connect=ECONNREFUSED\n" {
-				t.Errorf("the program saw %q", e.stdout)
-			}
-			want := fmt.Sprintf("tlswrap: db.example.test:%s: connecting to 127.0.0.1:%s: connection refused", port, port)
-			if !strings.HasPrefix(e.stderr, want) {
-				t.Errorf("stderr: %q, want %q", e.stderr, want)
-			}
-		})
+	for kind, flags := range kinds {
+		probe := compile(t, "probe.c", flags...)
+		for _, mode := range []string{"block", "poll", "epoll"} {
+			t.Run(kind+"/"+mode, func(t *testing.T) {
+				port := closedPort(t)
+				w := wrapped{flags: []string{"--ca", lab.rootPEM, "--tls", "db.example.test:" + port}}
+				e := w.run(t, probe, mode, "db.example.test", port, "secret")
+				if e.stdout != "connect=ECONNREFUSED\n" {
+					t.Errorf("the program saw %q", e.stdout)
+				}
+				want := fmt.Sprintf("tlswrap: db.example.test:%s: connecting to 127.0.0.1:%s: connection refused", port, port)
+				if !strings.HasPrefix(e.stderr, want) {
+					t.Errorf("stderr: %q, want %q", e.stderr, want)
+				}
+			})
+		}
 	}
 }
 

@@ -7,7 +7,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
+
+// withoutSeccomp is anyRule on a machine that allows no filter: nothing but the shim stands between
+// a program and the network.
+func withoutSeccomp() wrapped {
+	w := anyRule()
+	w.refused = testkit.WithoutSeccomp
+	return w
+}
 
 func TestEnvironmentWipedByTheProgramKeepsThePreload(t *testing.T) {
 	for _, wipe := range []string{"env -i", "env -u LD_PRELOAD -u TLSWRAP_CONTROL", "env LD_PRELOAD= TLSWRAP_CONTROL=x", "exec -c"} {
@@ -71,9 +81,9 @@ func unpreloadable(t *testing.T) map[string]string {
 	}
 }
 
-func TestProgramThatCannotBePreloadedIsRefused(t *testing.T) {
+func TestProgramThatCannotBePreloadedIsRefusedWithoutSeccomp(t *testing.T) {
 	for program, why := range unpreloadable(t) {
-		e := anyRule().run(t, program)
+		e := withoutSeccomp().run(t, program)
 		want := fmt.Sprintf("tlswrap: %s: not started, because it cannot be preloaded: %s", program, why)
 		if e.status != 126 || e.stdout != "" || !strings.HasPrefix(e.stderr, want) {
 			t.Errorf("status %d, stdout: %q, stderr: %q, want %q", e.status, e.stdout, e.stderr, want)
@@ -81,9 +91,9 @@ func TestProgramThatCannotBePreloadedIsRefused(t *testing.T) {
 	}
 }
 
-func TestProgramThatCannotBePreloadedIsRefusedInsideAShell(t *testing.T) {
+func TestProgramThatCannotBePreloadedIsRefusedInsideAShellWithoutSeccomp(t *testing.T) {
 	for program, why := range unpreloadable(t) {
-		e := anyRule().run(t, "sh", "-c", program)
+		e := withoutSeccomp().run(t, "sh", "-c", program)
 		want := fmt.Sprintf("tlswrap: %s: not started, because it cannot be preloaded: %s", program, why)
 		if e.status != 126 || e.stdout != "" || !strings.Contains(e.stderr, want) || !strings.Contains(e.stderr, "Permission denied") {
 			t.Errorf("status %d, stdout: %q, stderr: %q, want %q", e.status, e.stdout, e.stderr, want)
@@ -91,27 +101,27 @@ func TestProgramThatCannotBePreloadedIsRefusedInsideAShell(t *testing.T) {
 	}
 }
 
-func TestProgramThatCannotBePreloadedIsRefusedToPython(t *testing.T) {
+func TestProgramThatCannotBePreloadedIsRefusedToPythonWithoutSeccomp(t *testing.T) {
 	program := compile(t, "args.c", "-static")
 	for _, how := range []string{"os.execv(p, [p])", "subprocess.run([p])", "os.posix_spawn(p, [p], {})"} {
 		script := "import os, subprocess, sys\np = sys.argv[1]\ntry: " + how + "\nexcept OSError as e: print(e.errno)"
-		e := anyRule().run(t, python, "-c", script, program)
+		e := withoutSeccomp().run(t, python, "-c", script, program)
 		if e.stdout != "13\n" || !strings.Contains(e.stderr, "cannot be preloaded") {
 			t.Errorf("%s: stdout: %q, stderr: %q", how, e.stdout, e.stderr)
 		}
 	}
 }
 
-func TestScriptOfAnInterpreterThatCannotBePreloadedIsRefused(t *testing.T) {
+func TestScriptOfAnInterpreterThatCannotBePreloadedIsRefusedWithoutSeccomp(t *testing.T) {
 	static := compile(t, "args.c", "-static")
 	file := writeFile(t, "script", "#!"+static+"\n")
 	if out, err := exec.Command("chmod", "755", file).CombinedOutput(); err != nil {
 		t.Fatal(err, string(out))
 	}
-	if e := anyRule().run(t, file); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
+	if e := withoutSeccomp().run(t, file); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
 		t.Errorf("status %d, stdout: %q, stderr: %q", e.status, e.stdout, e.stderr)
 	}
-	if e := anyRule().run(t, "sh", "-c", file); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
+	if e := withoutSeccomp().run(t, "sh", "-c", file); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
 		t.Errorf("in a shell: status %d, stdout: %q, stderr: %q", e.status, e.stdout, e.stderr)
 	}
 }
@@ -135,14 +145,14 @@ func TestScriptIsInspectedWithTheInterpreterThatTheKernelStarts(t *testing.T) {
 		good := script("good", "#!"+dir+"/sh"+blank+" -e\necho it ran\n")
 		empty := script("empty", "#!\necho it ran\n") // is no script to the kernel, and so it is the shell's
 		for how, by := range startedBy {
-			if e := anyRule().run(t, by(hidden)...); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
+			if e := withoutSeccomp().run(t, by(hidden)...); e.status != 126 || !strings.Contains(e.stderr, "it is statically linked") {
 				t.Errorf("%q, %s: status %d, stdout: %q, stderr: %q", blank, how, e.status, e.stdout, e.stderr)
 			}
 			for _, file := range []string{good, empty} {
 				if file == empty && how != "tlswrap" && how != "sh" {
 					continue // these do not ask the shell
 				}
-				if e := anyRule().run(t, by(file)...).must(t); e.stdout != "it ran\n" {
+				if e := withoutSeccomp().run(t, by(file)...).must(t); e.stdout != "it ran\n" {
 					t.Errorf("%q, %s: %s: stdout: %q, stderr: %q", blank, how, file, e.stdout, e.stderr)
 				}
 			}
@@ -158,16 +168,16 @@ func TestTlswrapInTlswrap(t *testing.T) {
 	}
 }
 
-func TestProgramWhoseIDsDifferIsRefused(t *testing.T) {
+func TestProgramWhoseIDsDifferIsRefusedWithoutSeccomp(t *testing.T) {
 	const why = "its real and effective user or group differ"
 	for _, flag := range []string{"--ruid=65534", "--euid=65534", "--rgid=65534", "--egid=65534"} {
-		e := anyRule().run(t, "setpriv", flag, "--clear-groups", "true")
+		e := withoutSeccomp().run(t, "setpriv", flag, "--clear-groups", "true")
 		if e.status == 0 || !strings.Contains(e.stderr, why) {
 			t.Errorf("%s: status %d, stderr: %q", flag, e.status, e.stderr)
 		}
 	}
 	argv := append([]string{"setpriv", "--rgid=65534", "--clear-groups", lab.tlswrap}, anyRule().flags...)
-	e := wrapped{bare: true}.run(t, append(argv, "true")...)
+	e := wrapped{bare: true, refused: testkit.WithoutSeccomp}.run(t, append(argv, "true")...)
 	if e.status != 126 || !strings.Contains(e.stderr, why) {
 		t.Errorf("tlswrap itself: status %d, stderr: %q", e.status, e.stderr)
 	}
@@ -178,21 +188,21 @@ func TestProgramWhoseIDsDifferIsRefused(t *testing.T) {
 		"subprocess.run(['/bin/true'], user=65534)":                "started",
 	} {
 		script := "import os, subprocess\nos.setresuid(65534, 0, 0)\ntry: " + how + "; print('started')\nexcept OSError as e: print(e.errno)"
-		if e := anyRule().run(t, python, "-c", script); e.stdout != want+"\n" || (want == "13") != strings.Contains(e.stderr, why) {
+		if e := withoutSeccomp().run(t, python, "-c", script); e.stdout != want+"\n" || (want == "13") != strings.Contains(e.stderr, why) {
 			t.Errorf("%s: stdout: %q, stderr: %q", how, e.stdout, e.stderr)
 		}
 	}
 }
 
-func TestLibraryOnAFileSystemMountedNoexecIsRefused(t *testing.T) {
+func TestLibraryOnAFileSystemMountedNoexecIsRefusedWithoutSeccomp(t *testing.T) {
 	const why = "the library to preload is on a file system mounted noexec"
 	// The library is mounted over itself, in a namespace of the test's own.
 	const mount = `mount --bind "$0" "$0" && mount -o remount,bind,noexec "$0" && "$@"`
 	library := filepath.Join(filepath.Dir(lab.tlswrap), "libtlswrap.so")
 	own := append([]string{lab.tlswrap}, anyRule().flags...)
 	for _, w := range []ended{
-		anyRule().run(t, "unshare", "-m", "sh", "-c", mount, library, "/bin/true"),
-		wrapped{bare: true}.run(t, append(append([]string{"unshare", "-m", "sh", "-c", mount, library}, own...), "/bin/true")...),
+		withoutSeccomp().run(t, "unshare", "-m", "sh", "-c", mount, library, "/bin/true"),
+		wrapped{bare: true, refused: testkit.WithoutSeccomp}.run(t, append(append([]string{"unshare", "-m", "sh", "-c", mount, library}, own...), "/bin/true")...),
 	} {
 		if w.status != 126 || !strings.Contains(w.stderr, "/bin/true: not started") || !strings.Contains(w.stderr, why) {
 			t.Errorf("status %d, stderr: %q", w.status, w.stderr)
@@ -211,11 +221,11 @@ func TestSpawnedProgramIsLookedAtWhereTheFileActionsLead(t *testing.T) {
 			t.Fatal(err, string(out))
 		}
 	}
-	e := anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, here, there)
+	e := withoutSeccomp().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, here, there)
 	if want := "Permission denied 0\nPermission denied 0\n"; e.stdout != want || strings.Count(e.stderr, "it is statically linked") != 2 {
 		t.Errorf("a static one: stdout: %q, want %q, stderr: %q", e.stdout, want, e.stderr)
 	}
-	e = anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, there, here)
+	e = withoutSeccomp().run(t, "sh", "-c", `cd "$1" && "$0" "$2" ./program`, spawn, there, here)
 	if strings.Count(e.stdout, "started 0\n") != 2 || e.stderr != "" {
 		t.Errorf("a dynamic one: stdout: %q, stderr: %q", e.stdout, e.stderr)
 	}

@@ -115,10 +115,12 @@ func TestDeniedConnectionIsEACCES(t *testing.T) {
 	w := withRules(t, "[[rule]]\nhost = \"db.example.test\"\naction = \"deny\"\n")
 	marker := newMarker()
 	watch := lab.sniffer.Watch([]byte(marker), port)
-	for _, mode := range []string{"block", "poll", "epoll"} {
-		e := w.run(t, compile(t, "probe.c"), mode, "db.example.test", fmt.Sprint(port), marker)
-		if e.stdout != "connect=EACCES\n" || !strings.HasPrefix(e.stderr, fmt.Sprintf("tlswrap: db.example.test:%d: ", port)) {
-			t.Errorf("%s: stdout: %q, stderr: %q", mode, e.stdout, e.stderr)
+	for kind, flags := range kinds {
+		for _, mode := range []string{"block", "poll", "epoll"} {
+			e := w.run(t, compile(t, "probe.c", flags...), mode, "db.example.test", fmt.Sprint(port), marker)
+			if e.stdout != "connect=EACCES\n" || !strings.HasPrefix(e.stderr, fmt.Sprintf("tlswrap: db.example.test:%d: ", port)) {
+				t.Errorf("%s, %s: stdout: %q, stderr: %q", kind, mode, e.stdout, e.stderr)
+			}
 		}
 	}
 	if report, err := watch.Stop(); err != nil || report.Bytes > 0 || len(report.Leaks) > 0 {

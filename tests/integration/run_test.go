@@ -24,6 +24,8 @@ type wrapped struct {
 	dir   string
 	stdin io.Reader
 	bare  bool // without tlswrap
+
+	refused []testkit.Refusal // calls that this machine does not have
 }
 
 // ended is how a program ended. A signal is a status of 128 and more, as in a shell.
@@ -44,7 +46,10 @@ func (w wrapped) run(t *testing.T, argv ...string) ended {
 	cmd := w.command(ctx, argv)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = w.stdin, &stdout, &stderr
-	err := cmd.Run()
+	err := testkit.Refusing(w.refused, cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	e := ended{stdout.String(), stderr.String(), status(cmd)}
 	exit, _ := errors.AsType[*exec.ExitError](err)
 	switch {
@@ -104,7 +109,7 @@ func (w wrapped) start(t *testing.T, argv ...string) *running {
 	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.cmd.Start(); err != nil {
+	if err := testkit.Refusing(w.refused, r.cmd.Start); err != nil {
 		t.Fatalf("%q: %v", argv, err)
 	}
 	go func() {

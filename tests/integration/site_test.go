@@ -21,6 +21,8 @@ type site struct {
 	port   uint16
 	marker string
 	watch  *testkit.Watch
+
+	mayBeSilent bool // perhaps nobody talks to it
 }
 
 // serveTLS starts a TLS server whose certificate is good for host, on the address that
@@ -81,7 +83,7 @@ func (s *site) assertSecret(t *testing.T) {
 		t.Error(err)
 	case len(report.Leaks) > 0:
 		t.Errorf("the secret crossed the wire in plaintext: %s", report.Leaks[0])
-	case report.Hellos == 0 && !testkit.LeftOut(t):
+	case report.Hellos == 0 && !s.mayBeSilent && !testkit.LeftOut(t):
 		t.Errorf("the sniffer saw no TLS on port %d: %+v", s.port, report)
 	}
 }

@@ -72,7 +72,7 @@ func TestProgramThatTheDynamicLoaderIsToStartIsWrapped(t *testing.T) {
 	}
 }
 
-func TestProgramThatTheDynamicLoaderCannotPreloadIntoIsRefused(t *testing.T) {
+func TestProgramThatTheDynamicLoaderCannotPreloadIntoIsRefusedWithoutSeccomp(t *testing.T) {
 	loader, static := loader(t), compile(t, "args.c", "-static")
 	goProgram := ""
 	for program, why := range unpreloadable(t) {
@@ -94,7 +94,7 @@ func TestProgramThatTheDynamicLoaderCannotPreloadIntoIsRefused(t *testing.T) {
 			{static, "it is statically linked", []string{musl, "--library-path", "/nonexistent", static}},
 			{"--preload", "replaces LD_PRELOAD", []string{musl, "--preload", "/nonexistent", "/bin/true"}},
 		} {
-			e := anyRule().run(t, by(c.argv...)...)
+			e := withoutSeccomp().run(t, by(c.argv...)...)
 			if want := fmt.Sprintf("tlswrap: %s: not started, because it cannot be preloaded: ", c.named); e.status != 126 ||
 				!strings.Contains(e.stderr, want) || !strings.Contains(e.stderr, c.why) {
 				t.Errorf("%s: %q: status %d, stdout: %q, stderr: %q, want %q", how, c.argv, e.status, e.stdout, e.stderr, c.why)
@@ -119,19 +119,19 @@ func TestDynamicLoaderThatStartsNothingRuns(t *testing.T) {
 	}
 }
 
-func TestDynamicLoaderAsAnInterpreterIsRefused(t *testing.T) {
+func TestDynamicLoaderAsAnInterpreterIsRefusedWithoutSeccomp(t *testing.T) {
 	file := writeFile(t, "script", "#!"+loader(t)+" "+compile(t, "args.c", "-static")+"\n")
 	if err := os.Chmod(file, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for how, by := range startedBy {
-		if e := anyRule().run(t, by(file)...); e.status != 126 || !strings.Contains(e.stderr, "it cannot be told which program it is given") {
+		if e := withoutSeccomp().run(t, by(file)...); e.status != 126 || !strings.Contains(e.stderr, "it cannot be told which program it is given") {
 			t.Errorf("%s: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
 		}
 	}
 }
 
-func TestProgramOfAnUnknownDynamicLoaderIsRefused(t *testing.T) {
+func TestProgramOfAnUnknownDynamicLoaderIsRefusedWithoutSeccomp(t *testing.T) {
 	static := compile(t, "args.c", "-static")
 	unknown, known := filepath.Join(t.TempDir(), "unknown"), filepath.Join(t.TempDir(), "known")
 	for program, loader := range map[string]string{unknown: static, known: copyOf(t, loader(t), "ld-linux-own.so.2")} {
@@ -152,16 +152,16 @@ func TestProgramOfAnUnknownDynamicLoaderIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for how, by := range startedBy {
-		if e := anyRule().run(t, by(cut)...); e.status != 126 || !strings.Contains(e.stderr, "it is loaded by "+static+", which is not known to preload") {
+		if e := withoutSeccomp().run(t, by(cut)...); e.status != 126 || !strings.Contains(e.stderr, "it is loaded by "+static+", which is not known to preload") {
 			t.Errorf("%s: the name ends early: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
 		}
-		if e := anyRule().run(t, by(unknown)...); e.status != 126 || !strings.Contains(e.stderr, "it is loaded by "+static+", which is not known to preload") {
+		if e := withoutSeccomp().run(t, by(unknown)...); e.status != 126 || !strings.Contains(e.stderr, "it is loaded by "+static+", which is not known to preload") {
 			t.Errorf("%s: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
 		}
-		if e := anyRule().run(t, by(known)...); e.status != 0 || e.stderr != "" {
+		if e := withoutSeccomp().run(t, by(known)...); e.status != 0 || e.stderr != "" {
 			t.Errorf("%s: a copy of the machine's own: status %d, stderr: %q", how, e.status, e.stderr)
 		}
-		if e := anyRule().run(t, by(loader(t), unknown)...); e.status != 0 || e.stderr != "" {
+		if e := withoutSeccomp().run(t, by(loader(t), unknown)...); e.status != 0 || e.stderr != "" {
 			t.Errorf("%s: loaded by another: status %d, stderr: %q", how, e.status, e.stderr)
 		}
 	}
@@ -178,17 +178,17 @@ func TestDynamicLoadersProgramIsLookedAtWhereTheFileActionsLead(t *testing.T) {
 			t.Fatal(err, string(out))
 		}
 	}
-	e := anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" "$3" ./program`, spawn, here, there, loader(t))
+	e := withoutSeccomp().run(t, "sh", "-c", `cd "$1" && "$0" "$2" "$3" ./program`, spawn, here, there, loader(t))
 	if want := "Permission denied 0\nPermission denied 0\n"; e.stdout != want || strings.Count(e.stderr, "it is statically linked") != 2 {
 		t.Errorf("a static one: stdout: %q, want %q, stderr: %q", e.stdout, want, e.stderr)
 	}
-	e = anyRule().run(t, "sh", "-c", `cd "$1" && "$0" "$2" "$3" ./program`, spawn, there, here, loader(t))
+	e = withoutSeccomp().run(t, "sh", "-c", `cd "$1" && "$0" "$2" "$3" ./program`, spawn, there, here, loader(t))
 	if strings.Count(e.stdout, "started 0\n") != 2 || e.stderr != "" {
 		t.Errorf("a dynamic one: stdout: %q, stderr: %q", e.stdout, e.stderr)
 	}
 }
 
-func TestFreePascalProgramIsRefused(t *testing.T) {
+func TestFreePascalProgramIsRefusedWithoutSeccomp(t *testing.T) {
 	testkit.Need(t, "fpc")
 	source := testFile(t, "rawcalls.pas")
 	program := filepath.Join(t.TempDir(), "pascal")
@@ -200,7 +200,7 @@ func TestFreePascalProgramIsRefused(t *testing.T) {
 	}
 	for how, by := range startedBy {
 		for _, program := range []string{program, stripped} {
-			e := anyRule().run(t, by(program)...)
+			e := withoutSeccomp().run(t, by(program)...)
 			if e.status != 126 || strings.Contains(e.stdout, "ran") || !strings.Contains(e.stderr, "it is a Free Pascal program, which makes its system calls without libc") {
 				t.Errorf("%s: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
 			}
@@ -208,7 +208,7 @@ func TestFreePascalProgramIsRefused(t *testing.T) {
 	}
 }
 
-func TestQemuIsRefused(t *testing.T) {
+func TestQemuIsRefusedWithoutSeccomp(t *testing.T) {
 	testkit.Need(t, "qemu-x86_64")
 	emulator, err := exec.LookPath("qemu-x86_64")
 	if err != nil {
@@ -220,7 +220,7 @@ func TestQemuIsRefused(t *testing.T) {
 	}
 	for how, by := range startedBy {
 		for _, emulator := range []string{emulator, link, copyOf(t, "/bin/true", "qemu-sparc32plus-static")} {
-			e := anyRule().run(t, by(emulator, compile(t, "args.c"))...)
+			e := withoutSeccomp().run(t, by(emulator, compile(t, "args.c"))...)
 			if e.status != 126 || !strings.Contains(e.stderr, "it cannot be told whether the program that it emulates is preloaded") {
 				t.Errorf("%s: %s: status %d, stdout: %q, stderr: %q", how, emulator, e.status, e.stdout, e.stderr)
 			}
@@ -282,7 +282,7 @@ func TestFileThatBinfmtMiscHasAnEntryForIsJudgedByTheInterpreter(t *testing.T) {
 				continue // a text is no shell's there
 			}
 			argv := append(append([]string{lab.tlswrap}, anyRule().flags...), by(c.file)...)
-			e := wrapped{bare: true}.run(t, append([]string{"unshare", "-Urm", "bash", "-c", mount + c.entries + ` && cd / && exec "$@"`, "sh"}, argv...)...)
+			e := wrapped{bare: true, refused: testkit.WithoutSeccomp}.run(t, append([]string{"unshare", "-Urm", "bash", "-c", mount + c.entries + ` && cd / && exec "$@"`, "sh"}, argv...)...)
 			if c.why == "" && (e.status != 0 || e.stderr != "") || c.why != "" && (e.status != 126 || !strings.Contains(e.stderr, c.why)) {
 				t.Errorf("%s, by %s: status %d, stdout: %q, stderr: %q, want %q", c.what, how, e.status, e.stdout, e.stderr, c.why)
 			}
@@ -290,11 +290,11 @@ func TestFileThatBinfmtMiscHasAnEntryForIsJudgedByTheInterpreter(t *testing.T) {
 	}
 }
 
-func TestFileThatIsNoTextIsRefusedWhereBinfmtMiscIsNotShown(t *testing.T) {
+func TestFileThatIsNoTextIsRefusedWithoutSeccompWhereBinfmtMiscIsNotShown(t *testing.T) {
 	file := copyOf(t, writeFile(t, "odd", "\x01\x00\x02"), "odd")
 	for how, by := range startedBy {
 		argv := append(append([]string{lab.tlswrap}, anyRule().flags...), by(file)...)
-		e := wrapped{bare: true}.run(t, append([]string{"unshare", "-m", "sh", "-c", `while umount /proc/sys/fs/binfmt_misc 2>/dev/null; do :; done; exec "$@"`, "sh"}, argv...)...)
+		e := wrapped{bare: true, refused: testkit.WithoutSeccomp}.run(t, append([]string{"unshare", "-m", "sh", "-c", `while umount /proc/sys/fs/binfmt_misc 2>/dev/null; do :; done; exec "$@"`, "sh"}, argv...)...)
 		if e.status != 126 || !strings.Contains(e.stderr, "binfmt_misc is not mounted") {
 			t.Errorf("%s: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
 		}
@@ -308,7 +308,7 @@ func TestProgramThatPidfdSpawnStartsIsWrapped(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v\n%s", err, out)
 	}
-	e := anyRule().run(t, spawn, compile(t, "args.c", "-static"))
+	e := withoutSeccomp().run(t, spawn, compile(t, "args.c", "-static"))
 	if want := "Permission denied 0\nPermission denied 0\n"; e.stdout != want || strings.Count(e.stderr, "it is statically linked") != 2 {
 		t.Errorf("a static one: stdout: %q, want %q, stderr: %q", e.stdout, want, e.stderr)
 	}
@@ -319,7 +319,7 @@ func TestProgramThatPidfdSpawnStartsIsWrapped(t *testing.T) {
 	}
 }
 
-func TestTextOfAShellThatCannotBePreloadedIsRefused(t *testing.T) {
+func TestTextOfAShellThatCannotBePreloadedIsRefusedWithoutSeccomp(t *testing.T) {
 	text := writeFile(t, "text", "echo ran\n")
 	if err := os.Chmod(text, 0o755); err != nil {
 		t.Fatal(err)
@@ -331,7 +331,7 @@ func TestTextOfAShellThatCannotBePreloadedIsRefused(t *testing.T) {
 		"execvp":  {python, "-c", "import os, sys\ntry: os.execvp(sys.argv[1], sys.argv[1:])\nexcept OSError as e: sys.exit(126)", text},
 	} {
 		argv := append(append([]string{lab.tlswrap}, anyRule().flags...), by...)
-		e := wrapped{bare: true}.run(t, append([]string{"unshare", "-m", "bash", "-c", mount, compile(t, "args.c", "-static")}, argv...)...)
+		e := wrapped{bare: true, refused: testkit.WithoutSeccomp}.run(t, append([]string{"unshare", "-m", "bash", "-c", mount, compile(t, "args.c", "-static")}, argv...)...)
 		if e.status != 126 || e.stdout != "" || !strings.Contains(e.stderr, "/bin/sh: not started, because it cannot be preloaded: it is statically linked") {
 			t.Errorf("%s: status %d, stdout: %q, stderr: %q", how, e.status, e.stdout, e.stderr)
 		}

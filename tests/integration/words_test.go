@@ -20,11 +20,13 @@ func serveStranger(t *testing.T) *site {
 }
 
 func TestFailureIsOneLineOnStandardErrorAndNothingOnStandardOutput(t *testing.T) {
-	s := serveStranger(t)
-	e := s.wrapped().run(t, compile(t, "probe.c"), "block", s.host, s.portString(), s.marker)
-	want := fmt.Sprintf("tlswrap: %s: certificate is for db.example.test, not wrong.example.test (--tls %[1]s)\n", s.hostport())
-	if e.stdout != "connect=EKEYREJECTED\n" || e.stderr != want {
-		t.Errorf("stdout: %q, stderr: %q, want %q", e.stdout, e.stderr, want)
+	for kind, flags := range kinds {
+		s := serveStranger(t)
+		e := s.wrapped().run(t, compile(t, "probe.c", flags...), "block", s.host, s.portString(), s.marker)
+		want := fmt.Sprintf("tlswrap: %s: certificate is for db.example.test, not wrong.example.test (--tls %[1]s)\n", s.hostport())
+		if e.stdout != "connect=EKEYREJECTED\n" || e.stderr != want {
+			t.Errorf("%s: stdout: %q, stderr: %q, want %q", kind, e.stdout, e.stderr, want)
+		}
 	}
 }
 

@@ -73,12 +73,17 @@
 /*
  * Where a test makes sense: BOTH, or WRAPPED alone. ONCE: with one compiler only, for
  * what takes long and does not depend on it. HELPER: started by another test.
+ * NOTIFIED is WRAPPED for programs without the shim, UNNOTICED for those that have nothing but
+ * the shim, as the machine allows no filter, and NOTICED for those that are below the filter.
  */
 #define BOTH "both"
 #define WRAPPED "wrapped"
 #define BOTH_ONCE "both once"
 #define WRAPPED_ONCE "wrapped once"
 #define HELPER "helper"
+#define NOTIFIED "notified"
+#define NOTICED "noticed"
+#define UNNOTICED "unnoticed"
 
 struct test {
 	const char *name, *where;
@@ -142,6 +147,9 @@ SHARED int setting(const char *name)
 }
 
 SHARED bool is_wrapped(void) { return setting("WRAPPED"); }
+
+/* Whether the program is wrapped and has the shim. */
+SHARED bool is_preloaded(void) { return setting("PRELOADED"); }
 
 /* What a connection to the server BAD fails with. */
 SHARED int bad_errno(void) { return setting("BAD_ERRNO"); }

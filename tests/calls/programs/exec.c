@@ -9,10 +9,10 @@
 #include <sys/wait.h>
 
 static char *none[] = {NULL};
-static char port_text[16], is_wrapped_text[2];
+static char port_text[16], is_preloaded_text[2];
 
 /*
- * Started by the others, as "child PORT WRAPPED", with whatever environment: connects,
+ * Started by the others, as "child PORT PRELOADED", with whatever environment: connects,
  * and succeeds only where the server understands it. The driver's descriptor is closed
  * on the way by nobody.
  */
@@ -34,11 +34,11 @@ static char **child_argv(void)
 {
 	static char *argv[5];
 	snprintf(port_text, sizeof port_text, "%d", port("ECHO"));
-	is_wrapped_text[0] = is_wrapped() ? '1' : '0';
+	is_preloaded_text[0] = is_preloaded() ? '1' : '0';
 	argv[0] = arguments[0];
 	argv[1] = "child";
 	argv[2] = port_text;
-	argv[3] = is_wrapped_text;
+	argv[3] = is_preloaded_text;
 	return argv;
 }
 
@@ -324,6 +324,45 @@ static void static_program_is_refused(void)
 	FAILS(execvp(helper("static"), argv), EACCES);
 }
 
+/* It has no shim, whoever starts it. */
+static char **static_argv(void)
+{
+	char **argv = child_argv();
+	is_preloaded_text[0] = '0';
+	argv[0] = (char *)helper("static-exec");
+	return argv;
+}
+
+static void static_program_by_execve(void)
+{
+	char **argv = static_argv();
+	OK(execve(argv[0], argv, none));
+}
+
+static void static_program_by_execvp(void)
+{
+	char **argv = static_argv();
+	OK(execvp(argv[0], argv));
+}
+
+static void static_program_by_posix_spawn(void)
+{
+	pid_t pid;
+	char **argv = static_argv();
+	EQUAL(posix_spawn(&pid, argv[0], NULL, NULL, argv, none), 0);
+	reap(pid);
+}
+
+static void static_program_by_a_shell(void)
+{
+	static char line[512];
+	char **v = static_argv();
+	snprintf(line, sizeof line, "'%s' %s %s %s", v[0], v[1], v[2], v[3]);
+	EQUAL(system(line), 0);
+	clearenv();
+	EQUAL(system(line), 0);
+}
+
 static void bad_pointers(void)
 {
 	char *argv[] = {"x", NULL};
@@ -427,7 +466,11 @@ const struct test tests[] = {
 	{"text_by_execvp", BOTH, text_by_execvp},
 	{"text_by_execlp", BOTH, text_by_execlp},
 	{"script", BOTH, script},
-	{"static_program_is_refused", WRAPPED, static_program_is_refused},
+	{"static_program_is_refused", UNNOTICED, static_program_is_refused},
+	{"static_program_by_execve", NOTICED, static_program_by_execve},
+	{"static_program_by_execvp", NOTICED, static_program_by_execvp},
+	{"static_program_by_posix_spawn", NOTICED, static_program_by_posix_spawn},
+	{"static_program_by_a_shell", NOTICED, static_program_by_a_shell},
 	{"bad_pointers", BOTH, bad_pointers},
 	{0},
 };

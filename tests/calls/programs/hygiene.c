@@ -123,6 +123,26 @@ static void a_full_table_on_a_channel_is_emfile(void)
 	ECHOES(fd);
 }
 
+/* What the kernel asks the worker about needs no descriptor of the program's. */
+static void a_full_table_is_no_obstacle(void)
+{
+	close_others();
+	int fd = tcp(), other = tcp_nonblocking(), value;
+	socklen_t len = sizeof value;
+	int lowest = (int)OK(dup(0));
+	close(lowest);
+	limit_descriptors((rlim_t)lowest);
+	OK(dial(fd, "ECHO"));
+	ECHOES(fd);
+	OK(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &len));
+	FAILS(dial(other, "ECHO"), EINPROGRESS);
+	wait_for(other, POLLOUT);
+	EQUAL(option(other, SOL_SOCKET, SO_ERROR), 0);
+	ECHOES(other);
+	limit_descriptors(256);
+	EQUAL(open_descriptors(), lowest + 3); /* with ".", ".." and the folder's own */
+}
+
 static void works_without_standard_descriptors(void)
 {
 	dup2(2, 9);
@@ -172,6 +192,7 @@ const struct test tests[] = {
 	{"a_full_table_is_emfile_and_changes_nothing", WRAPPED,
 	 a_full_table_is_emfile_and_changes_nothing},
 	{"a_full_table_on_a_channel_is_emfile", WRAPPED, a_full_table_on_a_channel_is_emfile},
+	{"a_full_table_is_no_obstacle", NOTIFIED, a_full_table_is_no_obstacle},
 	{"works_without_standard_descriptors", BOTH, works_without_standard_descriptors},
 	{"what_was_inherited_is_not_held", BOTH, what_was_inherited_is_not_held},
 	{"the_end_of_a_pipe_is_not_held", BOTH, the_end_of_a_pipe_is_not_held},

@@ -1,19 +1,21 @@
-package proxy
+// Package begin is what tlswrap itself asks a worker for before it becomes the program: that a run begins,
+// that sockets are served which it was started with, and that the kernel's filter is answered for. tlswrap
+// calls it, and the worker does not.
+package begin
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/session"
+	"tlswrap/proxy/target"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -109,20 +111,50 @@ const acceptTime = 11 * time.Minute
 // rules say so, the shim's own connects are handed over as well. The calling goroutine is locked to its
 // thread, and that executes the program. The error says why there is no supervision; no program may be
 // started without it where it wraps ErrEnforced.
-func Supervise(w Reached, enforce bool) error {
-	err := w.supervise(&enforce)
+func Supervise(w Reached, want Supervision) error {
+	enforce := want == Enforced
+	err := w.supervise(want, &enforce)
 	if err != nil && enforce {
 		return fmt.Errorf("%w: %w", ErrEnforced, err)
 	}
 	return err
 }
 
+// Supervision is how much a program is to be supervised.
+type Supervision int
+
+const (
+	// Unasked is not at all, unless the worker's rules demand it: a filter's listener ends with its
+	// worker, and programs that can be preloaded go on with the one that comes after a long-lived one.
+	Unasked  Supervision = iota
+	Possible             // where it is possible
+	Enforced             // or not started
+)
+
+// ErrUnasked is why there is none where it was not asked for.
+var ErrUnasked = errors.New("nobody has asked for it")
+
 // ErrEnforced is why no program is started: it would be free to connect.
 var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules promise")
 
-func (w Reached) supervise(enforce *bool) error {
-	if err := w.askSupervisable(enforce); err != nil {
+func (w Reached) supervise(want Supervision, enforce *bool) error {
+	tried := make(chan error, 1)
+	go func() { // while the worker tries what is its part
+		features, err := seccomp.Try()
+		if err == nil {
+			err = features.Missing()
+		}
+		tried <- err
+	}()
+	err := w.askSupervisable(enforce)
+	if want == Unasked && !*enforce {
+		return ErrUnasked
+	}
+	if err != nil {
 		return err
+	}
+	if err := <-tried; err != nil {
+		return err // before a filter is under this thread for good
 	}
 	c, err := w.dial()
 	if err != nil {
@@ -135,9 +167,6 @@ func (w Reached) supervise(enforce *bool) error {
 		}
 	}
 	listener, err := seccomp.Install(seccomp.Policy{Cookie: seccomp.Cookie(w.Token.Cookie()), Enforce: *enforce})
-	if errors.Is(err, unix.EBUSY) {
-		return errors.New("this process is under a filter already of which another process has the listener")
-	}
 	if err != nil {
 		return err
 	}
@@ -178,11 +207,8 @@ func (w Reached) askSupervisable(enforce *bool) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	// Where Yama lets nobody but parents look into a process (ptrace_scope), the worker may from now on.
-	unix.Prctl(unix.PR_SET_PTRACER, uintptr(c.PID), 0, 0, 0)
-	proof := w.Token
-	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: uint64(uintptr(unsafe.Pointer(&proof)))}, fd)
-	runtime.KeepAlive(&proof)
+	target.Admit(int(c.PID))
+	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: target.Show(w.Token[:])}, fd)
 	fdio.Close(got)
 	*enforce = *enforce || r.Number == wire.NumberEnforce
 	switch {

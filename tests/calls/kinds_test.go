@@ -1,0 +1,21 @@
+package calls
+
+// withoutShim is all that programs without the shim do not do as those with it, and why: a family
+// stands for all of its tests. What is not here is the same for both.
+var withoutShim = map[string]string{
+	"early":  "a static program has no libraries, whose constructors could connect",
+	"lost":   "it is about the library without its worker; without a worker the kernel fails all of these calls",
+	"sunrpc": "no static libc has Sun RPC any more",
+
+	"exec/own_preload_is_kept":           "a static program has no LD_PRELOAD that could be kept",
+	"exec/own_preload_with_ours_is_kept": "a static program has no LD_PRELOAD that could be kept",
+	"exec/again":                         "it is about LD_PRELOAD, which does not grow",
+	"exec/old_popen_after_clearenv":      "dlsym finds nothing in a static program",
+
+	"hygiene/a_full_table_is_emfile_and_changes_nothing": "it is no obstacle: see a_full_table_is_no_obstacle",
+	"hygiene/a_full_table_on_a_channel_is_emfile":        "it is no obstacle: see a_full_table_is_no_obstacle",
+
+	"names/datagram_hints_keep_the_address": "a DNS question does not say what kind of socket the answer is for",
+	"names/gethostent":                      "it reads /etc/hosts, and nothing of it is asked of anybody",
+	"names/rcmd_and_rexec_are_refused":      "they connect as everything else does, and need not be refused",
+}
