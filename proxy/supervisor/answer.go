@@ -75,6 +75,9 @@ func (c *call) unreachable(err error) answer {
 	if harmless && !c.InMemory {
 		return natively
 	}
+	if !c.waits() {
+		return nobody // it may be gone, and is not out of reach
+	}
 	c.tellOnce("the worker may not look into it, and cannot tell where it connects: %v", err)
 	return fail(unix.EPERM)
 }
