@@ -136,7 +136,15 @@ type call struct {
 	id     uint64
 	tid    uint32         // of the thread
 	thread *target.Thread // nil where it cannot be reached
+	known  bool           // that thread is the one that made the call
 	*wait
+}
+
+// waits reports whether the thread still waits for its answer: what was found by its number before is then
+// its own.
+func (c *call) waits() bool {
+	c.known = c.listener.Waits(c.id)
+	return c.known
 }
 
 // answers are how each kind of call is answered.
@@ -171,9 +179,6 @@ func (v *supervision) handle(n seccomp.Notification, w *wait) {
 		return
 	}
 	defer thread.Close()
-	if !v.listener.Waits(n.ID) {
-		return // and the number may be another's
-	}
 	c.thread = thread
 	if c.InMemory {
 		if err := c.readArguments(); err != nil {
