@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/begin"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -57,7 +58,7 @@ func greet(t *testing.T, address string) (wire.Token, *os.File) {
 	defer w.Close()
 	var token wire.Token
 	rand.Read(token[:])
-	uid, err := Greet(address, anybody, Hello{Token: token, Stderr: w})
+	uid, err := begin.Greet(address, anybody, begin.Hello{Token: token, Stderr: w})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,10 +166,10 @@ func TestSocketsAreShownToTheWorkersUserAlone(t *testing.T) {
 	}
 	defer f.Close()
 	met := uint32(os.Geteuid())
-	if _, err := Serve(Reached{address, met, token}, int(f.Fd()), false); err != nil {
+	if _, err := begin.Serve(begin.Reached{Address: address, UID: met, Token: token}, int(f.Fd()), false); err != nil {
 		t.Errorf("the worker that was met: %v", err)
 	}
-	if _, err := Serve(Reached{address, met + 1, token}, int(f.Fd()), false); err == nil || !strings.Contains(err.Error(), "has taken the worker's place") {
+	if _, err := begin.Serve(begin.Reached{Address: address, UID: met + 1, Token: token}, int(f.Fd()), false); err == nil || !strings.Contains(err.Error(), "has taken the worker's place") {
 		t.Errorf("another: %v", err)
 	}
 }

@@ -49,15 +49,7 @@ func (w *Worker) inspected(a asked, fd int) wire.Reply {
 	if fi, err := file.Stat(); err == nil && !fi.Mode().IsRegular() {
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES} // as execve(2) has it
 	}
-	by := inspect.Executor{
-		UID: a.UID, GID: a.GID,
-		NoNewPrivs: a.Flags&wire.FlagNoNewPrivs != 0, IDsDiffer: a.Flags&wire.FlagIDsDiffer != 0,
-		Interprets: a.Flags&wire.FlagInterpreter != 0, Mapped: a.Flags&wire.FlagMapped != 0,
-	}
-	if a.Flags&wire.FlagIDsReset != 0 {
-		by.UID, by.GID = inspect.UnknownID, inspect.UnknownID
-	}
-	got, err := inspect.File(file, w.config.Library, by)
+	got, err := inspect.File(file, w.config.Library, a.executor())
 	if err != nil {
 		return refuse(err.Error())
 	}
@@ -84,4 +76,17 @@ func (w *Worker) inspected(a asked, fd int) wire.Reply {
 		return wire.Reply{Answer: wire.AnswerExec, Name: got.Library}
 	}
 	return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOEXEC}
+}
+
+// executor is who is about to start a program.
+func (a asked) executor() inspect.Executor {
+	by := inspect.Executor{
+		UID: a.UID, GID: a.GID,
+		NoNewPrivs: a.Flags&wire.FlagNoNewPrivs != 0, IDsDiffer: a.Flags&wire.FlagIDsDiffer != 0,
+		Interprets: a.Flags&wire.FlagInterpreter != 0, Mapped: a.Flags&wire.FlagMapped != 0,
+	}
+	if a.Flags&wire.FlagIDsReset != 0 {
+		by.UID, by.GID = inspect.UnknownID, inspect.UnknownID
+	}
+	return by
 }

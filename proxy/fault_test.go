@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/begin"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -152,7 +153,7 @@ func (lab *faultLab) serve(token wire.Token) error {
 	}
 	defer lab.worker.serving.Sweep()
 	defer f.Close()
-	if covered, err := Serve(Reached{lab.address, uint32(os.Geteuid()), token}, int(f.Fd()), false); err != nil || !covered {
+	if covered, err := begin.Serve(begin.Reached{Address: lab.address, UID: uint32(os.Geteuid()), Token: token}, int(f.Fd()), false); err != nil || !covered {
 		return fmt.Errorf("listen: %v, %v", covered, err)
 	}
 	go acceptOne(int(f.Fd()), token)

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/begin"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 	"tlswrap/tests/testkit"
@@ -188,7 +189,7 @@ func (lab *handshakeLab) begin() (wire.Token, func(), error) {
 		return token, nil, err
 	}
 	defer null.Close()
-	if _, err := Greet(lab.address, anybody, Hello{Token: token, Stderr: null}); err != nil {
+	if _, err := begin.Greet(lab.address, anybody, begin.Hello{Token: token, Stderr: null}); err != nil {
 		return token, nil, err
 	}
 	s := lab.worker.run(token)
@@ -216,7 +217,7 @@ func (lab *handshakeLab) serveAndEnd(addr string, k int) error {
 		return err
 	}
 	defer f.Close()
-	if covered, err := Serve(Reached{lab.address, uint32(os.Geteuid()), token}, int(f.Fd()), false); err != nil || !covered {
+	if covered, err := begin.Serve(begin.Reached{Address: lab.address, UID: uint32(os.Geteuid()), Token: token}, int(f.Fd()), false); err != nil || !covered {
 		return fmt.Errorf("listen: %v, %v", covered, err)
 	}
 	tcp, err := net.Dial("tcp", addr)

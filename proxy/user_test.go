@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"tlswrap/proxy/begin"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/session/sessiontest"
 	"tlswrap/proxy/wire"
@@ -25,13 +26,13 @@ func TestAUserHasNoMoreSessionsThanTheMost(t *testing.T) {
 	w.mu.Unlock()
 	var token wire.Token
 	rand.Read(token[:])
-	if _, err := Greet(address, anybody, Hello{Token: token, Stderr: os.Stderr, Quiet: true}); err == nil || !strings.Contains(err.Error(), "4096 sessions") {
+	if _, err := begin.Greet(address, anybody, begin.Hello{Token: token, Stderr: os.Stderr, Quiet: true}); err == nil || !strings.Contains(err.Error(), "4096 sessions") {
 		t.Errorf("got %v", err)
 	}
 	w.mu.Lock()
 	delete(w.runs, some[0])
 	w.mu.Unlock()
-	if _, err := Greet(address, anybody, Hello{Token: token, Stderr: os.Stderr, Quiet: true}); err != nil {
+	if _, err := begin.Greet(address, anybody, begin.Hello{Token: token, Stderr: os.Stderr, Quiet: true}); err != nil {
 		t.Errorf("with room: %v", err)
 	}
 }

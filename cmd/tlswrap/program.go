@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tlswrap/proxy"
+	"tlswrap/proxy/begin"
 	"tlswrap/proxy/inspect"
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/verdict"
@@ -77,16 +77,16 @@ func (o *options) start(program []string, library string, std stdio) int {
 		return complain(std, exitOurs, "%v", err)
 	}
 	runtime.LockOSThread() // which is under the filter, and executes the program
-	unsupervised := proxy.Supervise(proxy.Reached{Address: control.address, UID: control.uid, Token: control.token}, o.supervision(cannotPreload))
+	unsupervised := begin.Supervise(begin.Reached{Address: control.address, UID: control.uid, Token: control.token}, o.supervision(cannotPreload))
 	switch {
-	case errors.Is(unsupervised, proxy.ErrEnforced):
+	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
 	case cannotPreload != nil && unsupervised != nil:
 		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v",
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
 	case cannotPreload != nil:
 		preload = library // for what the program starts
-	case unsupervised != nil && !errors.Is(unsupervised, proxy.ErrUnasked) && o.verbose:
+	case unsupervised != nil && !errors.Is(unsupervised, begin.ErrUnasked) && o.verbose:
 		complain(std, 0, "the kernel does not hold what the preloaded library does not see: %v", unsupervised)
 	}
 	env = preloadEnv(env, preload, control.setting())
@@ -100,14 +100,14 @@ func (o *options) start(program []string, library string, std stdio) int {
 }
 
 // supervision is how much a program is to be supervised that cannot be preloaded because of an error, or can.
-func (o *options) supervision(cannotPreload error) proxy.Supervision {
+func (o *options) supervision(cannotPreload error) begin.Supervision {
 	switch {
 	case o.enforce:
-		return proxy.Enforced
+		return begin.Enforced
 	case o.worker != "" && cannotPreload == nil:
-		return proxy.Unasked
+		return begin.Unasked
 	}
-	return proxy.Possible
+	return begin.Possible
 }
 
 // checkRun looks for what is missing and for what does not go together. words is the length of the
@@ -260,7 +260,7 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		stranger = mayServe(address, uid)
 		return stranger
 	}
-	c.uid, err = proxy.Greet(address, trust, proxy.Hello{Token: c.token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
+	c.uid, err = begin.Greet(address, trust, begin.Hello{Token: c.token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
 	if stranger != nil {
 		return c, stranger
 	}

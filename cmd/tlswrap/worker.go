@@ -21,6 +21,7 @@ import (
 
 	"tlswrap/proxy"
 	"tlswrap/proxy/machine"
+	"tlswrap/proxy/process"
 	"tlswrap/proxy/room"
 )
 
@@ -29,7 +30,7 @@ import (
 // person's has.
 const (
 	stageLaunch = "goressl-launch" // starts the worker and exits
-	stageWorker = proxy.Name       // is the worker
+	stageWorker = process.Name     // is the worker
 )
 
 var stages = map[string]func(args []string, std stdio) int{
@@ -85,7 +86,7 @@ func runOwnWorker(args []string, _ stdio) int {
 	if err := f.Parse(args); err != nil {
 		return fail(err)
 	}
-	if err := proxy.Harden(); err != nil {
+	if err := process.Harden(); err != nil {
 		return fail(err)
 	}
 	listener := os.NewFile(listenerFD, "listener")
@@ -210,7 +211,7 @@ func runWorker(args []string, std stdio) int {
 	if file != nil {
 		file.speakTo(sayOn(std.err))
 	}
-	if err := proxy.Harden(); err != nil {
+	if err := process.Harden(); err != nil {
 		return complain(std, exitOurs, "%v", err)
 	}
 	w, err := newWorker(&o, log, uids, false)

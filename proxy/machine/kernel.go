@@ -20,7 +20,7 @@ import (
 	"tlswrap/proxy/target"
 )
 
-// kernel is what came of trying what supervision takes, as proxy.Supervise does.
+// kernel is what came of trying what supervision takes, as begin.Supervise does.
 type kernel struct {
 	features seccomp.Features
 	filter   error // why there is no listener

@@ -115,39 +115,21 @@ func (a abi) filter(p *program, name string, by Policy) {
 	}
 	p.unless(unix.BPF_JGE, slices.Min(slices.Collect(maps.Keys(a.numbers))), "allow") // read(2) and the like
 	for number, c := range sorted(a.numbers) {
-		to := "cookie " + name
-		switch c {
-		case Connect, Listen:
-			if by.Enforce {
-				to = "notify"
-			}
-		case Sendmsg:
-			if by.Enforce {
-				to = "sendmsg " + name
-			}
-		case Sendmmsg:
-			if by.Enforce {
-				to = "sendmmsg " + name
-			}
-		case ioUring:
-			to = "unknown"
-		case Sendto:
-			to = "sendto " + name
-		case socketcall:
-			to = "socketcall " + name
-		}
-		p.when(unix.BPF_JEQ, number, to)
+		p.when(unix.BPF_JEQ, number, c.part(by)+" "+name)
 	}
 	p.jump("allow")
 
-	// A message with MSG_FASTOPEN connects (tcp(7)).
-	p.label("sendmsg " + name)
-	p.load(low(2))
-	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
-	p.jump("cookie " + name)
-	p.label("sendmmsg " + name)
-	p.load(low(3))
-	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+	p.label("never " + name)
+	p.jump("unknown")
+	p.label("always " + name)
+	p.jump("notify")
+	a.ofSending(p, name)
+	p.label("socketcall " + name)
+	p.load(low(0))
+	for number := range sorted(inSocketcall) {
+		p.when(unix.BPF_JEQ, number, "notify")
+	}
+	p.jump("allow")
 
 	p.label("cookie " + name)
 	p.load(low(5))
@@ -157,6 +139,38 @@ func (a abi) filter(p *program, name string, by Policy) {
 		p.unless(unix.BPF_JEQ, uint32(by.Cookie>>32), "notify")
 	}
 	p.jump("allow")
+}
+
+// part is the part of a filter that decides about a call.
+func (c Call) part(by Policy) string {
+	switch {
+	case c == ioUring:
+		return "never"
+	case c == Sendto:
+		return "sendto"
+	case c == socketcall:
+		return "socketcall"
+	case by.Enforce && (c == Connect || c == Listen):
+		return "always"
+	case by.Enforce && c == Sendmsg:
+		return "sendmsg"
+	case by.Enforce && c == Sendmmsg:
+		return "sendmmsg"
+	}
+	return "cookie"
+}
+
+// ofSending are the parts about messages. One with MSG_FASTOPEN connects (tcp(7)).
+func (a abi) ofSending(p *program, name string) {
+	p.label("sendmsg " + name)
+	p.load(low(2))
+	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+	p.jump("cookie " + name)
+
+	p.label("sendmmsg " + name)
+	p.load(low(3))
+	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+	p.jump("cookie " + name)
 
 	// sendto(2) uses all registers. Without an address it goes where the socket does.
 	p.label("sendto " + name)
@@ -167,13 +181,6 @@ func (a abi) filter(p *program, name string, by Policy) {
 	if a.wide {
 		p.load(high(4))
 		p.unless(unix.BPF_JEQ, 0, "notify")
-	}
-	p.jump("allow")
-
-	p.label("socketcall " + name)
-	p.load(low(0))
-	for number := range sorted(inSocketcall) {
-		p.when(unix.BPF_JEQ, number, "notify")
 	}
 	p.jump("allow")
 }

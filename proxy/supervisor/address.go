@@ -51,7 +51,7 @@ func (c *call) read(at uint64, b []byte) answer {
 		return c.unreachable(err)
 	case err != nil || n < len(b):
 		return fail(unix.EFAULT)
-	case !c.listener.Waits(c.id):
+	case !c.waits():
 		return nobody // and it may have been another's memory
 	}
 	return nil

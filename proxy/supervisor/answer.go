@@ -75,6 +75,9 @@ func (c *call) unreachable(err error) answer {
 	if harmless && !c.InMemory {
 		return natively
 	}
+	if !c.waits() {
+		return nobody // it may be gone, and is not out of reach
+	}
 	c.tellOnce("the worker may not look into it, and cannot tell where it connects: %v", err)
 	return fail(unix.EPERM)
 }
@@ -106,6 +109,9 @@ func ownError(err error) bool { return err == unix.EBADF || err == unix.ENOTSOCK
 // socket returns a copy of the descriptor in the call's first argument, the caller's to close, and what
 // it is; or the answer where that is not known.
 func (c *call) socket() (k kind, refusal answer) {
+	if !c.known && !c.waits() {
+		return k, nobody // and the number may be another's
+	}
 	fd, err := c.thread.Descriptor(int(int32(c.Args[0])))
 	switch {
 	case ownError(err):
@@ -117,5 +123,12 @@ func (c *call) socket() (k kind, refusal answer) {
 		fdio.Close(fd)
 		return k, failed(err)
 	}
+	k.ours = k.ours && c.knows(&k)
 	return k, nil
+}
+
+// knows reports whether a channel is the session's, or was. Another run's worker may be under this filter:
+// its channels are AF_UNIX sockets like others.
+func (c *call) knows(k *kind) bool {
+	return c.session.Find(k.id) != nil || events(k.fd)&unix.POLLHUP != 0
 }

@@ -31,7 +31,7 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 	if k, refusal = c.socket(); refusal != nil {
 		return k, refusal
 	}
-	if k.ours {
+	if k.ours && to.family() != unix.AF_UNIX {
 		if refusal := c.connectAgain(&k, to); refusal != nil {
 			k.close()
 			return k, refusal
@@ -68,8 +68,6 @@ func (c *call) connectTCP(k *kind, to address) answer {
 	if !c.session.Map.IsSet(to.Port) && !names.IsSynthetic(to.Real()) {
 		return c.connectNative(k, to.raw) // no rule does more there than pass
 	}
-	nonblocking := k.nonblocking()
-	limit := timeoutOf(k.fd, unix.SO_SNDTIMEO)
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}
 	defer s.close()
 	reply := c.ask(wire.Request{Op: wire.OpConnect, Addrs: []wire.Addr{to.Addr}}, k.fd, s.putFresh)
@@ -88,6 +86,8 @@ func (c *call) connectTCP(k *kind, to address) answer {
 	if s.failure != nil {
 		return s.failure
 	}
+	nonblocking := k.nonblocking()
+	limit := timeoutOf(k.fd, unix.SO_SNDTIMEO)
 	k.close()
 	var err error
 	if *k, err = s.channel(); err != nil {
@@ -118,7 +118,7 @@ func (c *call) awaitChannel(k *kind, limit time.Duration, late unix.Errno) answe
 
 // finishConnect reports how setup has ended, once, and only to a thread that hears it; nil is a good end.
 func (c *call) finishConnect(k *kind, e session.Entry) answer {
-	if !c.listener.Waits(c.id) {
+	if !c.waits() {
 		return nobody
 	}
 	switch reply := e.Verdict(wire.FlagConsume); reply.Answer {
@@ -228,9 +228,8 @@ func (c *call) connectNative(k *kind, raw []byte) answer {
 		}
 		return nil
 	}
-	limit := timeoutOf(k.fd, unix.SO_SNDTIMEO)
 	for {
-		err := briefly(k.fd, unix.SO_SNDTIMEO, func() error { return connect(k.fd, raw) })
+		limit, err := briefly(k.fd, unix.SO_SNDTIMEO, func() error { return connect(k.fd, raw) })
 		switch err {
 		case nil:
 			return nil

@@ -4,7 +4,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/channel"
-	"tlswrap/proxy/told"
 	"tlswrap/proxy/wire"
 )
 
@@ -12,7 +11,6 @@ import (
 type kind struct {
 	fd     int // a copy, the owner's to close
 	domain int
-	tcp    told.Answer
 	// Of a channel, or of what a program listens on for channels:
 	ours    bool
 	id      uint64
@@ -25,7 +23,13 @@ func (k *kind) close() { unix.Close(k.fd) }
 func (k *kind) internet() bool { return k.domain == unix.AF_INET || k.domain == unix.AF_INET6 }
 
 // possiblyTCP reports whether what is sent here might go out by TCP.
-func (k *kind) possiblyTCP() bool { return k.internet() && k.tcp.Possibly() }
+func (k *kind) possiblyTCP() bool {
+	if !k.internet() {
+		return false
+	}
+	protocol, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	return err != nil || protocol == unix.IPPROTO_TCP || protocol == unix.IPPROTO_MPTCP
+}
 
 // kindOf takes over fd, unless there is an error. A channel is known by its name, or by that of its
 // peer where it was accepted (preload/channel_name.c).
@@ -33,12 +37,6 @@ func kindOf(fd int) (k kind, err error) {
 	k.fd = fd
 	if k.domain, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
 		return k, err
-	}
-	if k.internet() {
-		if protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err == nil {
-			k.tcp = told.If(protocol == unix.IPPROTO_TCP || protocol == unix.IPPROTO_MPTCP)
-		}
-		return k, nil
 	}
 	if k.domain != unix.AF_UNIX {
 		return k, nil

@@ -104,7 +104,7 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 		return err
 	}
 	for {
-		if !c.listener.Waits(c.id) {
+		if !c.waits() {
 			return -1, nobody
 		}
 		if k.nonblocking() {
@@ -121,7 +121,7 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 			return -1, failed(err)
 		}
 		// Another process may have taken it since.
-		switch err := briefly(k.fd, unix.SO_RCVTIMEO, accept); err {
+		switch _, err := briefly(k.fd, unix.SO_RCVTIMEO, accept); err {
 		case nil:
 			return fd, nil
 		case unix.EAGAIN, unix.EINTR:

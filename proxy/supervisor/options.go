@@ -110,14 +110,11 @@ func (c *call) setsockopt() answer {
 		return refusal
 	}
 	defer k.close()
-	if !k.ours && !k.possiblyTCP() {
-		return natively
-	}
 	asks, refusal := c.asksForErrors(level, option)
 	switch {
 	case refusal != nil:
 		return refusal
-	case asks && (k.ours || mayBecomeChannel(&k)):
+	case asks && (k.ours || k.possiblyTCP() && mayBecomeChannel(&k)):
 		return fail(unix.EOPNOTSUPP)
 	case !k.ours, staysOnChannel(level, option):
 		return natively

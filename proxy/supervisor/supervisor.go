@@ -3,7 +3,8 @@
 // pass the shim by. It is a second kind of caller beside the shim and does for a program what that would
 // have done: it shows the worker's fronts the same requests, puts the channel in the socket's place, and
 // answers on the channel as TCP would. It is called a supervisor, and the program's thread its target, as
-// in seccomp_unotify(2).
+// in seccomp_unotify(2). It is larger than others because it is all that the shim is to other programs: each
+// call has an answer of its own.
 //
 // What decides is read once and is not looked at again: a connect of TCP's, a listen, and what goes to an
 // address of its own are made here, on a copy of the program's socket, and never by the kernel in the
@@ -135,7 +136,15 @@ type call struct {
 	id     uint64
 	tid    uint32         // of the thread
 	thread *target.Thread // nil where it cannot be reached
+	known  bool           // that thread is the one that made the call
 	*wait
+}
+
+// waits reports whether the thread still waits for its answer: what was found by its number before is then
+// its own.
+func (c *call) waits() bool {
+	c.known = c.listener.Waits(c.id)
+	return c.known
 }
 
 // answers are how each kind of call is answered.
@@ -170,9 +179,6 @@ func (v *supervision) handle(n seccomp.Notification, w *wait) {
 		return
 	}
 	defer thread.Close()
-	if !v.listener.Waits(n.ID) {
-		return // and the number may be another's
-	}
 	c.thread = thread
 	if c.InMemory {
 		if err := c.readArguments(); err != nil {

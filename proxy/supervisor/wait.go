@@ -76,7 +76,7 @@ func (c *call) await(ready <-chan struct{}, limit time.Duration) error {
 		case <-late:
 			return unix.EAGAIN
 		case <-tick.C:
-			if !c.listener.Waits(c.id) {
+			if !c.waits() {
 				return unix.EINTR
 			}
 		}
@@ -96,22 +96,23 @@ func timeoutOf(fd, option int) time.Duration {
 var brief [64]sync.Mutex
 
 // briefly makes a call on a blocking socket of the target's that is not to wait: for as long as it takes
-// the socket's timeout (SO_SNDTIMEO for connect, SO_RCVTIMEO for accept) is the shortest that there is.
-func briefly(fd, option int, f func() error) error {
+// the socket's timeout (SO_SNDTIMEO for connect, SO_RCVTIMEO for accept) is the shortest that there is. It
+// returns what that is otherwise, as timeoutOf does.
+func briefly(fd, option int, f func() error) (limit time.Duration, err error) {
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	l := &brief[cookie%uint64(len(brief))]
 	l.Lock()
 	defer l.Unlock()
 	old, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, option)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &unix.Timeval{Usec: 1}); err != nil {
-		return err
+		return 0, err
 	}
 	defer unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, old)
-	return f()
+	return time.Duration(old.Nano()), f()
 }

@@ -23,11 +23,15 @@ type lab struct {
 	ctx    context.Context
 	effort effort
 
-	dir      string // for what lives as long as the run
-	files    string // what nginx serves and curl sends, in memory where there is a /dev/shm
-	build    string // where make puts tlswrap
-	connect  string // the client of programs/connect.c
-	libtls   string // programs/libtls.c
+	dir     string // for what lives as long as the run
+	files   string // what nginx serves and curl sends, in memory where there is a /dev/shm
+	build   string // where make puts tlswrap
+	connect string // the client of programs/connect.c
+	libtls  string // programs/libtls.c
+
+	connectStatic, trueStatic string // the client, and programs/true.c, linked statically
+	goClient                  string // programs/client, which is static, too
+
 	rules    string // the built-in profile
 	ca       string
 	cert     string
@@ -55,7 +59,7 @@ func newLab(ctx context.Context, e effort) (*lab, error) {
 
 func (l *lab) setUp() error {
 	for _, step := range []func() error{
-		l.makeFolders, l.raiseFileLimit, l.findBuild, l.compileClient, l.compileLibtls, l.makeFiles, l.startServers,
+		l.makeFolders, l.raiseFileLimit, l.findBuild, l.compileClient, l.compileStatic, l.compileLibtls, l.makeFiles, l.startServers,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -246,6 +250,6 @@ func (l *lab) describe(out io.Writer) {
 
 // works are all that can be measured, in the order of workNames.
 func (l *lab) works() []work {
-	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.served(8), l.served(64), l.pgbench(), l.resumed(), l.full(), l.passed(), l.passedByName(), l.startup(), l.memory(), l.growth(), l.growthBulk(), l.crowd(),
+	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.served(8), l.served(64), l.pgbench(), l.resumed(), l.full(), l.passed(), l.passedByName(), l.notified(), l.notifiedTLS(), l.staticDownload(), l.staticRequests(), l.startup(), l.memory(), l.growth(), l.growthBulk(), l.crowd(),
 		l.libtlsDownload(), l.libtlsServe(), l.libtlsConnections(), l.libtlsAccept(), l.libtlsPing()}
 }

@@ -8,7 +8,7 @@ func (l *lab) startup() work {
 	var w *worker
 	return work{
 		name:   "startup",
-		title:  "true, from its start to its end",
+		title:  "true, from its start to its end, and a static program that does as little",
 		units:  []unit{{"ms", 2}},
 		rounds: l.effort.startups,
 		prepare: func() (err error) {
@@ -19,6 +19,7 @@ func (l *lab) startup() work {
 		contenders: []contender{
 			{byTLSWrap, l.wallTime(l.tlswrap(), "--rules", l.rules, "true")},
 			{byRunningWorker, func() ([]float64, error) { return l.wallTime(l.by(w, "true")...)() }},
+			{byStatic, l.wallTime(l.tlswrap(), "--rules", l.rules, l.trueStatic)},
 			{"without", l.wallTime("true")},
 		},
 	}

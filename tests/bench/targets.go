@@ -77,6 +77,8 @@ func (l *lab) targets() []target {
 		openssl = "x own OpenSSL"
 		stunnel = "x stunnel"
 		libtls  = "x libtls26"
+
+		preloaded = "x preloaded"
 	)
 	perFew := fmt.Sprintf("x that of %d", few)
 	crowded := fmt.Sprintf("one connection beside %d idle ones", l.fitting(l.effort.crowd))
@@ -97,9 +99,17 @@ func (l *lab) targets() []target {
 		{"resumed connections a second", atLeast, 3, stunnel, times("resumed", byStunnel, speed)},
 		{"full handshakes a second", atLeast, 0.5, openssl, times("full", byOpenSSL, speed)},
 		{"full handshakes a second", atLeast, 2, stunnel, times("full", byStunnel, speed)},
-		{"added to a connection that passes", atMost, 40, "µs", added("passed")},
-		{"the same by a covered name", atMost, 40, "µs", added("passed-by-name")},
+		{"added to a connection that passes", atMost, 40, "µs", more("passed", byTLSWrap, byPlaintext)},
+		{"the same by a covered name", atMost, 40, "µs", more("passed-by-name", byTLSWrap, byPlaintext)},
+		{"added to one of a static program", atMost, 60, "µs", more("notified", byNotified, byPlaintext)},
+		{"the same, non-blocking", compare, 0, "µs", more("notified", byNotified+startsHere, byPlaintext+startsHere)},
+		{"a static program's full handshakes a second", compare, 0, preloaded, ratio("notified-tls", byNotified, byPreloaded, speed)},
+		{"a static program's download, throughput", atLeast, 0.97, preloaded, ratio("static-get", byNotified, byPreloaded, speed)},
+		{"its processor time", compare, 0, preloaded, ratio("static-get", byNotified, byPreloaded, cost)},
+		{"download in Go, throughput", compare, 0, "x own crypto/tls", ratio("static-get", byGo, byGoTLS, speed)},
+		{"requests a second in Go", compare, 0, "x own crypto/tls", ratio("static-requests", byGo, byGoTLS, speed)},
 		{"start-up", atMost, 8, "ms", plain("startup", byTLSWrap)},
+		{"added to it for a static program", atMost, 3, "ms", more("startup", byStatic, byTLSWrap)},
 		{"start-up with a running worker", atMost, 2, "ms", plain("startup", byRunningWorker)},
 		{fmt.Sprintf("memory of each of %d idle connections", l.fitting(l.effort.idle)), atMost, 24, "KiB", plain("memory", byTLSWrap)},
 		{fmt.Sprintf("requests a second, %d connections", many), atLeast, 0.8, perFew, grown("growth", byTLSWrap)},
@@ -136,12 +146,12 @@ func ratio(work, contender, other string, unit int) figure {
 	}
 }
 
-// added is what tlswrap takes more than the same without it.
-func added(work string) figure {
+// more is what a contender takes more than another.
+func more(work, contender, than string) figure {
 	return func(r results) (float64, bool) {
-		with, ok := r.median(work, byTLSWrap, speed)
-		without, ok2 := r.median(work, byPlaintext, speed)
-		return with - without, ok && ok2
+		v, ok := r.median(work, contender, speed)
+		of, ok2 := r.median(work, than, speed)
+		return v - of, ok && ok2
 	}
 }
 

@@ -30,8 +30,8 @@ func TestFiguresAreRatiosAndDifferencesOfMedians(t *testing.T) {
 		}
 	}
 	r := results{"passed": {byTLSWrap: {values: []series{{21}}}, byPlaintext: {values: []series{{19}}}}}
-	if v, ok := added("passed")(r); !ok || v != 2 {
-		t.Errorf("added is %v (%v), want 2", v, ok)
+	if v, ok := more("passed", byTLSWrap, byPlaintext)(r); !ok || v != 2 {
+		t.Errorf("more is %v (%v), want 2", v, ok)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 var floors = []string{
 	"cmd/tlswrap",
 	"proxy",
-	"proxy/outgoing proxy/serving proxy/libtls proxy/supervisor proxy/session/sessiontest",
+	"proxy/outgoing proxy/serving proxy/libtls proxy/supervisor proxy/begin proxy/session/sessiontest",
 	"proxy/session proxy/relay proxy/envproxy",
 	"proxy/report proxy/libtls/engine proxy/dns proxy/machine",
 	"proxy/names proxy/trust proxy/channel proxy/room",
@@ -26,7 +26,7 @@ var floors = []string{
 	"proxy/wire proxy/verdict proxy/inspect",
 	"proxy/target",
 	"proxy/fdio proxy/record proxy/starttls proxy/seccomp",
-	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/thread rules",
+	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/thread proxy/process rules",
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -6,6 +6,9 @@
  *                                        and how many replies say "r", for resumed
  *   connect time HOST PORT COUNT         connections without a request: prints the
  *                                        median of what connect(2) took, in microseconds
+ *   connect start HOST PORT COUNT        the same of a non-blocking connect(2), which returns at once
+ *   connect get HOST PORT PATH           one request: prints the bytes of the reply, 0 for those of
+ *                                        the request, and the seconds
  *   connect hold HOST PORT PATH COUNT    COUNT connections at once, one request each:
  *                                        prints "held" and keeps them until the end of
  *                                        standard input
@@ -14,9 +17,11 @@
  */
 #define _GNU_SOURCE
 #include <err.h>
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,9 +49,9 @@ static void look_up(const char *host, const char *port)
 	freeaddrinfo(found);
 }
 
-static int new_socket(void)
+static int new_socket(int flags)
 {
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 	if (fd < 0)
 		err(1, "socket");
 	return fd;
@@ -54,7 +59,7 @@ static int new_socket(void)
 
 static void connect_target(int fd)
 {
-	if (connect(fd, (struct sockaddr *)&target, sizeof target) < 0)
+	if (connect(fd, (struct sockaddr *)&target, sizeof target) < 0 && errno != EINPROGRESS)
 		err(1, "connect");
 }
 
@@ -85,7 +90,7 @@ static char request(int fd, const char *path, bool keep)
 
 static bool one_connection(const char *path)
 {
-	int fd = new_socket();
+	int fd = new_socket(0);
 	connect_target(fd);
 	char answer = request(fd, path, false);
 	close(fd);
@@ -111,18 +116,31 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void time_connects(size_t count)
+static void await_room(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	int error = 0;
+	socklen_t len = sizeof error;
+	if (poll(&p, 1, -1) < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		err(1, "poll");
+	if (error)
+		errx(1, "connect: %s", strerror(error));
+}
+
+static void time_connects(size_t count, int flags)
 {
 	const struct linger reset = {1, 0}; /* leaves no TIME_WAIT behind */
 	double *took = calloc(count, sizeof *took);
 	if (!took)
 		err(1, "calloc");
 	for (size_t i = 0; i < count; i++) {
-		int fd = new_socket();
+		int fd = new_socket(flags);
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 		double start = now();
 		connect_target(fd);
 		took[i] = now() - start;
+		if (flags)
+			await_room(fd);
 		close(fd);
 	}
 	qsort(took, count, sizeof *took, by_size);
@@ -147,7 +165,7 @@ static void bind_one_of_many(int fd, size_t i)
 static void hold(const char *path, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		int fd = new_socket();
+		int fd = new_socket(0);
 		bind_one_of_many(fd, i);
 		connect_target(fd);
 		request(fd, path, true);
@@ -159,15 +177,39 @@ static void hold(const char *path, size_t count)
 		;
 }
 
+static void get(const char *path)
+{
+	static char buffer[256 << 10];
+	double start = now(), bytes = 0;
+	int fd = new_socket(0);
+	connect_target(fd);
+	int n = snprintf(buffer, sizeof buffer, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path);
+	if (write(fd, buffer, (size_t)n) != n)
+		err(1, "write");
+	ssize_t got;
+	while ((got = read(fd, buffer, sizeof buffer)) > 0) {
+		if (bytes == 0 && strncmp(buffer, "HTTP/1.1 200 ", 13) != 0)
+			errx(1, "no good reply: %.200s", buffer);
+		bytes += (double)got;
+	}
+	if (got < 0 || bytes == 0)
+		err(1, "read");
+	printf("%.0f 0 %f\n", bytes, now() - start);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 5)
-		errx(1, "usage: connect loop|time|hold HOST PORT ...");
+		errx(1, "usage: connect loop|time|start|hold|get HOST PORT ...");
 	look_up(argv[2], argv[3]);
 	if (strcmp(argv[1], "loop") == 0 && argc == 6)
 		loop(argv[4], atof(argv[5]));
 	else if (strcmp(argv[1], "time") == 0 && argc == 5)
-		time_connects(strtoul(argv[4], NULL, 10));
+		time_connects(strtoul(argv[4], NULL, 10), 0);
+	else if (strcmp(argv[1], "start") == 0 && argc == 5)
+		time_connects(strtoul(argv[4], NULL, 10), SOCK_NONBLOCK);
+	else if (strcmp(argv[1], "get") == 0 && argc == 5)
+		get(argv[4]);
 	else if (strcmp(argv[1], "hold") == 0 && argc == 6)
 		hold(argv[4], strtoul(argv[5], NULL, 10));
 	else

@@ -1,4 +1,5 @@
-package proxy
+// Package process makes the calling process a worker. tlswrap calls it.
+package process
 
 import (
 	"fmt"

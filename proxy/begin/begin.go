@@ -1,4 +1,7 @@
-package proxy
+// Package begin is what tlswrap itself asks a worker for before it becomes the program: that a run begins,
+// that sockets are served which it was started with, and that the kernel's filter is answered for. tlswrap
+// calls it, and the worker does not.
+package begin
 
 import (
 	"errors"
