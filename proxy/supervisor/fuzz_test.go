@@ -76,7 +76,7 @@ func FuzzMessages(f *testing.F) {
 	f.Fuzz(func(t *testing.T, memory []byte, flags int, wide bool) {
 		memory = append(bytes.Clone(memory), make([]byte, 64)...)
 		c.Wide = wide
-		m, refusal := c.readMessage(at(memory), flags)
+		m, refusal := c.readMessage(at(memory), flags, wide)
 		runtime.KeepAlive(memory)
 		if refusal != nil {
 			return

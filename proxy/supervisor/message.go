@@ -32,8 +32,9 @@ const (
 )
 
 // readMessage reads a struct msghdr: a name and its length, vectors and their number, control messages and
-// their length, each in a long of its own.
-func (c *call) readMessage(at uint64, flags int) (m message, refusal answer) {
+// their length, each in a long of its own. Of one that has no address, and does not connect, the rest is
+// read only where it is wanted.
+func (c *call) readMessage(at uint64, flags int, whole bool) (m message, refusal answer) {
 	var b [56]byte
 	header := b[:c.sizes().msghdr]
 	if refusal := c.read(at, header); refusal != nil {
@@ -46,8 +47,8 @@ func (c *call) readMessage(at uint64, flags int) (m message, refusal answer) {
 			return m, refusal
 		}
 	}
-	if !m.named && flags&unix.MSG_FASTOPEN == 0 {
-		return m, nil // the kernel's, which looks at the rest itself
+	if !m.named && flags&unix.MSG_FASTOPEN == 0 && !whole {
+		return m, nil
 	}
 	count := c.long(header, 3)
 	if count > mostVectors {

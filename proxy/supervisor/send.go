@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -29,133 +31,159 @@ func (c *call) sendto() answer {
 		}
 		m.named = true
 	}
-	return c.send(m)
+	return c.sentAlone(m)
 }
 
 // sendmsg answers sendmsg(2), which is the kernel's unless the message has an address.
 func (c *call) sendmsg() answer {
-	flags := int(int32(c.Args[2]))
-	m, refusal := c.readMessage(c.Args[1], flags)
-	switch {
-	case refusal != nil:
-		return refusal
-	case !m.named && flags&unix.MSG_FASTOPEN == 0:
-		return natively
-	}
-	return c.send(m)
-}
-
-// sendmmsg answers sendmmsg(2): of messages of which one has an address the first is sent, and the program
-// is told of that one.
-func (c *call) sendmmsg() answer {
-	flags := int(int32(c.Args[3]))
-	count := min(int(uint32(c.Args[2])), 1024) // UIO_MAXIOV
-	var first message
-	named := flags&unix.MSG_FASTOPEN != 0
-	for i := range count {
-		m, refusal := c.readMessage(c.Args[1]+uint64(i)*c.sizes().mmsghdr, flags)
-		if refusal != nil {
-			if i == 0 {
-				return refusal
-			}
-			break
-		}
-		if i == 0 {
-			first = m
-		}
-		named = named || m.named
-	}
-	if count == 0 || !named {
-		return natively
-	}
-	return c.sent(first, func(n int) answer {
-		var length [4]byte
-		native.PutUint32(length[:], uint32(n))
-		if refusal := c.write(piece{c.Args[1] + c.sizes().msghdr, length[:]}); refusal != nil {
-			return refusal
-		}
-		return value(1)
-	})
-}
-
-// send sends a message, and answers with how much that was.
-func (c *call) send(m message) answer {
-	return c.sent(m, func(n int) answer { return value(int64(n)) })
-}
-
-// sent sends a message, and has then answer.
-func (c *call) sent(m message, then func(n int) answer) answer {
-	if m.flags&unix.MSG_FASTOPEN != 0 {
-		m.flags &^= unix.MSG_FASTOPEN
-		if !m.named { // of no protocol is that a connect
-			return fail(unix.EINVAL)
-		}
-		k, refusal := c.connectTo(m.to)
-		if refusal != nil {
-			return refusal
-		}
-		defer k.close()
-		m.named, m.control = false, nil
-		return c.transmit(&k, m, then)
-	}
-	if !m.named {
-		return natively
-	}
-	k, refusal := c.socket()
+	m, refusal := c.readMessage(c.Args[1], int(int32(c.Args[2])), false)
 	if refusal != nil {
 		return refusal
 	}
-	defer k.close()
-	asks, refusal := c.asksServer(&k, m.to)
-	switch {
-	case refusal != nil:
+	return c.sentAlone(m)
+}
+
+func (c *call) sentAlone(m message) answer {
+	n, refusal := c.send(m, false)
+	if refusal != nil {
 		return refusal
-	case asks && !k.possiblyTCP():
-		if refusal := c.enterRoom(&k); refusal != nil {
-			return refusal
-		}
-	case k.ours, k.possiblyTCP():
-		m.named, m.control = false, nil // TCP does not look at them
-	case k.internet() && m.to.internet:
-		real, refusal := c.real(m.to.Addr)
-		if refusal != nil {
-			return refusal
-		}
-		if real == m.to.Addr {
-			return natively
-		}
-		m.to.raw = formatAddress(real)
-	default:
+	}
+	return value(int64(n))
+}
+
+// sendmmsg answers sendmmsg(2), which is the kernel's unless one of the messages has an address: then all
+// are sent here, up to one that cannot be.
+func (c *call) sendmmsg() answer {
+	messages, refusal := c.readMessages()
+	if refusal != nil {
+		return refusal
+	}
+	ours := slices.ContainsFunc(messages, func(m message) bool { return m.named || m.flags&unix.MSG_FASTOPEN != 0 })
+	if !ours {
 		return natively
 	}
-	return c.transmit(&k, m, then)
+	for i, m := range messages {
+		n, refusal := c.send(m, true)
+		if refusal == nil {
+			var length [4]byte
+			native.PutUint32(length[:], uint32(n))
+			refusal = c.write(piece{c.message(i) + c.sizes().msghdr, length[:]})
+		}
+		if refusal != nil && i == 0 {
+			return refusal
+		}
+		if refusal != nil {
+			return value(int64(i))
+		}
+	}
+	return value(int64(len(messages)))
+}
+
+// message is where one of sendmmsg's messages stands.
+func (c *call) message(i int) uint64 { return c.Args[1] + uint64(i)*c.sizes().mmsghdr }
+
+// readMessages reads those of sendmmsg(2), up to one that cannot be. Only the first connects.
+func (c *call) readMessages() (all []message, refusal answer) {
+	flags := int(int32(c.Args[3]))
+	for i := range min(int(uint32(c.Args[2])), 1024) { // UIO_MAXIOV
+		m, refusal := c.readMessage(c.message(i), flags, true)
+		if refusal != nil && i == 0 {
+			return nil, refusal
+		}
+		if refusal != nil {
+			break
+		}
+		all = append(all, m)
+		flags &^= unix.MSG_FASTOPEN
+	}
+	return all, nil
+}
+
+// send sends a message, and tells how much that was; or the answer, which is the kernel's where the message
+// says nothing that decides. With here set it is sent here all the same.
+func (c *call) send(m message, here bool) (int, answer) {
+	connects := m.flags&unix.MSG_FASTOPEN != 0
+	m.flags &^= unix.MSG_FASTOPEN
+	switch {
+	case connects && !m.named: // of no protocol is that a connect
+		return 0, fail(unix.EINVAL)
+	case !connects && !m.named && !here:
+		return 0, natively
+	}
+	var k kind
+	var refusal answer
+	if connects {
+		k, refusal = c.connectTo(m.to)
+		m.named = false
+	} else {
+		k, refusal = c.socket()
+	}
+	if refusal != nil {
+		return 0, refusal
+	}
+	defer k.close()
+	if m.named {
+		ours, refusal := c.address(&k, &m)
+		switch {
+		case refusal != nil:
+			return 0, refusal
+		case !ours && !here:
+			return 0, natively
+		}
+	}
+	if k.ours || k.possiblyTCP() {
+		m.named, m.control = false, nil // TCP does not look at them
+	}
+	return c.transmit(&k, m)
+}
+
+// address finds out where a message goes that has an address, which is put in its place; ours is not set
+// where it has nothing to do with us.
+func (c *call) address(k *kind, m *message) (ours bool, refusal answer) {
+	asks, refusal := c.asksServer(k, m.to)
+	switch {
+	case refusal != nil:
+		return false, refusal
+	case asks && !k.possiblyTCP():
+		return true, c.enterRoom(k)
+	case k.ours, k.possiblyTCP():
+		return true, nil
+	case !k.internet() || !m.to.internet:
+		return false, nil
+	}
+	real, refusal := c.real(m.to.Addr)
+	if refusal != nil || real == m.to.Addr {
+		return false, refusal
+	}
+	m.to.raw = formatAddress(real)
+	return true, nil
 }
 
 // transmit sends on a copy of the target's socket what it has in its memory, and waits as that would.
-func (c *call) transmit(k *kind, m message, then func(n int) answer) answer {
+func (c *call) transmit(k *kind, m message) (int, answer) {
 	data, refusal := c.gather(m.vectors)
 	if refusal != nil {
-		return refusal
+		return 0, refusal
 	}
 	waits := !k.nonblocking() && m.flags&unix.MSG_DONTWAIT == 0
 	limit := timeoutOf(k.fd, unix.SO_SNDTIMEO)
 	for {
 		n, err := c.transmitNow(k.fd, m, data)
 		if err == nil {
-			return then(n)
+			return n, nil
 		}
 		if err == unix.EPIPE && m.flags&unix.MSG_NOSIGNAL == 0 {
-			return c.brokenPipe()
+			return 0, c.brokenPipe()
 		}
 		if err != unix.EAGAIN || !waits {
-			return failed(err)
+			return 0, failed(err)
 		}
 		switch err := c.poll(k.fd, unix.EPOLLOUT, limit); err {
 		case nil:
 		case unix.EINTR:
-			return nobody
+			return 0, nobody
 		default:
-			return failed(err)
+			return 0, failed(err)
 		}
 	}
 }

@@ -44,6 +44,7 @@ type supervision struct {
 	socket    *fdio.Socket // the listener's owner
 	questions *questions
 	poller    *poller
+	calls     sync.WaitGroup // that are being answered
 
 	mu      sync.Mutex
 	waiting map[uint32]*wait // by thread
@@ -79,6 +80,7 @@ func (f *Front) Supervise(s *session.Session, listener int) error {
 		defer poller.set.Close()
 		defer v.questions.resolver.Close()
 		guard.Run(f.Log, "notifications", nil, v.receive)
+		v.calls.Wait() // the session is needed as long
 	}()
 	return nil
 }
@@ -108,7 +110,10 @@ func (v *supervision) receive() {
 			return
 		}
 		w := v.begin(n.TID)
-		go guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n, w) })
+		v.calls.Go(func() {
+			defer v.finish(n.TID, w)
+			guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n, w) })
+		})
 	}
 }
 
@@ -165,7 +170,6 @@ var answers = map[seccomp.Call]func(*call) answer{
 
 // handle answers one notification.
 func (v *supervision) handle(n seccomp.Notification, w *wait) {
-	defer v.finish(n.TID, w)
 	w.alone()
 	asked, ok := n.Asked()
 	if !ok {
@@ -185,6 +189,10 @@ func (v *supervision) handle(n seccomp.Notification, w *wait) {
 			c.unreachable(err)(v.listener, n.ID)
 			return
 		}
+	}
+	if w.interrupts(c.Asked) {
+		v.listener.Fail(n.ID, unix.EINTR)
+		return
 	}
 	answers[c.Call](&c)(v.listener, n.ID)
 }

@@ -39,7 +39,7 @@ func underFilter(t *testing.T, f func()) {
 	var err error
 	thread.Run(func() {
 		var l seccomp.Listener
-		if l, err = seccomp.Install(seccomp.Policy{}); err != nil {
+		if l, err = seccomp.Install(seccomp.Policy{Cookie: 1}); err != nil {
 			return
 		}
 		if err = front.Supervise(s, int(l)); err == nil {

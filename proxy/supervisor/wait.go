@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/seccomp"
 )
 
 // wait is a target's thread that waits for its answer. A thread makes one call at a time, so its next
@@ -13,7 +15,15 @@ type wait struct {
 	before *wait         // of the thread's, or nil
 	over   chan struct{} // closed when the thread does not wait any more
 	done   chan struct{} // closed when the answer has been given, or given up
+
+	// limited is the call that the thread waited for with a limit, when it was interrupted; nil for none.
+	limited *seccomp.Asked
+	again   *seccomp.Asked // the same of the call before
 }
+
+// interrupts reports whether a call is made again by the kernel after a signal, and is to end instead: with
+// a limit (SO_SNDTIMEO, SO_RCVTIMEO) none is restarted (signal(7)).
+func (w *wait) interrupts(a seccomp.Asked) bool { return w.again != nil && *w.again == a }
 
 // begin notes that a thread waits. Notifications have to be noted in their order.
 func (v *supervision) begin(tid uint32) *wait {
@@ -31,7 +41,7 @@ func (v *supervision) begin(tid uint32) *wait {
 func (w *wait) alone() {
 	if w.before != nil {
 		<-w.before.done
-		w.before = nil
+		w.again, w.before = w.before.limited, nil
 	}
 }
 
@@ -72,6 +82,9 @@ func (c *call) await(ready <-chan struct{}, limit time.Duration) error {
 		case <-ready:
 			return nil
 		case <-c.over:
+			if limit > 0 {
+				c.limited = &c.Asked
+			}
 			return unix.EINTR
 		case <-late:
 			return unix.EAGAIN
@@ -85,6 +98,10 @@ func (c *call) await(ready <-chan struct{}, limit time.Duration) error {
 
 // timeoutOf is what SO_SNDTIMEO or SO_RCVTIMEO says, or 0 for none.
 func timeoutOf(fd, option int) time.Duration {
+	if l, err := lockOf(fd); err == nil {
+		l.Lock() // it may be a moment's alone
+		defer l.Unlock()
+	}
 	tv, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, option)
 	if err != nil {
 		return 0
@@ -92,8 +109,13 @@ func timeoutOf(fd, option int) time.Duration {
 	return time.Duration(tv.Nano())
 }
 
-// brief are locks for briefly, by socket.
+// brief are the locks of sockets whose timeouts are read or changed.
 var brief [64]sync.Mutex
+
+func lockOf(fd int) (*sync.Mutex, error) {
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	return &brief[cookie%uint64(len(brief))], err
+}
 
 // briefly makes a call on a blocking socket of the target's that is not to wait: for as long as it takes
 // the socket's timeout (SO_SNDTIMEO for connect, SO_RCVTIMEO for accept) is the shortest that there is. It
