@@ -68,11 +68,19 @@ static long serves(int fd)
 	return kind == SOCKET_CHANNEL && channel.listens;
 }
 
-/* Tells the worker that its client was accepted. */
+/*
+ * Tells the worker that its client was accepted. Where another's function has made the call, the kernel
+ * has handed that over, and the worker has done so itself: the buffer is as large as here then
+ * (socket(7): twice what is set).
+ */
 static void welcome(int fd)
 {
 	struct tw_request request;
 	const int buffer = TW_SEND_BUFFER;
+	int now = 0;
+	socklen_t len = sizeof now;
+	if (SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &now, &len) == 0 && now >= 2 * buffer)
+		return;
 	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 	request_init(&request, TW_ACCEPT);
 	SYS(SYS_sendto, fd, request.token, sizeof request.token, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);

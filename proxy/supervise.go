@@ -48,7 +48,7 @@ func (w *Worker) supervise(a asked) {
 		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOSYS})
 		return
 	}
-	w.log.Info("supervised", "pid", a.PID)
+	w.log.Debug("supervised", "pid", a.PID)
 	a.Send(wire.Reply{Answer: wire.AnswerGood})
 }
 

@@ -26,10 +26,13 @@ func (a address) family() uint16 {
 	return native.Uint16(a.raw)
 }
 
+// mostAddress is the size of struct sockaddr_storage.
+const mostAddress = 128
+
 // readAddress reads an address; the answer is not nil where the kernel would not take it.
 func (c *call) readAddress(at, length uint64) (a address, refusal answer) {
 	n := int32(length)
-	if n < 0 || n > unix.SizeofSockaddrAny { // move_addr_to_kernel in net/socket.c
+	if n < 0 || n > mostAddress { // move_addr_to_kernel in net/socket.c
 		return a, fail(unix.EINVAL)
 	}
 	a.raw = make([]byte, n)

@@ -13,17 +13,28 @@ import (
 
 var native = binary.NativeEndian
 
+// kernel is who hands calls over, and takes their answers: a seccomp.Listener, but for tests.
+type kernel interface {
+	Receive() (seccomp.Notification, error)
+	Waits(id uint64) bool
+	Return(id uint64, value int64) error
+	Fail(id uint64, errno unix.Errno) error
+	Continue(id uint64) error
+	Replace(id uint64, fd, target int, closeOnExec bool) error
+	ReturnFD(id uint64, fd int, closeOnExec bool) error
+}
+
 // answer gives a target its answer. That nobody waits for it any more is no error of ours.
-type answer func(l seccomp.Listener, id uint64)
+type answer func(l kernel, id uint64)
 
 // value is what a call returns.
 func value(n int64) answer {
-	return func(l seccomp.Listener, id uint64) { l.Return(id, n) }
+	return func(l kernel, id uint64) { l.Return(id, n) }
 }
 
 // fail is a call's errno, and success where that is 0.
 func fail(errno unix.Errno) answer {
-	return func(l seccomp.Listener, id uint64) {
+	return func(l kernel, id uint64) {
 		if errno == 0 {
 			l.Return(id, 0)
 			return
@@ -43,7 +54,7 @@ func failed(err error) answer {
 
 // descriptor is a new descriptor of the target's for fd, which is closed.
 func descriptor(fd int, closeOnExec bool) answer {
-	return func(l seccomp.Listener, id uint64) {
+	return func(l kernel, id uint64) {
 		defer unix.Close(fd)
 		if err := l.ReturnFD(id, fd, closeOnExec); err != nil && err != unix.ENOENT {
 			l.Fail(id, unix.EMFILE)
@@ -52,10 +63,10 @@ func descriptor(fd int, closeOnExec bool) answer {
 }
 
 // natively has the kernel make the call: it is about nothing of ours, and no memory decides.
-func natively(l seccomp.Listener, id uint64) { l.Continue(id) }
+func natively(l kernel, id uint64) { l.Continue(id) }
 
 // nobody is for a call whose thread was interrupted.
-func nobody(seccomp.Listener, uint64) {}
+func nobody(kernel, uint64) {}
 
 // unreachable is the answer where the target's memory or descriptors are not for us. What could
 // connect, or let clients in, is refused. The rest does no harm.

@@ -42,7 +42,7 @@ func (c *call) readMessage(at uint64, flags int) (m message, refusal answer) {
 	m.flags = flags
 	name, length := c.long(header, 0), uint64(native.Uint32(header[c.sizes().long:]))
 	if m.named = name != 0 && length != 0; m.named {
-		if m.to, refusal = c.readAddress(name, min(length, unix.SizeofSockaddrAny)); refusal != nil {
+		if m.to, refusal = c.readAddress(name, min(length, mostAddress)); refusal != nil {
 			return m, refusal
 		}
 	}

@@ -2,8 +2,6 @@ package supervisor
 
 import (
 	"golang.org/x/sys/unix"
-
-	"tlswrap/proxy/seccomp"
 )
 
 // message is what a target sends, with an address of its own.
@@ -180,7 +178,7 @@ func (c *call) gather(vectors []vector) ([]byte, answer) {
 // and that would be made again.
 func (c *call) brokenPipe() answer {
 	pid, tid := c.thread.PID, c.thread.TID
-	return func(l seccomp.Listener, id uint64) {
+	return func(l kernel, id uint64) {
 		if l.Fail(id, unix.EPIPE) == nil {
 			unix.Tgkill(pid, tid, unix.SIGPIPE)
 		}

@@ -40,7 +40,7 @@ type Front struct {
 type supervision struct {
 	*Front
 	session   *session.Session
-	listener  seccomp.Listener
+	listener  kernel
 	socket    *fdio.Socket // the listener's owner
 	questions *questions
 	poller    *poller

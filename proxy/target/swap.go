@@ -34,11 +34,9 @@ func likeFlags(to, from int) error {
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	if flags&unix.O_ASYNC != 0 {
-		// Who gets the signal is said before there may be one.
-		if err := likeOwner(to, from); err != nil {
-			return err
-		}
+	// Who gets the signal is said before there may be one.
+	if err := likeOwner(to, from); err != nil {
+		return err
 	}
 	if flags&which == now&which {
 		return nil

@@ -335,8 +335,10 @@ const (
 // modes are the ways to run a test of a program.
 func (p *program) modes(test listed) []string {
 	of := p.variant.kind
-	if _, out := withoutShim[p.family+"/"+test.name]; out && of == notified {
-		return nil
+	for _, name := range []string{p.family + "/" + test.name, p.variant.name + "/" + p.family + "/" + test.name} {
+		if _, out := withoutShim[name]; out && of == notified {
+			return nil
+		}
 	}
 	if slices.Contains(test.where, "once") && !p.variant.first() {
 		return nil

@@ -1,7 +1,8 @@
 package calls
 
 // withoutShim is all that programs without the shim do not do as those with it, and why: a family
-// stands for all of its tests. What is not here is the same for both.
+// stands for all of its tests, and a variant's name before it for that variant. What is not here is the
+// same for both.
 var withoutShim = map[string]string{
 	"early":  "a static program has no libraries, whose constructors could connect",
 	"lost":   "it is about the library without its worker; without a worker the kernel fails all of these calls",
@@ -15,7 +16,15 @@ var withoutShim = map[string]string{
 	"hygiene/a_full_table_is_emfile_and_changes_nothing": "it is no obstacle: see a_full_table_is_no_obstacle",
 	"hygiene/a_full_table_on_a_channel_is_emfile":        "it is no obstacle: see a_full_table_is_no_obstacle",
 
+	"listen/clients_words_name_no_sender": "recvmsg is the kernel's, which names the channel",
+	"options/interfaces_are_asked_for":    "ioctl is the kernel's, which asks no interface about a channel",
+	"stream/the_error_queue_is_empty":     "recv is the kernel's, and a channel does not know MSG_ERRQUEUE",
+	"stream/what_is_cut_off_is_dropped":   "recv is the kernel's, and a channel does not know MSG_TRUNC as TCP does",
+
 	"names/datagram_hints_keep_the_address": "a DNS question does not say what kind of socket the answer is for",
 	"names/gethostent":                      "it reads /etc/hosts, and nothing of it is asked of anybody",
+	"names/gethostbyaddr":                   "a question for the name of a synthetic address is the name server's, which has none",
+	"names/getnameinfo":                     "a question for the name of a synthetic address is the name server's, which has none",
+	"static-musl/names/many_addresses":      "musl asks by datagrams alone, and takes what fits into one",
 	"names/rcmd_and_rexec_are_refused":      "they connect as everything else does, and need not be refused",
 }

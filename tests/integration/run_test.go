@@ -81,7 +81,7 @@ func (w wrapped) command(ctx context.Context, argv []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = w.dir
 	cmd.Env = append([]string{
-		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent", "LANG=C.UTF-8", "TMPDIR=" + lab.dir,
+		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + filepath.Join(lab.dir, "home"), "LANG=C.UTF-8", "TMPDIR=" + lab.dir,
 	}, w.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

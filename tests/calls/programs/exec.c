@@ -355,7 +355,7 @@ static void static_program_by_posix_spawn(void)
 
 static void static_program_by_a_shell(void)
 {
-	static char line[512];
+	static char line[1024];
 	char **v = static_argv();
 	snprintf(line, sizeof line, "'%s' %s %s %s", v[0], v[1], v[2], v[3]);
 	EQUAL(system(line), 0);
