@@ -82,10 +82,15 @@ func (c *call) sendmmsg() answer {
 // message is where one of sendmmsg's messages stands.
 func (c *call) message(i int) uint64 { return c.Args[1] + uint64(i)*c.sizes().mmsghdr }
 
-// readMessages reads those of sendmmsg(2), up to one that cannot be. Only the first connects.
+// readMessages reads those of sendmmsg(2), up to one that cannot be; where the first connects, that alone,
+// as the shim sends no more then.
 func (c *call) readMessages() (all []message, refusal answer) {
 	flags := int(int32(c.Args[3]))
-	for i := range min(int(uint32(c.Args[2])), 1024) { // UIO_MAXIOV
+	most := 1024 // UIO_MAXIOV
+	if flags&unix.MSG_FASTOPEN != 0 {
+		most = 1
+	}
+	for i := range min(int(uint32(c.Args[2])), most) {
 		m, refusal := c.readMessage(c.message(i), flags, true)
 		if refusal != nil && i == 0 {
 			return nil, refusal
@@ -94,7 +99,6 @@ func (c *call) readMessages() (all []message, refusal answer) {
 			break
 		}
 		all = append(all, m)
-		flags &^= unix.MSG_FASTOPEN
 	}
 	return all, nil
 }

@@ -33,7 +33,8 @@ func allNames() []name {
 }
 
 // withNames is what comes before a program whose names are allNames: from /etc/hosts where the shim sees
-// it, and from a name server for programs without it, whose questions the kernel sees.
+// it, and from a name server for programs without it, whose questions the kernel sees. What this machine's name
+// server says of others is nobody's concern.
 func withNames(t *testing.T, k kind) []string {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,14 +44,12 @@ func withNames(t *testing.T, k kind) []string {
 			fmt.Fprintln(&hosts, n.address, strings.Join(n.names, " "))
 		}
 	}
-	files := map[string]string{"hosts": hosts.String()}
-	if k == notified {
-		server, err := nameServer()
-		if err != nil {
-			t.Fatal(err)
-		}
-		files["resolv.conf"] = fmt.Sprintf("nameserver %s\nsearch test\n", server)
-		files["nsswitch.conf"] = "hosts: files dns\n"
+	server, err := nameServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{
+		"hosts": hosts.String(), "resolv.conf": fmt.Sprintf("nameserver %s\nsearch test\n", server), "nsswitch.conf": "hosts: files dns\n",
 	}
 	script := ""
 	for file, text := range files {

@@ -352,7 +352,22 @@ static void by_getaddrinfo_a_with_a_function(void)
 	OK(setuid(getuid())); /* which takes every thread's part */
 }
 
-/* These connect inside libc. */
+/* These connect inside libc, where the kernel sees it. The server's answer to rcmd is what it was sent. */
+static void rcmd_connects_by_the_rules(void)
+{
+	char *host = (char *)"covered.test";
+	unsigned short to = htons((unsigned short)port("ECHO"));
+	struct sockaddr_in peer;
+	socklen_t len = sizeof peer;
+	int fd = (int)OK(rcmd(&host, to, "a", "b", "c", NULL));
+	OK(getpeername(fd, (struct sockaddr *)&peer, &len));
+	EQUAL(peer.sin_family, AF_INET);
+	EQUAL(peer.sin_port, to);
+	char words[7]; /* "a", "b" and "c" with their ends; the byte before them was the answer */
+	EQUAL(recv(fd, words, 6, MSG_WAITALL), 6);
+	EQUAL(memcmp(words, "a\0b\0c", 6), 0);
+}
+
 static void rcmd_and_rexec_are_refused(void)
 {
 	char *host = (char *)"covered.test";
@@ -442,7 +457,8 @@ const struct test tests[] = {
 	{"getaddrinfo_a_not_waiting", BOTH, by_getaddrinfo_a_not_waiting},
 	{"getaddrinfo_a_with_a_signal", BOTH, by_getaddrinfo_a_with_a_signal},
 	{"getaddrinfo_a_with_a_function", BOTH, by_getaddrinfo_a_with_a_function},
-	{"rcmd_and_rexec_are_refused", WRAPPED, rcmd_and_rexec_are_refused},
+	{"rcmd_and_rexec_are_refused", UNNOTICED, rcmd_and_rexec_are_refused},
+	{"rcmd_connects_by_the_rules", NOTICED, rcmd_connects_by_the_rules},
 #endif
 	{"datagrams_reach_the_real_host", BOTH, datagrams_reach_the_real_host},
 	{"a_child_knows_the_address", BOTH, a_child_knows_the_address},

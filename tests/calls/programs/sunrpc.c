@@ -68,6 +68,18 @@ static void portmapper(int fd)
 	}
 }
 
+/* It connects inside libc, where the kernel sees it. */
+static void a_client_connects_by_the_rules(void)
+{
+	struct sockaddr_in to = ip4("ECHO");
+	char words[8];
+	int fd = ANY_SOCKET;
+	CHECK(old_clnttcp_create(&to, PROGRAM, VERSION, &fd, 0, 0));
+	EQUAL(write(fd, "hello\n", 6), 6);
+	EQUAL(recv(fd, words, 6, MSG_WAITALL), 6);
+	EQUAL(memcmp(words, "hello\n", 6), 0);
+}
+
 static void a_client_by_name_is_refused_where_a_rule_is(void)
 {
 	if (geteuid() != 0) {
@@ -108,6 +120,13 @@ static void a_server_listens_where_no_rule_is(void)
 	CHECK(old_svctcp_create(ANY_SOCKET, 0, 0)->port);
 }
 
+static void a_server_serves_by_the_rules(void)
+{
+	int fd = bound_to(setting("PORT_SERVE"));
+	CHECK(old_svctcp_create(fd, 0, 0));
+	EQUAL(option(fd, SOL_SOCKET, SO_ACCEPTCONN), 1);
+}
+
 static void a_server_is_refused_where_a_rule_is(void)
 {
 	int fd = bound_to(setting("PORT_SERVE"));
@@ -122,11 +141,13 @@ static void a_server_is_refused_where_a_rule_is(void)
 const struct test tests[] = {
 #ifdef __GLIBC__
 	{"a_client_connects_where_no_rule_is", BOTH, a_client_connects_where_no_rule_is},
-	{"a_client_is_refused_where_a_rule_is", WRAPPED, a_client_is_refused_where_a_rule_is},
+	{"a_client_is_refused_where_a_rule_is", UNNOTICED, a_client_is_refused_where_a_rule_is},
 	{"a_socket_that_is_connected_is_used", BOTH, a_socket_that_is_connected_is_used},
-	{"a_client_by_name_is_refused_where_a_rule_is", WRAPPED, a_client_by_name_is_refused_where_a_rule_is},
+	{"a_client_connects_by_the_rules", NOTICED, a_client_connects_by_the_rules},
+	{"a_client_by_name_is_refused_where_a_rule_is", UNNOTICED, a_client_by_name_is_refused_where_a_rule_is},
 	{"a_server_listens_where_no_rule_is", BOTH, a_server_listens_where_no_rule_is},
-	{"a_server_is_refused_where_a_rule_is", WRAPPED, a_server_is_refused_where_a_rule_is},
+	{"a_server_serves_by_the_rules", NOTICED, a_server_serves_by_the_rules},
+	{"a_server_is_refused_where_a_rule_is", UNNOTICED, a_server_is_refused_where_a_rule_is},
 #endif
 	{0},
 };
