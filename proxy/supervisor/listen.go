@@ -104,6 +104,16 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 		return err
 	}
 	for {
+		if !k.nonblocking() {
+			switch err := c.poll(k.fd, unix.EPOLLIN, limit); err {
+			case nil:
+			case unix.EINTR:
+				return -1, nobody
+			default:
+				return -1, failed(err)
+			}
+		}
+		// A client that is taken for nobody is lost.
 		if !c.waits() {
 			return -1, nobody
 		}
@@ -112,13 +122,6 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 				return -1, failed(err)
 			}
 			return fd, nil
-		}
-		switch err := c.poll(k.fd, unix.EPOLLIN, limit); err {
-		case nil:
-		case unix.EINTR:
-			return -1, nobody
-		default:
-			return -1, failed(err)
 		}
 		// Another process may have taken it since.
 		switch _, err := briefly(k.fd, unix.SO_RCVTIMEO, accept); err {
