@@ -62,11 +62,15 @@ func serveTapped(t *testing.T, address, secret string, config *tls.Config) (uint
 func TestAddressOrDescriptorThatAnotherThreadChangesLeaksNothing(t *testing.T) {
 	config := serverConfig(t, testkit.Leaf{Names: []string{"other.example.test"}})
 	const seconds = "8"
-	// What another thread puts in the place of the shim's own descriptors is beyond the shim.
-	races := map[string][]string{"preloaded": {"address", "family", "close"}, "notified": {"address", "family", "close", "dup", "unix"}}
-	for kind, flags := range kinds {
-		race := compile(t, "race.c", flags...)
-		for _, what := range races[kind] {
+	all := []string{"address", "family", "close", "dup", "unix"}
+	for kind, of := range map[string]struct{ compiled, wrapped, races []string }{
+		// What another thread puts in the place of the shim's own descriptors is beyond the shim.
+		"preloaded": {kinds["preloaded"], nil, []string{"address", "family", "close"}},
+		"notified":  {kinds["notified"], nil, all},
+		"enforced":  {kinds["preloaded"], []string{"--enforce"}, all},
+	} {
+		race := compile(t, "race.c", of.compiled...)
+		for _, what := range of.races {
 			for _, action := range []string{"deny", "tls"} {
 				t.Run(kind+"/"+what+"/"+action, func(t *testing.T) {
 					t.Parallel()
@@ -74,7 +78,7 @@ func TestAddressOrDescriptorThatAnotherThreadChangesLeaksNothing(t *testing.T) {
 					covered, seen := serveTapped(t, "127.0.0.2:0", secret, config)
 					plain, _ := serveTapped(t, "127.0.0.3:0", secret, nil)
 					w := withRules(t, "[[rule]]\nhost = \"other.example.test\"\nport = %d\naction = %q\n", covered, action)
-					w.flags = append(w.flags, "-q")
+					w.flags = append(append(w.flags, "-q"), of.wrapped...)
 					e := w.run(t, race, what, fmt.Sprint(covered), fmt.Sprint(plain), secret, seconds)
 					if e.status != 0 {
 						t.Errorf("status %d, stdout %q, stderr %q", e.status, e.stdout, e.stderr)

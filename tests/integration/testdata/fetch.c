@@ -1,6 +1,6 @@
 /* fetch HOW HOST PORT MARKER: gets /fixed?MARKER by HTTP and prints what it is. HOW is the way to the
- * kernel: libc; raw, system calls of its own; dlmopen, a second libc; clone, a child that no handler
- * of fork sees; uring, io_uring where the machine has it. */
+ * kernel: libc; raw, system calls of its own; stolen, one with what the preloaded library's have; dlmopen, a
+ * second libc; clone, a child that no handler of fork sees; uring, io_uring where the machine has it. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <netdb.h>
@@ -37,6 +37,21 @@ static int raw_connect(int fd, const struct sockaddr *to, socklen_t size)
 	long result = raw(SYS_connect, fd, (long)to, (long)size);
 	errno = result < 0 ? (int)-result : 0;
 	return result < 0 ? -1 : 0;
+}
+
+/* TLSWRAP_CONTROL is 1:USER:TOKEN:ADDRESS, and the cookie the first 8 bytes of the token. */
+static int stolen_connect(int fd, const struct sockaddr *to, socklen_t size)
+{
+	const char *control = getenv("TLSWRAP_CONTROL");
+	unsigned char cookie[8];
+	unsigned long number;
+	const char *token = control ? strchr(control + 2, ':') : NULL;
+	for (int i = 0; i < 8; i++) {
+		if (!token || sscanf(token + 1 + 2 * i, "%2hhx", &cookie[i]) != 1)
+			return -1;
+	}
+	memcpy(&number, cookie, sizeof number);
+	return (int)syscall(SYS_connect, fd, to, size, 0, 0, number);
 }
 
 #ifndef STATIC
@@ -94,6 +109,7 @@ static const struct {
 } ways[] = {
 	{"libc", connect},
 	{"raw", raw_connect},
+	{"stolen", stolen_connect},
 	{"clone", clone_connect},
 #ifndef STATIC
 	{"dlmopen", dlmopen_connect},
