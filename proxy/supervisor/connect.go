@@ -31,7 +31,7 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 	if k, refusal = c.socket(); refusal != nil {
 		return k, refusal
 	}
-	if k.ours && to.family() != unix.AF_UNIX {
+	if k.ours {
 		if refusal := c.connectAgain(&k, to); refusal != nil {
 			k.close()
 			return k, refusal

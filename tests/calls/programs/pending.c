@@ -148,7 +148,7 @@ static void tick(void (*handler)(int), int flags, int first_ms, int every_ms)
 static void a_signal_interrupts(void)
 {
 	int fd = tcp();
-	tick(on_tick, 0, 30, 0);
+	tick(on_tick, 0, 300, 0);
 	FAILS(dial(fd, "PENDING"), EINTR);
 	EQUAL(ticks, 1);
 	goes_on_well(fd);
@@ -157,7 +157,7 @@ static void a_signal_interrupts(void)
 static void refused_after_an_interruption_is_told_by_connect(void)
 {
 	int fd = tcp();
-	tick(on_tick, 0, 30, 0);
+	tick(on_tick, 0, 300, 0);
 	FAILS(dial(fd, "PENDING"), EINTR);
 	tell("refuse");
 	wait_for(fd, POLLOUT);
@@ -169,7 +169,7 @@ static void refused_after_an_interruption_is_told_by_connect(void)
 static void connect_after_an_interruption_is_0_then_eisconn(void)
 {
 	int fd = tcp();
-	tick(on_tick, 0, 30, 0);
+	tick(on_tick, 0, 300, 0);
 	FAILS(dial(fd, "PENDING"), EINTR);
 	tell("release");
 	wait_for(fd, POLLOUT);
@@ -193,7 +193,7 @@ static void a_restarting_signal_interrupts_with_a_timeout(void)
 	int fd = tcp();
 	struct timeval limit = {20, 0};
 	OK(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit));
-	tick(on_tick, SA_RESTART, 30, 0);
+	tick(on_tick, SA_RESTART, 300, 0);
 	FAILS(dial(fd, "PENDING"), EINTR);
 	goes_on_well(fd);
 }
