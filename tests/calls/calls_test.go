@@ -348,7 +348,7 @@ func (p *program) modes(test listed) []string {
 	switch {
 	case where == "lost" && of == preloaded:
 		return []string{unset, nowhere, stranger}
-	case where == "both" && of != unnoticed: // whose programs are gcc's, alone
+	case where == "both" && of == preloaded: // the others' are gcc's or musl's programs, alone
 		modes = []string{alone, wrapped}
 	case where == "both", where == "wrapped", where == "notified" && of == notified,
 		where == "noticed" && of != unnoticed, where == "unnoticed" && of == unnoticed:
