@@ -61,7 +61,7 @@ func serveTapped(t *testing.T, address, secret string, config *tls.Config) (uint
 // at is what counts: a host with a rule is not reached past it.
 func TestAddressOrDescriptorThatAnotherThreadChangesLeaksNothing(t *testing.T) {
 	config := serverConfig(t, testkit.Leaf{Names: []string{"other.example.test"}})
-	const seconds = "8"
+	const seconds = "2"
 	all := []string{"address", "family", "close", "dup", "unix"}
 	for kind, of := range map[string]struct{ compiled, wrapped, races []string }{
 		// What another thread puts in the place of the shim's own descriptors is beyond the shim.
