@@ -4,6 +4,7 @@ package integration
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,6 +32,11 @@ var lab struct {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most of the tests wait for something rather than work.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		flag.Set("test.parallel", "6")
+	}
 	status, err := 1, error(nil)
 	if dir := os.Getenv(dirVariable); dir != "" {
 		status, err = inside(m, dir)
@@ -61,6 +67,10 @@ func outside() (int, error) {
 		return 0, err
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { // some programs run as another user
+		return 0, err
+	}
+	// Some of what the programs write there is for nobody else.
+	if err := os.Mkdir(filepath.Join(dir, "home"), 0o755); err != nil {
 		return 0, err
 	}
 	// The death signal comes when the thread that started the child ends.
