@@ -139,16 +139,22 @@ var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules p
 
 func (w Reached) supervise(want Supervision, enforce *bool) error {
 	tried := make(chan error, 1)
-	go func() { // while the worker tries what is its part
+	try := func() {
 		features, err := seccomp.Try()
 		if err == nil {
 			err = features.Missing()
 		}
 		tried <- err
-	}()
+	}
+	if want != Unasked {
+		go try() // while the worker tries what is its part
+	}
 	err := w.askSupervisable(enforce)
-	if want == Unasked && !*enforce {
-		return ErrUnasked
+	if want == Unasked {
+		if !*enforce {
+			return ErrUnasked
+		}
+		try()
 	}
 	if err != nil {
 		return err
