@@ -144,7 +144,7 @@ func (a abi) filter(p *program, name string, by Policy) {
 // part is the part of a filter that decides about a call.
 func (c Call) part(by Policy) string {
 	switch {
-	case c == ioUring:
+	case c == ioUring, c == socketcall && by.Enforce: // its arguments, flags too, are in memory that another thread can change
 		return "never"
 	case c == Sendto:
 		return "sendto"

@@ -33,6 +33,15 @@ func TestFilterOfOtherWays(t *testing.T) {
 			t.Errorf("%s: the kernel would answer %#x, want %#x", name, got, test.want)
 		}
 	}
+	enforced, err := Filter(Policy{Cookie: cookie, Enforce: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number := range uint64(21) {
+		if got := decide(t, enforced, Notification{nr: 102, arch: unix.AUDIT_ARCH_I386, args: [6]uint64{0: number, 5: low}}); got != unknown {
+			t.Errorf("enforced, socketcall %d: the kernel would answer %#x", number, got)
+		}
+	}
 	n := Notification{nr: 102, arch: unix.AUDIT_ARCH_I386, args: [6]uint64{0: 3, 1: 0x1000}}
 	if got, ok := n.Asked(); !ok || got.Call != Connect || !got.InMemory || got.Wide {
 		t.Errorf("socketcall's connect is %+v, %v", got, ok)

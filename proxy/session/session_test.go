@@ -11,6 +11,7 @@ import (
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/wire"
+	"tlswrap/tests/testkit"
 )
 
 // startProcess starts one, and returns it with a descriptor for it.
@@ -47,7 +48,7 @@ func TestPidfdsAreKnownAndNumberTheirProcesses(t *testing.T) {
 	}
 	first, ok := pidfdInode(a)
 	if !ok {
-		t.Skip("this kernel does not number them")
+		testkit.KernelLacks(t, "it does not number pidfds")
 	}
 	if second, _ := pidfdInode(b); first == second {
 		t.Error("two processes have one number")

@@ -16,6 +16,7 @@ import (
 	"tlswrap/proxy/session/sessiontest"
 	"tlswrap/proxy/thread"
 	"tlswrap/proxy/wire"
+	"tlswrap/tests/testkit"
 )
 
 // noNames are those of a session without rules about names.
@@ -47,7 +48,7 @@ func underFilter(t *testing.T, f func()) {
 		}
 	})
 	if errors.Is(err, unix.EBUSY) {
-		t.Skip("not tested: this process is under another's filter")
+		testkit.KernelLacks(t, "this process is under another's filter")
 	}
 	if err != nil {
 		t.Fatal(err)
