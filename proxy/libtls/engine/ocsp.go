@@ -94,41 +94,41 @@ var oidOCSPBasic = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}
 
 // checkResponse verifies a response about chain[0], whose issuer is chain[1]. What it says is
 // returned with an error too, as far as it was found.
-func checkResponse(der []byte, chain []*x509.Certificate, now time.Time) (*ocspResult, error) {
+func checkResponse(der []byte, chain []*x509.Certificate, now time.Time) (*ocspResult, *problem) {
 	var response ocspResponse
 	if rest, err := asn1.Unmarshal(der, &response); err != nil || len(rest) > 0 {
-		return nil, &problem{"unable to parse OCSP response"}
+		return nil, stapleProblem("unable to parse OCSP response")
 	}
 	result := &ocspResult{status: int(response.Status), cert: -1}
 	if response.Status != 0 {
 		result.text = responseTexts[int(response.Status)]
-		return result, &problem{"ocsp verify failed: response - " + result.text}
+		return result, stapleProblem("ocsp verify failed: response - " + result.text)
 	}
 	var basic ocspBasic
 	if !response.Bytes.Type.Equal(oidOCSPBasic) {
-		return result, &problem{"unable to parse OCSP response"}
+		return result, stapleProblem("unable to parse OCSP response")
 	}
 	if rest, err := asn1.Unmarshal(response.Bytes.Value, &basic); err != nil || len(rest) > 0 {
-		return result, &problem{"unable to parse OCSP response"}
+		return result, stapleProblem("unable to parse OCSP response")
 	}
 	if len(chain) < 2 {
-		return result, &problem{"ocsp verify failed: no issuer cert"}
+		return result, stapleProblem("ocsp verify failed: no issuer cert")
 	}
 	if basic.verify(chain[1], now) != nil {
-		return result, &problem{"ocsp verify failed"}
+		return result, stapleProblem("ocsp verify failed")
 	}
 	single := basic.find(chain[0], chain[1])
 	if single == nil {
-		return result, &problem{"ocsp verify failed: no result for cert"}
+		return result, stapleProblem("ocsp verify failed: no result for cert")
 	}
 	result.take(single)
 	switch {
 	case single.ThisUpdate.After(now.Add(ocspJitter)),
 		!single.NextUpdate.IsZero() && single.NextUpdate.Before(now.Add(-ocspJitter)),
 		now.Sub(single.ThisUpdate) > ocspMost+ocspJitter:
-		return result, &problem{"ocsp verify failed: ocsp response not current"}
+		return result, stapleProblem("ocsp verify failed: ocsp response not current")
 	case result.cert == certRevoked:
-		return result, &problem{"ocsp verify failed: revoked cert - " + reasonTexts[result.reason]}
+		return result, stapleProblem("ocsp verify failed: revoked cert - " + reasonTexts[result.reason])
 	}
 	return result, nil
 }
