@@ -6,6 +6,10 @@
 // flags, how processes start and what they inherit, the log's file.
 package main
 
+// OpenSSL takes certificates whose serial numbers are negative, against RFC 5280, section 4.1.2.2, and some are.
+//
+//go:debug x509negativeserial=1
+
 import (
 	"io"
 	"os"

@@ -189,6 +189,11 @@ func (c *Conn) HandshakeContext(ctx context.Context) error {
 		return err
 	}
 	c.established()
+	if c.tap != nil {
+		// Nothing may follow the handshake from here. A peer with Nagle's algorithm (RFC 896) holds its first
+		// words back until its last flight is acknowledged.
+		c.tap.Acknowledge()
+	}
 	return nil
 }
 
