@@ -26,7 +26,8 @@ enum tw_op {
 	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket. name is that of a
 	                    function which can connect to what passes alone, or "" */
 	TW_TAKEN = 3,    /* it is in place: go; no reply. After CONNECT with a new socket of the
-	                    same kind, which the worker connects */
+	                    same kind, which the worker connects; after LISTEN the worker ends the
+	                    connection once it serves */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
 	TW_UPSTREAM = 6, /* lend the upstream for one call */

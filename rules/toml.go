@@ -213,13 +213,19 @@ func (f *fields) str(name string) (string, value, bool) {
 	return v.text, v, ok
 }
 
-func (f *fields) boolean(name string) bool {
+func (f *fields) boolean(name string) bool { return f.booleanOr(name, false) }
+
+// booleanOr takes true or false, and otherwise where it is not given.
+func (f *fields) booleanOr(name string, otherwise bool) bool {
 	v, ok := f.take(name)
 	if ok && v.kind != unstable.Bool {
 		f.doc.errorf(v.pos, "%s is %s, expected true or false", name, v.describe())
 		return false
 	}
-	return ok && v.text == "true"
+	if !ok {
+		return otherwise
+	}
+	return v.text == "true"
 }
 
 // strings takes a list of strings.

@@ -89,6 +89,7 @@ func (c *Conn) carry() {
 		Filter:          c.filter,
 		Peer:            "server",
 		AllowTruncation: c.Decision.Rule.AllowTruncation,
+		Truncated:       func() { c.state.Truncated(c.Target, c.pid) },
 		Attempt:         verdict.Attempt{Name: c.Host(), Asked: c.auth.Asked, HasCert: c.auth.Cert != nil},
 	}
 	// A program that was let in before TLS has begun already, or says anything: a file that
