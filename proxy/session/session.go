@@ -49,6 +49,7 @@ type Session struct {
 
 	mu          sync.Mutex
 	processes   map[process]struct{}
+	first       process   // that began the session, and is the program; the zero value where that is not known
 	watched     bool      // there was a process whose end can be seen
 	asked       time.Time // when a process last asked whose end cannot
 	connections int
@@ -144,16 +145,21 @@ const (
 	detachMost = 5 * time.Second
 )
 
-// releaseVoice closes the session's standard error when no process has it open any
-// more: whoever reads it, until its end, is not kept waiting by us. A daemon lets go of
-// it some time after its parent has ended.
+// releaseVoice closes the session's standard error, where that is a pipe, when the program has ended and no
+// other process has it open any more: whoever reads it, until its end, is not kept waiting by us. A daemon
+// lets go of it some time after its parent has ended. A program that sends its own elsewhere, as jobs do,
+// is still told of.
 func (s *Session) releaseVoice() {
-	if s.Voice.Hushed() {
+	if s.Voice.Hushed() || !s.Voice.Awaited {
 		return
 	}
 	s.mu.Lock()
+	_, runs := s.processes[s.first]
 	all := slices.Collect(maps.Keys(s.processes))
 	s.mu.Unlock()
+	if runs {
+		return // it has left when this is called again
+	}
 	if !slices.ContainsFunc(all, func(p process) bool { return s.Voice.IsHeldBy(p.pid) }) {
 		s.Voice.Hush()
 		return
