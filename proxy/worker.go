@@ -29,7 +29,6 @@ import (
 	"tlswrap/proxy/serving"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/supervisor"
-	"tlswrap/proxy/target"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -149,13 +148,11 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	// Who connects there asks the kernel for the process that listens, to let it in past Yama: this one,
-	// which may not have made it.
-	if scope, err := target.Yama(); err != nil || scope > 0 {
-		if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
-			unix.Close(fd)
-			return os.NewSyscallError("listen", err)
-		}
+	// Who connects there asks the kernel for the process that listens, to let it in past Yama or to spare it as
+	// process 1: this one, which may not have made it.
+	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		unix.Close(fd)
+		return os.NewSyscallError("listen", err)
 	}
 	listener, err := fdio.New(fd, "control socket")
 	if err != nil {

@@ -37,6 +37,7 @@ const (
 var stages = map[string]func(args []string, std stdio) int{
 	stageLaunch:   runLaunch,
 	stageWorker:   runOwnWorker,
+	stageProgram:  runBelowInit,
 	machine.Stage: runAttempt,
 	room.Stage:    runRoom,
 }

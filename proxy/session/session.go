@@ -56,8 +56,10 @@ type Session struct {
 	held        int // by who knows that there are processes which may never have asked
 	entries     map[uint64]Entry
 	idle        *time.Timer // running while there is neither a process nor a connection
+	finished    bool        // nobody is left who could ask again
 	ended       bool
-	detach      *time.Timer // looks whether standard error is still held; nil before a process left
+	over        chan struct{} // closed when it has ended
+	detach      *time.Timer   // looks whether standard error is still held; nil before a process left
 	detachIn    time.Duration
 }
 
@@ -73,7 +75,7 @@ type Config struct {
 // New makes a session without a process.
 func New(c Config) *Session {
 	return &Session{Reporter: c.Reporter, Token: c.Token, User: c.User, Map: c.Names.Shared, Names: c.Names, owner: c.Owner,
-		processes: make(map[process]struct{}), entries: make(map[uint64]Entry)}
+		processes: make(map[process]struct{}), entries: make(map[uint64]Entry), over: make(chan struct{})}
 }
 
 // linger is how long a session outlives its last process: a child that was forked
@@ -227,6 +229,20 @@ func (s *Session) Release() {
 	s.stir()
 }
 
+// Finish notes that no process is left which might ask again, and returns a channel that is closed when the
+// session has ended.
+func (s *Session) Finish() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = true
+	if s.idle != nil {
+		s.idle.Stop()
+		s.idle = nil
+	}
+	s.stir()
+	return s.over
+}
+
 // stir starts or stops the timer that ends the session. The caller holds mu.
 func (s *Session) stir() {
 	busy := len(s.processes) > 0 || s.connections > 0 || s.held > 0
@@ -236,7 +252,9 @@ func (s *Session) stir() {
 		s.idle = nil
 	case !busy && s.idle == nil && !s.ended:
 		wait := linger
-		if !s.watched {
+		if s.finished {
+			wait = 0
+		} else if !s.watched {
 			wait = max(linger, time.Until(s.asked.Add(unwatched)))
 		}
 		s.idle = time.AfterFunc(wait, guard.Func(s.Log, "session", s.end))
@@ -246,7 +264,7 @@ func (s *Session) stir() {
 func (s *Session) end() {
 	s.mu.Lock()
 	done := s.idle != nil && len(s.processes) == 0 && s.connections == 0 && s.held == 0
-	if done && !s.watched && time.Since(s.asked) < unwatched {
+	if done && !s.watched && !s.finished && time.Since(s.asked) < unwatched {
 		s.idle, done = nil, false
 		s.stir()
 	}
@@ -258,5 +276,6 @@ func (s *Session) end() {
 		s.Voice.Hush()
 		s.Map.Close()
 		s.owner.Ended(s)
+		close(s.over)
 	}
 }
