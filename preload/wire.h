@@ -45,6 +45,8 @@ enum tw_op {
 	                    tlswrap itself, before the program */
 	TW_SUPERVISE = 14, /* this process is under a filter; with its listener
 	                    (seccomp_unotify(2)). Told by tlswrap itself */
+	TW_FINISH = 15,  /* no process is left of the session; answered when it has ended, with all sent
+	                    that was written. Asked by tlswrap itself, as process 1 */
 };
 
 enum tw_flag {

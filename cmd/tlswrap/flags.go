@@ -29,6 +29,8 @@ type options struct {
 	acceptStdin bool
 	enforce     bool
 
+	init *os.File // is told where the worker is; or nil
+
 	libtlsPath, version bool // print it, and run nothing
 }
 

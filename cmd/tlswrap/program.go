@@ -11,8 +11,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +27,13 @@ import (
 
 // runProgram wraps: tlswrap [flags] program [args...].
 func runProgram(args []string, std stdio) int {
-	var o options
+	return wrap(args, std, nil)
+}
+
+// wrap does that. init is told where the worker is; without it, which is nil, there is none, and as process 1
+// this process becomes one.
+func wrap(args []string, std stdio, init *os.File) int {
+	o := options{init: init}
 	f := newFlags("tlswrap")
 	o.policyFlags(f)
 	f.StringVar(&o.worker, "worker", "", "use the running worker at `SOCKET`")
@@ -51,6 +59,9 @@ func runProgram(args []string, std stdio) int {
 	if err := o.checkRun(f.NArg()); err != nil {
 		return complain(std, exitOurs, "%v", err)
 	}
+	if init == nil && os.Getpid() == 1 {
+		return beInit(args, std)
+	}
 	library, err := findLibrary()
 	if err != nil {
 		return complain(std, exitOurs, "%v", err)
@@ -70,6 +81,9 @@ func (o *options) start(program []string, library string, std stdio) int {
 	if err != nil {
 		return complainLines(std, exitOurs, err)
 	}
+	if o.init != nil {
+		io.WriteString(o.init, control.setting())
+	}
 	if err := o.serveInherited(control); err != nil {
 		if _, told := errors.AsType[*verdict.Failure](err); told {
 			return exitOurs
@@ -77,7 +91,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 		return complain(std, exitOurs, "%v", err)
 	}
 	runtime.LockOSThread() // which is under the filter, and executes the program
-	unsupervised := begin.Supervise(begin.Reached{Address: control.address, UID: control.uid, Token: control.token}, o.supervision(cannotPreload))
+	unsupervised := begin.Supervise(control.reached(), o.supervision(cannotPreload))
 	switch {
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
@@ -231,6 +245,29 @@ func (c control) setting() string {
 	return fmt.Sprintf("1:%d:%s:%s", c.uid, hex.EncodeToString(c.token[:]), c.address)
 }
 
+// parseControl reads what setting has written.
+func parseControl(setting string) (c control, err error) {
+	fields := strings.SplitN(setting, ":", 4)
+	if len(fields) < 4 {
+		return c, errors.New("it has too few fields")
+	}
+	uid, err := strconv.ParseUint(fields[1], 10, 32)
+	if err != nil {
+		return c, err
+	}
+	token, err := hex.DecodeString(fields[2])
+	if err != nil {
+		return c, err
+	}
+	c.uid, c.address = uint32(uid), fields[3]
+	copy(c.token[:], token)
+	return c, nil
+}
+
+func (c control) reached() begin.Reached {
+	return begin.Reached{Address: c.address, UID: c.uid, Token: c.token}
+}
+
 // reachWorker begins a session with a worker, its own or the one that runs at
 // --worker.
 func (o *options) reachWorker(std stdio) (c control, err error) {
@@ -276,12 +313,8 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 // keepCookie takes the cookie of the run that this process belongs to, where it does: that one's filter is
 // under the program as well.
 func (c *control) keepCookie() {
-	fields := strings.SplitN(os.Getenv(wire.Env), ":", 4)
-	if len(fields) < 4 {
-		return
-	}
-	if outer, err := hex.DecodeString(fields[2]); err == nil && len(outer) == len(c.token) {
-		copy(c.token[:8], outer)
+	if outer, err := parseControl(os.Getenv(wire.Env)); err == nil {
+		copy(c.token[:8], outer.token[:])
 	}
 }
 
@@ -341,6 +374,12 @@ func launch(args []string, listener, status *os.File) error {
 		stage = stageWorker
 	}
 	// os.StartProcess would first find out about pidfds, with a process of its own.
+	// A process that adopts orphans (PR_SET_CHILD_SUBREAPER) would have the worker for a child.
+	var reaper int
+	if unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&reaper)), 0, 0, 0) == nil && reaper != 0 {
+		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+		defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
 	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{stage}, args...), &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), listenerFD: listener.Fd(), statusFD: status.Fd()},

@@ -41,6 +41,7 @@ const (
 	OpSweep
 	OpSupervisable
 	OpSupervise
+	OpFinish
 )
 
 // The part of libtls/wire.h.
