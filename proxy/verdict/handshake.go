@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -19,13 +20,14 @@ import (
 
 // Attempt is what is known about a handshake when it fails.
 type Attempt struct {
-	Name    string // that was to be verified
-	Head    []byte // what the peer sent first
-	Timeout time.Duration
-	Asked   bool // the server asked for a client certificate
-	HasCert bool
-	Min     uint16
-	Now     time.Time
+	Name     string // that was to be verified
+	Nameless bool   // the program came with an address alone, and the rule has no name
+	Head     []byte // what the peer sent first
+	Timeout  time.Duration
+	Asked    bool // the server asked for a client certificate
+	HasCert  bool
+	Min      uint16
+	Now      time.Time
 }
 
 // Explain turns the error of a handshake into errno and sentence.
@@ -123,30 +125,25 @@ func (a *Attempt) explainClientCert() *Failure {
 	return Failf(unix.EPROTO, "the server demands a client certificate, and the rule has no cert_file")
 }
 
+// explainName is about a certificate for another host. A program that came with an address alone may well
+// have meant one of those that it is for.
 func (a *Attempt) explainName(e x509.HostnameError) *Failure {
-	return Failf(unix.EKEYREJECTED, "certificate is for %s, not %s", certNames(e.Certificate), a.Name)
+	hint := ""
+	if a.Nameless {
+		name := "NAME"
+		if names := e.Certificate.DNSNames; len(names) > 0 && !strings.HasPrefix(names[0], "*") {
+			name = quote.Printable([]byte(names[0]))
+		}
+		hint = fmt.Sprintf("; the program came with an address and no name: server_name = %q in a rule for the address would verify that name, if it is meant", name)
+	}
+	return Failf(unix.EKEYREJECTED, "certificate is for %s, not %s%s", certNames(e.Certificate), a.Name, hint)
 }
 
 func (a *Attempt) explainChain(e *tls.CertificateVerificationError) *Failure {
-	var (
-		hostname x509.HostnameError
-		invalid  x509.CertificateInvalidError
-		unknown  x509.UnknownAuthorityError
-	)
-	switch {
-	case errors.As(e, &hostname):
+	if hostname, ok := errors.AsType[x509.HostnameError](e); ok {
 		return a.explainName(hostname)
-	case errors.As(e, &unknown):
-		return Failf(unix.EKEYREJECTED, "%s", unknownIssuer(e.UnverifiedCertificates))
-	case errors.As(e, &invalid):
-		switch invalid.Reason {
-		case x509.Expired:
-			return Failf(unix.EKEYEXPIRED, "%s", whenValid(invalid.Cert, e.UnverifiedCertificates, a.Now))
-		case x509.IncompatibleUsage:
-			return Failf(unix.EKEYREJECTED, "certificate is not for TLS servers (its extended key usage does not say so)")
-		}
 	}
-	return Failf(unix.EKEYREJECTED, "certificate: %s", strings.TrimPrefix(e.Err.Error(), "x509: "))
+	return chain{aServer, e.UnverifiedCertificates, a.Now}.why(e)
 }
 
 // offered is the version of the ServerHello that the peer sent, or 0.
@@ -182,7 +179,7 @@ func Client(err error, head []byte, timeout time.Duration) *Failure {
 	}
 	switch {
 	case errors.As(err, &verify):
-		return Failf(unix.EKEYREJECTED, "the client's certificate: %s", strings.TrimPrefix(verify.Err.Error(), "x509: "))
+		return chain{aClient, verify.UnverifiedCertificates, time.Now()}.why(verify)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return Failf(unix.ETIMEDOUT, "the client did not finish the TLS handshake within %v", timeout)
 	case errors.As(err, &header):
