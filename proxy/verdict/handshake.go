@@ -10,12 +10,15 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/quote"
+	"tlswrap/rules"
 )
 
 // Attempt is what is known about a handshake when it fails.
@@ -27,6 +30,7 @@ type Attempt struct {
 	Asked    bool // the server asked for a client certificate
 	HasCert  bool
 	Min      uint16
+	Legacy   []string // what the rule's allow_legacy has
 	Now      time.Time
 }
 
@@ -62,8 +66,8 @@ func (a *Attempt) Explain(err error) *Failure {
 		return Failf(unix.EPROTO, "the server closed the connection during the TLS handshake%s", a.quote())
 	}
 	if v := a.offered(); v != 0 && v < a.Min {
-		return Failf(unix.EPROTO, "the server offers only %s, and the rule demands at least %s",
-			tls.VersionName(v), tls.VersionName(a.Min))
+		return Failf(unix.EPROTO, "the server offers only %s, and the rule demands at least %s (min_version = %q would allow it)",
+			tls.VersionName(v), tls.VersionName(a.Min), versionKey(v))
 	}
 	return Failf(unix.EPROTO, "TLS handshake: %s", strings.TrimPrefix(err.Error(), "tls: "))
 }
@@ -77,13 +81,14 @@ func (a *Attempt) explainSilence() *Failure {
 
 // TLS alerts (RFC 8446, section 6) that deserve a sentence of their own.
 const (
-	alertHandshakeFailure    = 40
-	alertBadCertificate      = 42
-	alertUnknownCA           = 48
-	alertProtocolVersion     = 70
-	alertUnrecognizedName    = 112
-	alertCertificateRequired = 116
-	alertNoApplicationProto  = 120
+	alertHandshakeFailure     = 40
+	alertBadCertificate       = 42
+	alertUnknownCA            = 48
+	alertProtocolVersion      = 70
+	alertInsufficientSecurity = 71
+	alertUnrecognizedName     = 112
+	alertCertificateRequired  = 116
+	alertNoApplicationProto   = 120
 )
 
 // RemoteAlert returns the number of the alert that the server sent, if err is one.
@@ -103,20 +108,54 @@ func RemoteAlert(err error) (uint8, bool) {
 func (a *Attempt) ExplainAlert(alert uint8, err error) *Failure {
 	switch alert {
 	case alertProtocolVersion:
-		return Failf(unix.EPROTO, "the server and this rule have no TLS version in common (the rule demands at least %s)", tls.VersionName(a.Min))
+		older := ""
+		if a.Min > tls.VersionTLS10 {
+			older = `; min_version = "1.0" would allow older ones`
+		}
+		return Failf(unix.EPROTO, "the server and this rule have no TLS version in common (the rule demands at least %s)%s", tls.VersionName(a.Min), older)
 	case alertNoApplicationProto:
-		return Failf(unix.EPROTO, "the server supports none of the rule's ALPN protocols")
+		return Failf(unix.EPROTO, "the server supports none of the rule's ALPN protocols (alpn)")
 	case alertUnrecognizedName:
-		return Failf(unix.EPROTO, "the server does not know the name %s", a.Name)
+		return Failf(unix.EPROTO, "the server does not know the name %s (server_name in the rule would send another)", a.Name)
 	case alertCertificateRequired:
 		return a.explainClientCert()
-	case alertHandshakeFailure, alertBadCertificate, alertUnknownCA:
+	case alertHandshakeFailure, alertBadCertificate, alertUnknownCA, alertInsufficientSecurity:
 		if a.Asked {
 			return a.explainClientCert()
 		}
 	}
-	return Failf(unix.EPROTO, "the server answered with an alert: %s", strings.TrimPrefix(err.Error(), "remote error: tls: "))
+	offered := ""
+	if a.Min != 0 && (alert == alertHandshakeFailure || alert == alertInsufficientSecurity) {
+		offered = a.whatWasOffered()
+	}
+	return Failf(unix.EPROTO, "the server answered with an alert: %s%s", strings.TrimPrefix(err.Error(), "remote error: tls: "), offered)
 }
+
+// whatWasOffered tells why a server may have refused to choose, which it does not say, and what it could be
+// offered beside.
+func (a *Attempt) whatWasOffered() string {
+	s := fmt.Sprintf("; it may know nothing of what was offered, %s to %s with ECDHE key exchange, and AES-GCM, AES-CBC with SHA-1 or ChaCha20",
+		tls.VersionName(a.Min), tls.VersionName(tls.VersionTLS13))
+	if a.Min == tls.VersionTLS13 {
+		return fmt.Sprintf("; it may know nothing of what was offered, %s alone (min_version = \"1.2\" in the rule would offer more)", tls.VersionName(a.Min))
+	}
+	var missing []string
+	for _, word := range rules.LegacyCiphers {
+		if !slices.Contains(a.Legacy, word) {
+			missing = append(missing, strconv.Quote(word))
+		}
+	}
+	if len(a.Legacy) > 0 {
+		s += ", and " + strings.Join(a.Legacy, ", ")
+	}
+	if len(missing) > 0 {
+		s += fmt.Sprintf(" (allow_legacy = [%s] in the rule would offer that of old servers)", strings.Join(missing, ", "))
+	}
+	return s + "; DHE alone cannot be spoken"
+}
+
+// versionKey is a version of TLS as min_version has it.
+func versionKey(v uint16) string { return strings.TrimPrefix(tls.VersionName(v), "TLS ") }
 
 func (a *Attempt) explainClientCert() *Failure {
 	if a.HasCert {
