@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +41,9 @@ func (t *Trust) Config(rule *rules.Rule, name string) (*tls.Config, *ClientAuth,
 			return err
 		}
 		if err := checkKeys("certificate", rule.MinRSABits, s.VerifiedChains); err != nil {
+			return err
+		}
+		if err := checkStaple(s, time.Now()); err != nil {
 			return err
 		}
 		if len(config.NextProtos) > 0 && s.NegotiatedProtocol == "" && !rule.AllowNoALPN {

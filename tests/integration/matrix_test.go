@@ -35,6 +35,7 @@ func TestVerdicts(t *testing.T) {
 	cases = append(cases, protocolCases(t)...)
 	cases = append(cases, legacyCases(t)...)
 	cases = append(cases, demandCases(t)...)
+	cases = append(cases, stapleCases(t)...)
 	for kind, flags := range kinds {
 		probe := compile(t, "probe.c", flags...)
 		for _, c := range cases {
@@ -299,5 +300,45 @@ func demandCases(t *testing.T) []verdictCase {
 		{name: "no ALPN chosen", config: mute, rule: `alpn = ["h2", "http/1.1"]`, want: "connect=EPROTO",
 			says: "the server chose none of the protocols that were offered by ALPN, h2, http/1.1 (allow_no_alpn = true in the rule accepts that)"},
 		{name: "no ALPN chosen and accepted", config: mute, rule: "alpn = [\"h2\"]\nallow_no_alpn = true", want: talked},
+	}
+}
+
+// stapleCases are servers that staple an OCSP response, or do not.
+func stapleCases(t *testing.T) []verdictCase {
+	demanding := forDB
+	demanding.MustStaple = true
+	stapled := func(leaf testkit.Leaf, by *testkit.Authority, s testkit.Staple) *tls.Config {
+		cert, err := lab.root.Issue(leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := by.Staple(cert, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := cert.TLS()
+		served.OCSPStaple = response
+		return &tls.Config{Certificates: []tls.Certificate{served}}
+	}
+	stranger, err := testkit.NewAuthority("tlswrap test root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good12 := stapled(demanding, lab.root, testkit.Staple{})
+	good12.MaxVersion = tls.VersionTLS12
+	junk := serverConfig(t, demanding)
+	junk.Certificates[0].OCSPStaple = []byte("junk")
+	old := testkit.Staple{Age: 2 * time.Hour}
+	const rejected, demands = "connect=EKEYREJECTED", "certificate demands that the server staples an OCSP response (RFC 7633), and "
+	return []verdictCase{
+		{name: "stapled as demanded", config: stapled(demanding, lab.root, testkit.Staple{}), want: talked},
+		{name: "stapled as demanded with TLS 1.2", config: good12, want: talked},
+		{name: "staple demanded and not sent", config: serverConfig(t, demanding), want: rejected, says: demands + "it sent none"},
+		{name: "staple demanded and junk", config: junk, want: rejected, says: demands + "the one that it sent cannot be read"},
+		{name: "staple demanded and old", config: stapled(demanding, lab.root, old), want: rejected, says: demands + "the one that it sent is not current"},
+		{name: "staple demanded and unknown", config: stapled(demanding, lab.root, testkit.Staple{Unknown: true}), want: rejected, says: demands + "the one that it sent does not know it"},
+		{name: "staple demanded and a stranger's", config: stapled(demanding, stranger, testkit.Staple{}), want: rejected, says: demands + "the one that it sent is not by its issuer"},
+		{name: "staple old and not demanded", config: stapled(forDB, lab.root, old), want: talked},
+		{name: "staple says revoked", config: stapled(forDB, lab.root, testkit.Staple{Revoked: true}), want: rejected, says: "certificate was revoked on "},
 	}
 }
