@@ -168,7 +168,7 @@ func (c *Conn) setup() *verdict.Failure {
 	c.until, _ = ctx.Deadline()
 	c.up.SetDeadline(c.until)
 
-	c.watch = channel.Watch(c.pair, c.up, cancel, c.front.Log)
+	c.watch = channel.WatchSetup(c.pair, c.up, cancel, c.front.Log)
 	failure := c.connect(ctx)
 	left := c.watch.Stop()
 	c.watch = nil
