@@ -130,8 +130,8 @@ func (o *options) checkRun(words int) error {
 	switch {
 	case words == 0:
 		return errors.New("no program given; see tlswrap --help")
-	case o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "" || o.level.given):
-		return errors.New("--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker")
+	case o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.errno != "" || o.log != "" || o.level.given):
+		return errors.New("--rules, --ca, --tls, --errno, --log and --log-level are the running worker's to say, and do not go with --worker")
 	case o.log == "" && o.level.given:
 		return errors.New("--log-level is about the file of --log, which is not given")
 	}
