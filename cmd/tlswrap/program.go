@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 
@@ -66,6 +65,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 	}
 	preload, refused, cannotPreload := inspectProgram(path, program, library)
 	env := os.Environ()
+	trial := begin.Try(o.supervision(cannotPreload))
 	control, err := o.reachWorker(std)
 	if err != nil {
 		return complainLines(std, exitOurs, err)
@@ -76,8 +76,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 		}
 		return complain(std, exitOurs, "%v", err)
 	}
-	runtime.LockOSThread() // which is under the filter, and executes the program
-	unsupervised := begin.Supervise(begin.Reached{Address: control.address, UID: control.uid, Token: control.token}, o.supervision(cannotPreload))
+	unsupervised := begin.Supervise(control.Reached, trial)
 	switch {
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
@@ -219,22 +218,18 @@ func inspectProgram(path string, argv []string, library string) (preload, refuse
 	return "", name, unix.ELOOP
 }
 
-// control is where this program's worker is.
-type control struct {
-	uid     uint32
-	token   wire.Token
-	address string
-}
+// control is this program's worker, and where it is.
+type control struct{ begin.Reached }
 
 // setting is what goes into TLSWRAP_CONTROL.
 func (c control) setting() string {
-	return fmt.Sprintf("1:%d:%s:%s", c.uid, hex.EncodeToString(c.token[:]), c.address)
+	return fmt.Sprintf("1:%d:%s:%s", c.UID, hex.EncodeToString(c.Token[:]), c.Address)
 }
 
 // reachWorker begins a session with a worker, its own or the one that runs at
 // --worker.
 func (o *options) reachWorker(std stdio) (c control, err error) {
-	rand.Read(c.token[:])
+	rand.Read(c.Token[:])
 	c.keepCookie()
 	address := o.worker
 	var started *startedWorker
@@ -254,13 +249,12 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		}
 		address = abs
 	}
-	c.address = address
 	var stranger error
 	trust := func(uid uint32) error {
 		stranger = mayServe(address, uid)
 		return stranger
 	}
-	c.uid, err = begin.Greet(address, trust, begin.Hello{Token: c.token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
+	c.Reached, err = begin.Greet(address, trust, begin.Hello{Token: c.Token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
 	if stranger != nil {
 		return c, stranger
 	}
@@ -280,8 +274,8 @@ func (c *control) keepCookie() {
 	if len(fields) < 4 {
 		return
 	}
-	if outer, err := hex.DecodeString(fields[2]); err == nil && len(outer) == len(c.token) {
-		copy(c.token[:8], outer)
+	if outer, err := hex.DecodeString(fields[2]); err == nil && len(outer) == len(c.Token) {
+		copy(c.Token[:8], outer)
 	}
 }
 
