@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +37,7 @@ const (
 var stages = map[string]func(args []string, std stdio) int{
 	stageLaunch:   runLaunch,
 	stageWorker:   runOwnWorker,
+	stageProgram:  runBelowInit,
 	machine.Stage: runAttempt,
 	room.Stage:    runRoom,
 }
@@ -66,6 +68,8 @@ func runLaunch(args []string, _ stdio) int {
 
 // runRoom is a process of a worker's that keeps a network namespace.
 func runRoom(_ []string, _ stdio) int {
+	// It ends with the worker, which may have to look names up when all processes of a service are told to end.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
 	room.Keep()
 	return 0
 }
@@ -108,12 +112,46 @@ func runOwnWorker(args []string, _ stdio) int {
 	}
 	// The terminal's signals are the program's.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
+	ctx := farewell(w)
 	if err := (service{w, l.(*net.UnixListener), file}).run(ctx, func() { status.Close() }); err != nil {
 		return exitOurs
 	}
 	return 0
+}
+
+// farewellTime is how long the worker of a single run goes on once it was told to end: as long as systemd gives
+// a service's processes, which it tells all at once.
+const farewellTime = 90 * time.Second
+
+// noticeTime is how soon the worker knows at the latest that a program has ended.
+const noticeTime = 200 * time.Millisecond
+
+// farewell returns a context that is done when a worker of a single run is to end before its sessions have
+// ended. Its programs may have been told with it, and have something to say yet. A second signal means it,
+// unless a program has ended since the first: systemd tells those that are left once more then.
+func farewell(w *proxy.Worker) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	go func() {
+		defer cancel()
+		<-told
+		late := time.After(farewellTime)
+		for {
+			known := w.Departures()
+			select {
+			case <-late:
+				return
+			case <-told:
+			}
+			for end := time.Now().Add(noticeTime); w.Departures() == known; time.Sleep(noticeTime / 20) {
+				if time.Now().After(end) {
+					return
+				}
+			}
+		}
+	}()
+	return ctx
 }
 
 func newWorker(o *options, log *slog.Logger, allow []uint32, single bool) (*proxy.Worker, error) {
