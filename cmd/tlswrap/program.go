@@ -363,13 +363,13 @@ func launch(args []string, listener, status *os.File) error {
 	if entered {
 		stage = stageWorker
 	}
-	// os.StartProcess would first find out about pidfds, with a process of its own.
 	// A process that adopts orphans (PR_SET_CHILD_SUBREAPER) would have the worker for a child.
 	var reaper int
 	if unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&reaper)), 0, 0, 0) == nil && reaper != 0 {
 		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 		defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
+	// os.StartProcess would first find out about pidfds, with a process of its own.
 	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{stage}, args...), &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), listenerFD: listener.Fd(), statusFD: status.Fd()},
