@@ -112,8 +112,8 @@ func parseFlags(f *flag.FlagSet, args []string, std stdio) (status int, done boo
 // unknownFlag is the flag that made f.Parse(args) fail because there is none of its name, or "".
 func unknownFlag(f *flag.FlagSet, args []string) string {
 	at := len(args) - f.NArg() - 1
-	if at < 0 {
-		return ""
+	if at < 0 || !strings.HasPrefix(args[at], "-") {
+		return "" // a value was wrong
 	}
 	name, _, _ := strings.Cut(strings.TrimLeft(args[at], "-"), "=")
 	if f.Lookup(name) != nil {

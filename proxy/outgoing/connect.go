@@ -34,8 +34,9 @@ type Front struct {
 // State is what is kept for a session.
 type State struct {
 	*session.Session
-	data    dataAddrs
-	Proxies *envproxy.Seen
+	data       dataAddrs
+	unanswered unanswered
+	Proxies    *envproxy.Seen
 }
 
 // NewState begins with nothing.
