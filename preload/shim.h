@@ -283,6 +283,7 @@ long address_resolve(struct tw_addr *addr, char *name);
 struct channel {
 	uint64_t id;
 	bool listens;        /* it is what a program listens on: see TW_LISTEN_PREFIX */
+	bool words;          /* its client's first words follow at once: see TW_NAME_WORDS */
 	struct tw_addr peer; /* where the program connected to, or its client */
 };
 

@@ -93,7 +93,12 @@ func (l *listener) greet(c *Client) *verdict.Failure {
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
 // pair, and can be found, before.
 func (l *listener) deliver(c *Client) *verdict.Failure {
-	fd, err := boundSocket(channel.Name(c.id, c.target.Addr))
+	first := c.first()
+	name := channel.Name(c.id, c.target.Addr)
+	if len(first) > 0 {
+		name += wire.NameWords // the program waits for them
+	}
+	fd, err := boundSocket(name)
 	if err == nil {
 		c.pair, err = channel.Accepted(fd, l.session.Token[:])
 	}
@@ -101,7 +106,11 @@ func (l *listener) deliver(c *Client) *verdict.Failure {
 		return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 	}
 	c.session.Enter(c.id, c)
-	return l.enqueue(c.pair)
+	if failure := l.enqueue(c.pair); failure != nil {
+		return failure
+	}
+	c.pair.SendAll(first) // who carries its bytes sees that the program has gone
+	return nil
 }
 
 // shakeHands lets a client prove what the service demands, within its time.
@@ -129,7 +138,6 @@ func (c *Client) handshake() *verdict.Failure {
 // begin has the bytes of a client carried that has a program, on a stack of its own: the handshake's is
 // large, and the connection may idle.
 func (c *Client) begin() {
-	c.announce()
 	go guard.Run(c.front.log, "client's bytes", c.drop, c.carry)
 }
 
@@ -268,6 +276,7 @@ func (c *Client) serve(call *wire.Call) {
 		return
 	}
 	c.session.Enter(c.id, c)
+	c.pair.SendAll(c.first())
 	if !call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
 		c.reject(verdict.Failf(unix.ECONNRESET, "the program gave up"))
 		return

@@ -167,6 +167,9 @@ func (c *call) welcome(fd int, closeOnExec bool) answer {
 	}
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, wire.SendBuffer)
 	unix.SendmsgN(fd, c.session.Token[:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	if k.words {
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wire.WordsTime)
+	}
 	if c.Args[1] != 0 {
 		if refusal := c.writeAddress(formatAddress(k.peer), c.Args[1], c.Args[2]); refusal != nil {
 			unix.Close(fd)

@@ -587,6 +587,22 @@ static void nothing_stays_open(void)
 	EQUAL(open_descriptors(), before);
 }
 
+/* A server may take a client for idle whose first words are not there yet. */
+static void what_came_with_the_handshake_is_there(void)
+{
+	enum { CLIENTS = 40 };
+	int fd = listening(), late = 0;
+	for (int i = 0; i < CLIENTS; i++) {
+		char line[8];
+		client("greet", serve_port(), NULL);
+		int conn = (int)OK(accept(fd, NULL, NULL));
+		if (recv(conn, line, sizeof line, MSG_DONTWAIT) != 6)
+			late++;
+		OK(close(conn));
+	}
+	EQUAL(late, 0);
+}
+
 /* A client that never shakes hands is not seen, and does not stand in others' way. */
 static void silent_clients_are_not_seen(void)
 {
@@ -634,6 +650,7 @@ const struct test tests[] = {
 	{"other_ports_are_native", BOTH, other_ports_are_native},
 	{"clients_words_name_no_sender", BOTH, clients_words_name_no_sender},
 	{"nothing_stays_open", BOTH, nothing_stays_open},
+	{"what_came_with_the_handshake_is_there", WRAPPED, what_came_with_the_handshake_is_there},
 	{"silent_clients_are_not_seen", WRAPPED, silent_clients_are_not_seen},
 	{NULL, NULL, NULL},
 };
