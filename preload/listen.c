@@ -122,6 +122,7 @@ static long accept_ruled(int fd, union address *peer, socklen_t *len, int flags)
 		set_errno(saved);
 		if (r >= 0 && socket_kind((int)r, &channel) == SOCKET_CHANNEL) {
 			welcome((int)r);
+			options_copy(fd, (int)r);
 			if (channel.words)
 				await_words((int)r);
 			if (peer)

@@ -321,6 +321,9 @@ struct told is_tcp(int fd);
  */
 long socket_replace(int fd, int stand_in);
 
+/* Gives to the socket options that belong to a descriptor, not to the network, as from has them. */
+void options_copy(int from, int to);
+
 /* ---- ask.c: what the worker is asked about a socket ---- */
 
 /*
@@ -380,6 +383,9 @@ void epoll_enter(int fd, struct epoll_places *places);
 /* Memory of size bytes that is not on the stack: NULL where there is none. pages_free gives it back. */
 void *pages(size_t size);
 void pages_free(void *at, size_t size);
+
+/* Where nothing can be read, or NULL, where page 0 may be mapped, when there is no memory. */
+const void *unreadable(void);
 
 /* ---- map.c ---- */
 

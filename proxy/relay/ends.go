@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"tlswrap/proxy/channel"
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
@@ -71,5 +72,6 @@ func (e *Ends) broken(f *verdict.Failure) {
 func (e *Ends) breakOff(f *verdict.Failure) {
 	e.broken(f)
 	e.Channel.Close()
-	e.Upstream.Close()
+	e.Upstream.SetDeadline(fdio.Past)
+	e.Upstream.Shutdown() // the program may ask about the socket
 }

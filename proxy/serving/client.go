@@ -2,6 +2,7 @@ package serving
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,7 @@ type Client struct {
 	up       *upstream.Conn
 	tls      *record.Conn
 	pair     *channel.Pair // nil before the handshake has ended well
+	broke    atomic.Bool   // while the program had its end
 	ended    chan struct{} // closed when its goroutines use nothing of it any more
 	ending   sync.Once
 }
@@ -158,7 +160,10 @@ func (c *Client) carry() {
 // internalError is why a client's connection ends after a panic, of which the log has more.
 const internalError = "internal error"
 
-func (c *Client) broken(f *verdict.Failure) { c.session.Failed("broken", c.target, c.pid, f) }
+func (c *Client) broken(f *verdict.Failure) {
+	c.session.Failed("broken", c.target, c.pid, f)
+	c.broke.Store(true)
+}
 
 // reject ends a client that the program is not told of.
 func (c *Client) reject(f *verdict.Failure) {
@@ -189,6 +194,11 @@ func (c *Client) end(why string) {
 		}
 		if c.pair != nil {
 			c.pair.Close()
+		}
+		if c.broke.Load() {
+			c.up.Shutdown()
+			c.session.User.Keep(guard.Func(c.front.log, "ended client", c.forget))
+			return
 		}
 		c.forget()
 	})

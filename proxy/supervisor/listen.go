@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/target"
 	"tlswrap/proxy/wire"
 )
 
@@ -117,6 +118,7 @@ func (c *call) acceptWith(flags int) answer {
 	if refusal != nil {
 		return refusal
 	}
+	target.LikeTimeouts(fd, k.fd)
 	return c.welcome(fd, flags&unix.SOCK_CLOEXEC != 0)
 }
 
