@@ -50,7 +50,7 @@ type Front struct {
 // NewFront serves by the policy that is in force when a client comes.
 func NewFront(log *slog.Logger, policy func() *trust.Policy) *Front {
 	f := &Front{log: log, policy: policy, listeners: make(map[uint64]*listener)}
-	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.Sweep) })
+	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.goBlind) })
 	return f
 }
 
