@@ -83,7 +83,13 @@ func (c *Conn) run(failure *verdict.Failure) {
 func (c *Conn) carry() {
 	why := internalError
 	defer func() { c.end(dropSocket, why) }()
-	r := relay.Conn{
+	why = c.carrier().Carry()
+}
+
+// carrier is what carries the bytes. It is made in a function of its own, whose part of the stack is free
+// again when they are: with it the stack of each connection would have to be twice as large.
+func (c *Conn) carrier() *relay.Conn {
+	r := &relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: func(f *verdict.Failure) { c.report("broken", f) }},
 		TLS:             c.tls,
 		Filter:          c.filter,
@@ -96,7 +102,7 @@ func (c *Conn) carry() {
 	if c.upgrade == nil || !c.upgrade.early {
 		r.ClientTLS = c.clientTLS
 	}
-	why = r.Carry()
+	return r
 }
 
 // internalError is why a connection ends after a panic, of which the log has more.
