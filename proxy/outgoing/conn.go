@@ -86,11 +86,18 @@ func (c *Conn) carry() {
 	why := internalError
 	var broke atomic.Bool
 	defer func() { c.end(socketsEnd(broke.Load()), why) }()
+	why = c.carrier(&broke).Carry()
+}
+
+// carrier is what carries the bytes. It is made in a function of its own, whose part of the stack is free
+// again when they are: with it the stack of each connection would have to be twice as large. broke is set
+// when an error ends it, of which the program, that still has its end, may ask.
+func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
 	broken := func(f *verdict.Failure) {
 		c.report("broken", f)
-		broke.Store(true) // and the program still has its end
+		broke.Store(true)
 	}
-	r := relay.Conn{
+	r := &relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: broken},
 		TLS:             c.tls,
 		Filter:          c.filter,
@@ -104,7 +111,7 @@ func (c *Conn) carry() {
 	if c.upgrade == nil || !c.upgrade.early {
 		r.ClientTLS = c.clientTLS
 	}
-	why = r.Carry()
+	return r
 }
 
 // internalError is why a connection ends after a panic, of which the log has more.
