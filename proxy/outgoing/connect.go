@@ -37,6 +37,7 @@ type Front struct {
 type State struct {
 	*session.Session
 	data    dataAddrs
+	recent  verdicts
 	Proxies *envproxy.Seen
 }
 
@@ -100,9 +101,12 @@ func refused(d rules.Decision, inside string, supervised bool) *verdict.Failure 
 	return nil
 }
 
+// plainErrno reports whether the rule wants a program to be told by plain errnos.
+func plainErrno(d rules.Decision) bool { return d.Rule != nil && d.Rule.PlainErrno }
+
 func (f *Front) refuse(call *wire.Call, s *State, t names.Target, failure *verdict.Failure) {
 	s.Failed("failed", t, call.PID, failure)
-	call.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
+	call.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Told(plainErrno(t.Decision))})
 }
 
 // pass has the program make the native call.

@@ -178,5 +178,5 @@ func (c *call) welcome(fd int, closeOnExec bool) answer {
 			return refusal
 		}
 	}
-	return descriptor(fd, closeOnExec)
+	return c.descriptor(fd, closeOnExec)
 }

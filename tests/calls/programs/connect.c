@@ -245,6 +245,26 @@ static void memory_at_0_is_not_sent(void)
 		FAIL("the server got a byte");
 }
 
+/* A program that does not know the errno may go on, and ask again at once. */
+static void asking_again_at_once_makes_no_handshake(void)
+{
+	int fd = tcp_nonblocking(), error = EINPROGRESS;
+	for (int i = 0; i < 20 || error == EINPROGRESS; i++) {
+		error = dial(fd, "BAD") == 0 ? 0 : errno;
+		if (error == EINPROGRESS || error == EALREADY)
+			wait_for(fd, POLLOUT);
+		else
+			EQUAL(error, EKEYREJECTED);
+	}
+	for (int i = 0; i < 5; i++)
+		FAILS(dial(tcp(), "BAD"), EKEYREJECTED);
+	int handshakes = atoi(ask("accepted BAD"));
+	if (handshakes > 8) /* one a second */
+		FAIL("%d handshakes", handshakes);
+	set_blocking(fd, true);
+	OK(dial(fd, "ECHO"));
+}
+
 const struct test tests[] = {
 	{"memory_at_0_is_not_sent", BOTH, memory_at_0_is_not_sent},
 	{"blocking", BOTH, blocking},
@@ -265,5 +285,6 @@ const struct test tests[] = {
 	{"af_unspec_on_a_new_socket", BOTH, af_unspec_on_a_new_socket},
 	{"plain_then_covered", BOTH, plain_then_covered},
 	{"closed_port", BOTH, closed_port},
+	{"asking_again_at_once_makes_no_handshake", WRAPPED, asking_again_at_once_makes_no_handshake},
 	{0},
 };
