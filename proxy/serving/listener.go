@@ -241,6 +241,9 @@ func (l *listener) Restart() int { return -1 }
 // Hurry implements session.Entry: a listener ends with its session.
 func (l *listener) Hurry(time.Time) {}
 
+// Waiting implements session.Entry.
+func (l *listener) Waiting() int { return 0 }
+
 // Lend implements session.Entry.
 func (l *listener) Lend() int {
 	l.mu.Lock()
