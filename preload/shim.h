@@ -45,7 +45,7 @@
 	X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(_IO_proc_open)            \
 	X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)                                                 \
 	X(system) X(popen) X(wordexp)                                                             \
-	X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
+	X(read) X(readv) X(__read_chk) X(send) X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
 	X(__recvmsg64) X(__recvmmsg64) X(ioctl) X(dlopen) X(dlsym) X(dlvsym)
 
 /* Those whose system call has to carry the cookie (sys.h). sendto's has no room for it: with
@@ -420,6 +420,16 @@ long connect_inside(union address *to, socklen_t len, const char *call);
 
 /* Whether it may listen with fd, which is bound: 0 or -errno. */
 long listen_inside(int fd, const char *call);
+
+/* ---- told.c: the true errno ---- */
+
+/* What the worker says that setting this channel up has ended in, or otherwise. */
+int setup_error(const struct channel *channel, int otherwise);
+
+/* The end of a call that has received, or sent, n bytes, which are -1 where it has failed: then errno is
+ * changed to that of a setup that nobody has asked about yet. */
+ssize_t received(int fd, ssize_t n);
+ssize_t sent(int fd, ssize_t n);
 
 /* ---- connect.c ---- */
 

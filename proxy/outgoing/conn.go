@@ -41,6 +41,7 @@ type Conn struct {
 	data     dataPorts       // that the program will connect to on this one's behalf
 	watch    *channel.Departure
 	recalled *recent       // the verdict of another connection that this one has ended in; nil for none
+	began    time.Time     // setup did
 	until    time.Time     // setup may go on
 	opened   bool          // the program has been told that it is connected
 	taken    chan struct{} // closed when up is set, or never will be
@@ -162,6 +163,7 @@ func (c *Conn) setup() *verdict.Failure {
 	rule := c.Target.Decision.Rule
 	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
 	defer cancel()
+	c.began = time.Now()
 	c.until, _ = ctx.Deadline()
 	c.up.SetDeadline(c.until)
 
@@ -170,6 +172,7 @@ func (c *Conn) setup() *verdict.Failure {
 	left := c.watch.Stop()
 	c.watch = nil
 	if left {
+		c.reportLeft(failure)
 		return errLeft
 	}
 	if failure != nil {
@@ -180,6 +183,16 @@ func (c *Conn) setup() *verdict.Failure {
 		c.pair.SetReadDeadline(time.Time{})
 	}
 	return c.accept()
+}
+
+// waited is how long there was no answer, for a sentence: the rule's timeout, or less where the program
+// has given up before.
+func (c *Conn) waited() time.Duration {
+	if !time.Now().Before(c.until) {
+		return c.Decision.Rule.Timeout
+	}
+	const exact = 10 * time.Millisecond
+	return time.Since(c.began).Round(exact)
 }
 
 // connect does everything that comes before the program is told.
@@ -232,7 +245,7 @@ func (c *Conn) open() *verdict.Failure {
 // fail ends a setup that the program was not told of yet: the sentence first, then its errno.
 func (c *Conn) fail(f *verdict.Failure) {
 	if f != errLeft && c.news(f) {
-		c.report("failed", f)
+		c.reportFailed(f)
 	}
 	c.mu.Lock()
 	c.outcome, c.failure, c.told = failed, f, false

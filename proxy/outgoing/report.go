@@ -16,6 +16,28 @@ func (c *Conn) report(event string, f *verdict.Failure) {
 	c.state.Failed(event, c.Target, c.pid, f)
 }
 
+// reportFailed tells of a setup that failed before the program was let in.
+func (c *Conn) reportFailed(f *verdict.Failure) {
+	if n, may := c.othersMayAnswer(f); may {
+		c.state.Remark(c.Target, c.pid, verdict.Failf(f.Errno, "remark: one of its %d addresses does not answer: %s", n, f.Reason))
+		return
+	}
+	c.report("failed", f)
+}
+
+// reportLeft tells the log, and who asked for a line each, of a setup that the program gave up, and how far
+// that was; f is what it ended in, or nil. The loser of a race between two addresses is one, too.
+func (c *Conn) reportLeft(f *verdict.Failure) {
+	reason := errLeft.Reason
+	if f != nil {
+		reason += ": " + f.Reason
+	}
+	c.front.Log.Warn("left", append(report.Attrs(c.Target, c.pid), "reason", reason)...)
+	if v := c.state.Voice; v.Verbose {
+		v.Say(fmt.Sprintf("%s: %s (%s)", c.Target, reason, c.Decision.Rule))
+	}
+}
+
 // trail tells the log of the steps of c's setup, and of its end.
 func (c *Conn) trail() report.Trail {
 	return report.Trail{Log: c.front.Log, Target: c.Target, PID: c.pid}
@@ -25,6 +47,7 @@ func (c *Conn) trail() report.Trail {
 // line each, and to everybody where nothing was verified or it is not safe any more.
 func (c *Conn) reportGood() {
 	rule, v := c.Target.Decision.Rule, c.state.Voice
+	c.state.unanswered.forget(c.Target)
 	logged := c.front.Log.Enabled(context.Background(), slog.LevelInfo)
 	st := c.tls.ConnectionState()
 	weak, keys := trust.Weaknesses(st)

@@ -275,6 +275,11 @@ func (u *Conn) Consume(n int) {
 // headLen is how much of a peer's first words a sentence may quote.
 const headLen = 64
 
+// Acknowledge implements record.Transport.
+func (u *Conn) Acknowledge() {
+	u.Control(func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+}
+
 // Write implements io.Writer.
 func (u *Conn) Write(b []byte) (int, error) { return u.to.Write(b) }
 

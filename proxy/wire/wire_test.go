@@ -52,7 +52,7 @@ type (
 		Op, Kind       uint16
 		Token          [TokenLen]byte
 		Number         uint64
-		Size, Reserved uint32
+		Size, Settings uint32
 		Body           [tlsBody]byte
 	}
 	cTlsReply struct {
@@ -145,6 +145,11 @@ func TestMessagesStandWhereTheStructsSay(t *testing.T) {
 	s := cTlsRequest{Magic: wireMagic, Op: uint16(OpTLSName), Kind: StartSession, Number: 42, Size: 4}
 	s.Token, s.Body[0], s.Body[3] = c.Token, 'n', 'e'
 	tls := Request{Op: OpTLSName, Flags: StartSession, Token: c.Token, Channel: 42, Body: []byte{'n', 0, 0, 'e'}}
+	if got, err := parseRequest(bytesOf(&s, unsafe.Offsetof(s.Body)+4)); err != nil || !reflect.DeepEqual(got, tls) {
+		t.Errorf("got  %+v, %v\nwant %+v", got, err, tls)
+	}
+	s.Op, s.Settings = uint16(OpTLSStart), 1<<5
+	tls.Op, tls.Now = OpTLSStart, 1<<5
 	if got, err := parseRequest(bytesOf(&s, unsafe.Offsetof(s.Body)+4)); err != nil || !reflect.DeepEqual(got, tls) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, tls)
 	}
