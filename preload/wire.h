@@ -113,7 +113,8 @@ struct tw_request {
 struct tw_reply {
 	uint32_t magic;
 	uint16_t answer;
-	uint16_t number; /* of TW_ANSWER_ARGUMENT */
+	uint16_t number; /* of TW_ANSWER_ARGUMENT; of TW_UPSTREAM: bytes that the program has written and
+	                    the worker has not read, or 65535 for more */
 	int32_t error; /* errno, positive */
 	uint32_t count;
 	char name[TW_NAME_SIZE];

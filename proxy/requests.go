@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"time"
@@ -226,16 +227,16 @@ func (w *Worker) lend(a asked)    { a.sendSocket(session.Entry.Lend) }
 func (w *Worker) restart(a asked) { a.sendSocket(session.Entry.Restart) }
 
 func (a asked) sendSocket(of func(session.Entry) int) {
-	fd := -1
+	fd, waiting := -1, 0
 	if e := a.Find(a.Channel); e != nil {
-		fd = of(e)
+		fd, waiting = of(e), e.Waiting()
 	}
 	if fd < 0 {
 		a.Send(wire.Reply{Answer: wire.AnswerGone})
 		return
 	}
 	defer unix.Close(fd)
-	a.Send(wire.Reply{Answer: wire.AnswerFD}, fd)
+	a.Send(wire.Reply{Answer: wire.AnswerFD, Number: uint16(min(waiting, math.MaxUint16))}, fd)
 }
 
 // resolve answers a program that has looked a name up, with its /etc/hosts if that came along.

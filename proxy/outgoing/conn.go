@@ -323,6 +323,16 @@ func (c *Conn) Lend() int {
 	return c.up.Duplicate()
 }
 
+// Waiting implements session.Entry.
+func (c *Conn) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outcome != good {
+		return 0 // the junk is nobody's
+	}
+	return c.pair.Waiting()
+}
+
 // Restart implements session.Entry: nothing of the old connection may come upon the new one.
 func (c *Conn) Restart() int {
 	fd := c.Lend()
