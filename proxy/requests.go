@@ -197,9 +197,14 @@ func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) 
 
 // hello is answered where tlswrap waits for that.
 func (w *Worker) hello(a asked) {
-	if a.Flags&wire.FlagStderr != 0 {
-		a.Send(wire.Reply{Answer: wire.AnswerGood})
+	if a.Flags&wire.FlagStderr == 0 {
+		return
 	}
+	r := wire.Reply{Answer: wire.AnswerGood}
+	if w.policy.Load().Rules.Enforce {
+		r.Number = wire.NumberEnforce
+	}
+	a.Send(r)
 }
 
 // finish is answered when the session has ended, unless the worker ends with it.

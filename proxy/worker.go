@@ -100,8 +100,8 @@ func New(config Config) (*Worker, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
-	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load}
 	w.serving = serving.NewFront(w.log, w.policy.Load)
+	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load, Stopped: w.serving.Stopped}
 	w.libtls = libtls.NewFront(w.log)
 	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally, Names: w.lookups}
 	if err := w.Reload(); err != nil {

@@ -23,6 +23,7 @@ import (
 	"tlswrap/proxy/machine"
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/outgoing"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -177,6 +178,9 @@ func (p page) probe(probe *outgoing.Probe, rule *rules.Rule) int {
 	if st := probe.State; st != nil {
 		p.line("handshake", "%s, %s, %s, in %v", tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite),
 			st.CurveID, probe.Took.Round(100*time.Microsecond))
+		if weak, keys := trust.Weaknesses(*st); len(weak) > 0 {
+			p.line("", "not safe any more: %s, which the rule lets in (%s)", strings.Join(weak, ", "), strings.Join(keys, ", "))
+		}
 		if st.NegotiatedProtocol != "" {
 			p.line("alpn", "%s", st.NegotiatedProtocol)
 		}

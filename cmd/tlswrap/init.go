@@ -227,7 +227,7 @@ func (p *initProcess) finish(setting string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		begin.Finish(at.reached(), sessionTime, killOthers)
+		begin.Finish(at.Reached, sessionTime, killOthers)
 	}()
 	for {
 		select {

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,6 +76,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 	}
 	preload, refused, cannotPreload := inspectProgram(path, program, library)
 	env := os.Environ()
+	trial := begin.Try(o.supervision(cannotPreload))
 	control, err := o.reachWorker(std)
 	if err != nil {
 		return complainLines(std, exitOurs, err)
@@ -90,8 +90,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 		}
 		return complain(std, exitOurs, "%v", err)
 	}
-	runtime.LockOSThread() // which is under the filter, and executes the program
-	unsupervised := begin.Supervise(control.reached(), o.supervision(cannotPreload))
+	unsupervised := begin.Supervise(control.Reached, trial)
 	switch {
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
@@ -130,8 +129,8 @@ func (o *options) checkRun(words int) error {
 	switch {
 	case words == 0:
 		return errors.New("no program given; see tlswrap --help")
-	case o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "" || o.level.given):
-		return errors.New("--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker")
+	case o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.errno != "" || o.log != "" || o.level.given):
+		return errors.New("--rules, --ca, --tls, --errno, --log and --log-level are the running worker's to say, and do not go with --worker")
 	case o.log == "" && o.level.given:
 		return errors.New("--log-level is about the file of --log, which is not given")
 	}
@@ -233,16 +232,12 @@ func inspectProgram(path string, argv []string, library string) (preload, refuse
 	return "", name, unix.ELOOP
 }
 
-// control is where this program's worker is.
-type control struct {
-	uid     uint32
-	token   wire.Token
-	address string
-}
+// control is this program's worker, and where it is.
+type control struct{ begin.Reached }
 
 // setting is what goes into TLSWRAP_CONTROL.
 func (c control) setting() string {
-	return fmt.Sprintf("1:%d:%s:%s", c.uid, hex.EncodeToString(c.token[:]), c.address)
+	return fmt.Sprintf("1:%d:%s:%s", c.UID, hex.EncodeToString(c.Token[:]), c.Address)
 }
 
 // parseControl reads what setting has written.
@@ -256,22 +251,18 @@ func parseControl(setting string) (c control, err error) {
 		return c, err
 	}
 	token, err := hex.DecodeString(fields[2])
-	if err != nil {
-		return c, err
+	if err != nil || len(token) != len(c.Token) {
+		return c, errors.New("its token is none")
 	}
-	c.uid, c.address = uint32(uid), fields[3]
-	copy(c.token[:], token)
+	c.UID, c.Address = uint32(uid), fields[3]
+	copy(c.Token[:], token)
 	return c, nil
-}
-
-func (c control) reached() begin.Reached {
-	return begin.Reached{Address: c.address, UID: c.uid, Token: c.token}
 }
 
 // reachWorker begins a session with a worker, its own or the one that runs at
 // --worker.
 func (o *options) reachWorker(std stdio) (c control, err error) {
-	rand.Read(c.token[:])
+	rand.Read(c.Token[:])
 	c.keepCookie()
 	address := o.worker
 	var started *startedWorker
@@ -291,13 +282,12 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		}
 		address = abs
 	}
-	c.address = address
 	var stranger error
 	trust := func(uid uint32) error {
 		stranger = mayServe(address, uid)
 		return stranger
 	}
-	c.uid, err = begin.Greet(address, trust, begin.Hello{Token: c.token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
+	c.Reached, err = begin.Greet(address, trust, begin.Hello{Token: c.Token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
 	if stranger != nil {
 		return c, stranger
 	}
@@ -314,7 +304,7 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 // under the program as well.
 func (c *control) keepCookie() {
 	if outer, err := parseControl(os.Getenv(wire.Env)); err == nil {
-		copy(c.token[:8], outer.token[:])
+		copy(c.Token[:8], outer.Token[:])
 	}
 }
 

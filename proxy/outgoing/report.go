@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"tlswrap/proxy/report"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 )
 
@@ -20,18 +22,22 @@ func (c *Conn) trail() report.Trail {
 }
 
 // reportGood tells of a connection that was set up: in the log, to who asked for a
-// line each, and to everybody where nothing was verified.
+// line each, and to everybody where nothing was verified or it is not safe any more.
 func (c *Conn) reportGood() {
 	rule, v := c.Target.Decision.Rule, c.state.Voice
 	logged := c.front.Log.Enabled(context.Background(), slog.LevelInfo)
-	if !logged && !v.Verbose && !rule.VerifyNone {
+	st := c.tls.ConnectionState()
+	weak, keys := trust.Weaknesses(st)
+	if !logged && !v.Verbose && !rule.VerifyNone && len(weak) == 0 {
 		return
 	}
-	st := c.tls.ConnectionState()
 	if logged {
 		c.front.Log.Info("connected", append(report.Attrs(c.Target, c.pid),
 			"upstream", c.up.Peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
 			"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
+	}
+	if len(weak) > 0 && !v.Quiet {
+		v.Say(fmt.Sprintf("%s: warning: not safe any more: %s, which the rule lets in (%s) (%s)", c.Target, strings.Join(weak, ", "), strings.Join(keys, ", "), rule))
 	}
 	switch {
 	case rule.VerifyNone && !v.Quiet:

@@ -151,8 +151,8 @@ func newTrust(rule *rules.Rule, caFiles []string) (*Trust, error) {
 	}
 	// A TLS session is good only for the same verification and the same credentials.
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %x %d %q %t %x", rule.ServerName, rule.Pins, rule.MinVersion, rule.ALPN,
-		rule.VerifyNone, t.extra)
+	fmt.Fprintf(h, "%q %x %d %q %t %q %d %t %x", rule.ServerName, rule.Pins, rule.MinVersion, rule.ALPN, rule.AllowNoALPN,
+		rule.AllowLegacy, rule.MinRSABits, rule.VerifyNone, t.extra)
 	if t.client != nil {
 		fmt.Fprintf(h, " %x", t.client.Certificate)
 	}

@@ -32,7 +32,7 @@ func newService(l *rules.Listen) (*Service, error) {
 		NextProtos: l.ALPN,
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %q %d", l.MinVersion, l.ALPN, l.ClientAuth)
+	fmt.Fprintf(h, "%d %q %d %d", l.MinVersion, l.ALPN, l.ClientAuth, l.MinRSABits)
 	for _, c := range l.Allow {
 		fmt.Fprintf(h, " %q %q", c.Name, c.URI)
 		if c.Pin != nil {
@@ -76,7 +76,12 @@ func newService(l *rules.Listen) (*Service, error) {
 		if l.ClientAuth == rules.RequireClientAuth {
 			config.ClientAuth = tls.RequireAndVerifyClientCert
 		}
-		config.VerifyConnection = func(st tls.ConnectionState) error { return checkClient(l.Allow, st.PeerCertificates) }
+		config.VerifyConnection = func(st tls.ConnectionState) error {
+			if err := checkKeys("the client's certificate", l.MinRSABits, st.VerifiedChains); err != nil {
+				return err
+			}
+			return checkClient(l.Allow, st.PeerCertificates)
+		}
 	}
 	s.Config = record.ServerConfig(config)
 	h.Sum(s.identity[:0])

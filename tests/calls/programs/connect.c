@@ -229,6 +229,26 @@ static void closed_port(void)
 	ECHOES(fd);
 }
 
+/* A program that does not know the errno may go on, and ask again at once. */
+static void asking_again_at_once_makes_no_handshake(void)
+{
+	int fd = tcp_nonblocking(), error = EINPROGRESS;
+	for (int i = 0; i < 20 || error == EINPROGRESS; i++) {
+		error = dial(fd, "BAD") == 0 ? 0 : errno;
+		if (error == EINPROGRESS || error == EALREADY)
+			wait_for(fd, POLLOUT);
+		else
+			EQUAL(error, EKEYREJECTED);
+	}
+	for (int i = 0; i < 5; i++)
+		FAILS(dial(tcp(), "BAD"), EKEYREJECTED);
+	int handshakes = atoi(ask("accepted BAD"));
+	if (handshakes > 8) /* one a second */
+		FAIL("%d handshakes", handshakes);
+	set_blocking(fd, true);
+	OK(dial(fd, "ECHO"));
+}
+
 const struct test tests[] = {
 	{"blocking", BOTH, blocking},
 	{"blocking_again_is_eisconn", BOTH, blocking_again_is_eisconn},
@@ -248,5 +268,6 @@ const struct test tests[] = {
 	{"af_unspec_on_a_new_socket", BOTH, af_unspec_on_a_new_socket},
 	{"plain_then_covered", BOTH, plain_then_covered},
 	{"closed_port", BOTH, closed_port},
+	{"asking_again_at_once_makes_no_handshake", WRAPPED, asking_again_at_once_makes_no_handshake},
 	{0},
 };
