@@ -17,6 +17,11 @@
 /* "TLW" and the version of the protocol. A worker refuses any other. */
 #define TW_MAGIC 0x544c5701u
 
+/*
+ * A process that does not get to the control socket asks for a connection by prctl(TW_MAGIC), an option
+ * that no kernel knows, with the cookie in the sixth register: under the run's filter the worker answers with one.
+ */
+
 #define TW_TOKEN_SIZE 16
 #define TW_NAME_SIZE 256 /* a host name (RFC 1035: 253) or a path, with its NUL */
 #define TW_MAX_ADDRS 32
