@@ -160,6 +160,8 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 			r = control_receive((int)control, reply, got, NULL);
 		SYS(SYS_close, control);
 	}
+	if (r == -ENETDOWN && request->op != TW_EXEC) /* what comes of that is not known yet */
+		voice_unreached();
 	signals_restore(&mask);
 	return r;
 }

@@ -37,6 +37,11 @@ struct program {
 long inspect_as(const struct executor *by, const struct program *program, char *library);
 long inspect(int dir, const char *path, int flags, char *const *argv, char *library);
 
+/* ---- sandbox.c ---- */
+
+/* Whether neither this process nor what it starts can ever connect, for a filter that does not leave it. */
+bool never_connects(void);
+
 /* ---- environment.c ---- */
 
 #define PRELOAD_ENV "LD_PRELOAD"

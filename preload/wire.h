@@ -190,7 +190,7 @@ struct tw_life {
 #define TW_SEND_BUFFER (208 << 10)
 
 /*
- * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS tells the shim where its worker is: the
+ * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS, or with 1q where nothing is to be said to people, tells the shim where its worker is: the
  * worker's user, the session's token in hexadecimal, and the control socket,
  * @name for an abstract one or an absolute path.
  */
