@@ -114,8 +114,9 @@ static uint16_t library_missing(const char *library)
 	return st.f_flags & MOUNTED_NOEXEC ? TW_LIBRARY_NOEXEC : 0;
 }
 
-/* Whether the library that the worker has named can be loaded by what request was about, or need not
- * be: 0, with its name in library, or -errno. The worker has the voice to say why not. */
+/* Whether the library that the worker has named can be loaded by what request was about: 0, with its name in
+ * library, or "" where it cannot and the kernel holds the program; or -errno. The worker has the voice to say
+ * why not. */
 static long check_library(struct tw_request *request, struct tw_reply *reply, char *library)
 {
 	memcpy(library, reply->name, TW_NAME_SIZE);
@@ -128,6 +129,7 @@ static long check_library(struct tw_request *request, struct tw_reply *reply, ch
 		voice_unreached();
 	if (r < 0)
 		return r;
+	library[0] = '\0';
 	return reply->answer == TW_ANSWER_EXEC ? 0 : -EACCES;
 }
 
