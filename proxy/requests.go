@@ -73,6 +73,13 @@ func (w *Worker) serve(fd int) {
 		w.log.Warn("refused", "error", err.Error())
 		return
 	}
+	w.serveCall(call)
+}
+
+// serveCaller answers one connection that the supervisor has given to a program.
+func (w *Worker) serveCaller(fd int, by wire.Caller) { w.serveCall(wire.NewCallBy(fd, by, w.turnsOf)) }
+
+func (w *Worker) serveCall(call *wire.Call) {
 	defer call.Close()
 	guard.Run(w.log, "request", nil, func() {
 		if err := w.answer(call); err != nil {
