@@ -29,19 +29,6 @@ static bool stays_on_channel(int level, int option)
 	}
 }
 
-/* The true errno behind an error that the kernel reports on a channel. */
-static int true_error(const struct channel *channel, int error)
-{
-	struct tw_request request;
-	struct tw_reply reply;
-	request_init(&request, TW_VERDICT);
-	request.channel = channel->id;
-	if (control_ask(&request, -1, &reply, NULL) == 0 && reply.answer == TW_ANSWER_ERROR &&
-	    reply.error > 0)
-		return reply.error;
-	return error;
-}
-
 /* SO_ERROR. Whoever asks is told once: a length that the kernel would refuse is refused before. */
 static long get_error(int fd, const struct channel *channel, void *value, socklen_t *len)
 {
@@ -55,7 +42,7 @@ static long get_error(int fd, const struct channel *channel, void *value, sockle
 	if (r < 0)
 		return r;
 	if (error)
-		error = true_error(channel, error);
+		error = setup_error(channel, error);
 	size = room < size ? room : size;
 	if (copy_out(value, &error, size) < 0)
 		return -EFAULT;

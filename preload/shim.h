@@ -45,7 +45,7 @@
 	X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(_IO_proc_open)            \
 	X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)                                                 \
 	X(system) X(popen) X(wordexp)                                                             \
-	X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
+	X(read) X(readv) X(__read_chk) X(send) X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
 	X(__recvmsg64) X(__recvmmsg64) X(ioctl) X(dlopen) X(dlsym) X(dlvsym)
 
 /* Those whose system call has to carry the cookie (sys.h). sendto's has no room for it: with
@@ -212,8 +212,8 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 
 /* ---- hello.c ---- */
 
-/* Tells the worker that this process lives. */
-void control_hello(void);
+/* Tells the worker that this process lives: 0 or -errno. */
+long control_hello(void);
 
 /* Finds out whether there is Yama, before the first hello. */
 void ptracer_find(void);
@@ -277,6 +277,11 @@ long address_copy(const union address *from, socklen_t from_len, struct sockaddr
  * nothing. Where name is not NULL it gets the name, TW_NAME_SIZE bytes.
  */
 long address_resolve(struct tw_addr *addr, char *name);
+
+/* ---- ended.c: a worker that has ended ---- */
+
+/* Tells a person, where the worker has ended, what became of a program because of that; NULL is this one. */
+void worker_tell_ended(const char *program, const char *what);
 
 /* ---- channel_name.c: descriptors that are channels ---- */
 
@@ -408,6 +413,16 @@ long connect_inside(union address *to, socklen_t len, const char *call);
 
 /* Whether it may listen with fd, which is bound: 0 or -errno. */
 long listen_inside(int fd, const char *call);
+
+/* ---- told.c: the true errno ---- */
+
+/* What the worker says that setting this channel up has ended in, or otherwise. */
+int setup_error(const struct channel *channel, int otherwise);
+
+/* The end of a call that has received, or sent, n bytes, which are -1 where it has failed: then errno is
+ * changed to that of a setup that nobody has asked about yet. */
+ssize_t received(int fd, ssize_t n);
+ssize_t sent(int fd, ssize_t n);
 
 /* ---- connect.c ---- */
 

@@ -22,11 +22,13 @@
 #define TW_MAX_ADDRS 32
 
 enum tw_op {
-	TW_HELLO = 1,    /* a process has begun; no reply */
+	TW_HELLO = 1,    /* a process has begun; no reply, but with TW_STDERR, where its number is 1
+	                    if the rules have "enforce" */
 	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket. name is that of a
 	                    function which can connect to what passes alone, or "" */
 	TW_TAKEN = 3,    /* it is in place: go; no reply. After CONNECT with a new socket of the
-	                    same kind, which the worker connects */
+	                    same kind, which the worker connects; after LISTEN the worker ends the
+	                    connection once it serves */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
 	TW_UPSTREAM = 6, /* lend the upstream for one call */
@@ -40,10 +42,11 @@ enum tw_op {
 	TW_SWEEP = 12,   /* close what programs have stopped to listen on */
 	TW_SUPERVISABLE = 13, /* can the worker reach this process? with a socket, of which name is
 	                    the number in decimal digits; channel is the address of a copy of the
-	                    token. The reply's number is 1 where the rules demand it. Asked by
-	                    tlswrap itself, before the program */
+	                    token. Asked by tlswrap itself, before the program */
 	TW_SUPERVISE = 14, /* this process is under a filter; with its listener
 	                    (seccomp_unotify(2)). Told by tlswrap itself */
+	TW_FINISH = 15,  /* no process is left of the session; answered when it has ended, with all sent
+	                    that was written. Asked by tlswrap itself, as process 1 */
 };
 
 enum tw_flag {

@@ -49,6 +49,7 @@ var requests = map[wire.Op]request{
 
 	wire.OpSupervisable: {1, (*Worker).supervisable},
 	wire.OpSupervise:    {1, (*Worker).supervise},
+	wire.OpFinish:       {0, (*Worker).finish},
 
 	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},
 	wire.OpTLSBuild:   {1, byLibtls((*libtls.State).Build)},
@@ -113,7 +114,9 @@ func (w *Worker) answerRequest(call *wire.Call, req wire.Request, fds wire.Descr
 	if call.HoldsFiles() {
 		defer time.AfterFunc(filesTime, guard.Func(w.log, "files", a.tooLate)).Stop()
 	}
-	r.Join(call, req, &fds)
+	if req.Op != wire.OpFinish { // which comes from outside
+		r.Join(call, req, &fds)
+	}
 	kind.answer(w, a)
 	return nil
 }
@@ -165,6 +168,9 @@ func (w *Worker) turnsOf(uid uint32) fdio.Turns {
 // run goes on here.
 func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) (*run, error) {
 	hello := req.Op == wire.OpHello && req.Flags&wire.FlagStderr != 0
+	if req.Op == wire.OpFinish {
+		return nil, fmt.Errorf("control request for a session that has ended")
+	}
 	if !hello && w.config.EndWithSessions {
 		return nil, fmt.Errorf("control request for no session of this worker")
 	}
@@ -191,9 +197,20 @@ func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) 
 
 // hello is answered where tlswrap waits for that.
 func (w *Worker) hello(a asked) {
-	if a.Flags&wire.FlagStderr != 0 {
-		a.Send(wire.Reply{Answer: wire.AnswerGood})
+	if a.Flags&wire.FlagStderr == 0 {
+		return
 	}
+	r := wire.Reply{Answer: wire.AnswerGood}
+	if w.policy.Load().Rules.Enforce {
+		r.Number = wire.NumberEnforce
+	}
+	a.Send(r)
+}
+
+// finish is answered when the session has ended, unless the worker ends with it.
+func (w *Worker) finish(a asked) {
+	<-a.Session.Finish()
+	a.Send(wire.Reply{Answer: wire.AnswerGood})
 }
 
 // verdict says how setting up a connection has ended.

@@ -101,7 +101,7 @@ func (d *document) listen(t *table, index int) *Listen {
 		d.rsaBits(bits, r)
 	}
 	d.timeout(f, r)
-	r.AllowTruncation = f.boolean("allow_truncation")
+	r.AllowTruncation = f.booleanOr("allow_truncation", true)
 	l.ProxyProtocol = f.boolean("proxy_protocol")
 	f.unknown()
 	return l

@@ -49,6 +49,17 @@ var builtin = sync.OnceValue(func() *Policy {
 // Prepend puts rules in front of the others.
 func (p *Policy) Prepend(rules ...*Rule) { p.Rules = append(rules, p.Rules...) }
 
+// SetErrno gives errno, one of ErrnoWords, to every rule that does not say which itself.
+func (p *Policy) SetErrno(word string) {
+	for i, r := range p.Rules {
+		if _, given := r.keys[errnoKey]; !given && r.Action == TLS {
+			changed := *r
+			changed.PlainErrno = word == ErrnoWords[1]
+			p.Rules[i] = &changed
+		}
+	}
+}
+
 // Target is where a program wants to go. Name is normalised, or "" where only the
 // address is known; Addr is the zero Addr where only the name is.
 type Target struct {

@@ -106,6 +106,7 @@ type Rule struct {
 	TLSPort         uint16   // tried first, without StartTLS (RFC 8314's implicit TLS); 0 for none
 	Via             Proxy    // through which the upstream is reached; the zero Proxy: directly
 	PassClientTLS   bool     // a program that speaks TLS itself is let through
+	PlainErrno      bool     // a program is told of a failure by an errno that every connect(2) has
 }
 
 // StartTLSProtocols are the dialogues that a rule can ask for.

@@ -219,7 +219,10 @@ func (f *fields) str(name string) (string, value, bool) {
 	return v.text, v, ok
 }
 
-func (f *fields) boolean(name string) bool {
+func (f *fields) boolean(name string) bool { return f.booleanOr(name, false) }
+
+// booleanOr takes true or false, and otherwise where it is not given.
+func (f *fields) booleanOr(name string, otherwise bool) bool {
 	v, ok := f.take(name)
 	if ok && v.kind != unstable.Bool {
 		hint := ""
@@ -229,7 +232,10 @@ func (f *fields) boolean(name string) bool {
 		f.doc.errorf(v.pos, "%s is %s, expected true or false%s", name, v.describe(), hint)
 		return false
 	}
-	return ok && v.text == "true"
+	if !ok {
+		return otherwise
+	}
+	return v.text == "true"
 }
 
 // strings takes a list of strings.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,7 @@ type options struct {
 	rules   string
 	ca      list
 	tls     list
+	errno   errnoWord
 	log     string
 	level   logLevel
 	worker  string
@@ -28,6 +30,8 @@ type options struct {
 
 	acceptStdin bool
 	enforce     bool
+
+	init *os.File // is told where the worker is; or nil
 
 	libtlsPath, version bool // print it, and run nothing
 }
@@ -38,11 +42,26 @@ type list []string
 func (l *list) String() string     { return strings.Join(*l, ",") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
-// policyFlags are those that say what is trusted; a running worker has its own.
+// errnoWord is what --errno says: one of rules.ErrnoWords, or "".
+type errnoWord string
+
+func (w *errnoWord) String() string { return string(*w) }
+
+// Set implements flag.Value.
+func (w *errnoWord) Set(s string) error {
+	if !slices.Contains(rules.ErrnoWords, s) {
+		return errors.New("it has to be " + strings.Join(rules.ErrnoWords, " or "))
+	}
+	*w = errnoWord(s)
+	return nil
+}
+
+// policyFlags are those that say what the rules are and what is trusted; a running worker has its own.
 func (o *options) policyFlags(f *flag.FlagSet) {
 	f.StringVar(&o.rules, "rules", "", "`FILE` with the rules")
 	f.Var(&o.ca, "ca", "trust the roots in `FILE` for every rule (repeatable)")
 	f.Var(&o.tls, "tls", "put a rule for `HOST:PORT` in front (repeatable)")
+	f.Var(&o.errno, "errno", "tell programs of failures by `WORD` errnos: precise or plain")
 }
 
 // logFlags are those of the commands that a worker comes of; a running one has its own log.
@@ -66,6 +85,7 @@ Runs the program and turns the connections that the rules name into verified TLS
                     then the built-in profile (tlswrap check --builtin prints it)
   --tls HOST:PORT   put a rule for HOST:PORT in front; repeatable
   --ca FILE         trust the roots in FILE for every rule; repeatable
+  --errno WORD      precise, or plain for programs that know only connect(2)'s errnos
   --worker SOCKET   use the running worker at SOCKET
   --log FILE        write what happens to FILE, one JSON object a line
   --log-level LEVEL error, warn, info or debug: how much --log writes (info)
@@ -78,7 +98,7 @@ Runs the program and turns the connections that the rules name into verified TLS
 tlswrap doctor says what this machine allows, and what would allow the rest; with --json
 for programs.
 
-tlswrap worker takes --rules, --tls, --ca, --log and --log-level, and
+tlswrap worker takes --rules, --tls, --ca, --errno, --log and --log-level, and
 
   --socket PATH     where it listens
   --allow USER      lets another user's programs use it; repeatable
@@ -279,6 +299,9 @@ func (o *options) loader() func() (*rules.Policy, error) {
 			front = append(front, r)
 		}
 		p.Prepend(front...)
+		if o.errno != "" {
+			p.SetErrno(string(o.errno))
+		}
 		return p, nil
 	}
 }
@@ -294,6 +317,9 @@ func (o *options) args() []string {
 	}
 	for _, t := range o.tls {
 		a = append(a, "--tls", t)
+	}
+	if o.errno != "" {
+		a = append(a, "--errno", string(o.errno))
 	}
 	if o.log != "" {
 		a = append(a, "--log", o.log, "--log-level", o.level.String())

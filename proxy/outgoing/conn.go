@@ -40,6 +40,7 @@ type Conn struct {
 	said     []starttls.Line // with a proxy, for Explain
 	data     dataPorts       // that the program will connect to on this one's behalf
 	watch    *channel.Departure
+	recalled *recent       // the verdict of another connection that this one has ended in; nil for none
 	began    time.Time     // setup did
 	until    time.Time     // setup may go on
 	opened   bool          // the program has been told that it is connected
@@ -90,6 +91,7 @@ func (c *Conn) carry() {
 		Filter:          c.filter,
 		Peer:            "server",
 		AllowTruncation: c.Decision.Rule.AllowTruncation,
+		Truncated:       func() { c.state.Truncated(c.Target, c.pid) },
 		Attempt:         verdict.Attempt{Name: c.Host(), Asked: c.auth.Asked, HasCert: c.auth.Cert != nil},
 	}
 	// A program that was let in before TLS has begun already, or says anything: a file that
@@ -170,7 +172,7 @@ func (c *Conn) setup() *verdict.Failure {
 	c.until, _ = ctx.Deadline()
 	c.up.SetDeadline(c.until)
 
-	c.watch = channel.Watch(c.pair, c.up, cancel, c.front.Log)
+	c.watch = channel.WatchSetup(c.pair, c.up, cancel, c.front.Log)
 	failure := c.connect(ctx)
 	left := c.watch.Stop()
 	c.watch = nil
@@ -200,6 +202,9 @@ func (c *Conn) waited() time.Duration {
 
 // connect does everything that comes before the program is told.
 func (c *Conn) connect(ctx context.Context) *verdict.Failure {
+	if f := c.recall(ctx); f != nil {
+		return f
+	}
 	if f := c.reach(ctx); f != nil {
 		return f
 	}
@@ -244,7 +249,7 @@ func (c *Conn) open() *verdict.Failure {
 
 // fail ends a setup that the program was not told of yet: the sentence first, then its errno.
 func (c *Conn) fail(f *verdict.Failure) {
-	if f != errLeft {
+	if f != errLeft && c.news(f) {
 		c.reportFailed(f)
 	}
 	c.mu.Lock()
@@ -302,7 +307,7 @@ func (c *Conn) verdict(consume bool) wire.Reply {
 		if consume && told {
 			return wire.Reply{Answer: wire.AnswerGone}
 		}
-		return wire.Reply{Answer: wire.AnswerError, Errno: c.failure.Errno}
+		return wire.Reply{Answer: wire.AnswerError, Errno: c.failure.Told(plainErrno(c.Decision))}
 	}
 	return wire.Reply{Answer: wire.AnswerPending}
 }

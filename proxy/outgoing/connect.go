@@ -29,12 +29,15 @@ type Front struct {
 	Log      *slog.Logger
 	Resolver *names.Resolver
 	Policy   func() *trust.Policy // the one in force
+	// Stopped closes what programs listened on at a port, before a connection goes there.
+	Stopped func(port uint16)
 }
 
 // State is what is kept for a session.
 type State struct {
 	*session.Session
 	data       dataAddrs
+	recent     verdicts
 	unanswered unanswered
 	Proxies    *envproxy.Seen
 }
@@ -99,9 +102,12 @@ func refused(d rules.Decision, inside string, supervised bool) *verdict.Failure 
 	return nil
 }
 
+// plainErrno reports whether the rule wants a program to be told by plain errnos.
+func plainErrno(d rules.Decision) bool { return d.Rule != nil && d.Rule.PlainErrno }
+
 func (f *Front) refuse(call *wire.Call, s *State, t names.Target, failure *verdict.Failure) {
 	s.Failed("failed", t, call.PID, failure)
-	call.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Errno})
+	call.Send(wire.Reply{Answer: wire.AnswerError, Errno: failure.Told(plainErrno(t.Decision))})
 }
 
 // pass has the program make the native call.
@@ -116,6 +122,7 @@ func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target)
 			s.Say(line)
 		}
 	}
+	f.Stopped(t.Addr.Port)
 	s.Pass(call, t.Addr)
 }
 

@@ -80,6 +80,11 @@ func (r *Reporter) fail(level slog.Level, event string, a attempt, f *verdict.Fa
 	r.Voice.Say(t.String() + ": " + f.Reason + where)
 }
 
+// Truncated tells the log of an end without close_notify that was taken for one.
+func (r *Reporter) Truncated(t names.Target, pid int32) {
+	r.Log.Info("truncated", Attrs(t, pid)...)
+}
+
 // Passed tells of a connection that is not TLS of ours.
 func (r *Reporter) Passed(t names.Target, pid int32, why string) {
 	r.Log.Info("passed", append(Attrs(t, pid), "reason", why)...)

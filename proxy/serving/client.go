@@ -141,6 +141,7 @@ func (c *Client) carry() {
 		TLS:             c.tls,
 		Peer:            "client",
 		AllowTruncation: c.target.Decision.Rule.AllowTruncation,
+		Truncated:       func() { c.session.Truncated(c.target, c.pid) },
 		Attempt:         verdict.Attempt{Name: c.target.Host()},
 	}
 	why = r.Carry()

@@ -1,13 +1,19 @@
 package supervisor
 
 import (
+	"os"
+	"strconv"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/names"
 	"tlswrap/proxy/wire"
 )
 
-// bind answers bind(2), which the kernel makes. A port may be in use only because it was not seen yet
-// that its program has stopped to listen.
+// bind answers bind(2). A port may be in use only because it was not seen yet that its program has stopped
+// to listen. To what a synthetic address stands for the socket is bound here, at a port that anybody may
+// have: the worker may have more rights than the program. All else the kernel makes.
 func (c *call) bind() answer {
 	k, refusal := c.socket()
 	if refusal != nil {
@@ -17,7 +23,25 @@ func (c *call) bind() answer {
 	if k.possiblyTCP() {
 		c.ask(wire.Request{Op: wire.OpSweep}, -1, nil)
 	}
-	return natively
+	if !k.internet() {
+		return natively
+	}
+	at, refusal := c.readAddress(c.Args[1], c.Args[2])
+	if refusal != nil || !at.internet || !names.IsSynthetic(at.Real()) || !forAnybody(at.Port) {
+		return natively // which says what is wrong with it
+	}
+	real, refusal := c.real(at.Addr)
+	if refusal != nil {
+		return natively
+	}
+	return failed(bind(k.fd, formatAddress(real)))
+}
+
+// forAnybody reports whether binding to a port needs no rights (ip(7), ip_unprivileged_port_start).
+func forAnybody(port uint16) bool {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	first, e := strconv.Atoi(strings.TrimSpace(string(b)))
+	return port == 0 || err == nil && e == nil && int(port) >= first
 }
 
 // listen answers listen(2).
@@ -149,5 +173,5 @@ func (c *call) welcome(fd int, closeOnExec bool) answer {
 			return refusal
 		}
 	}
-	return descriptor(fd, closeOnExec)
+	return c.descriptor(fd, closeOnExec)
 }

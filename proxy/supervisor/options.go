@@ -88,6 +88,11 @@ func (c *call) getError(k *kind) answer {
 	if refusal != nil {
 		return refusal
 	}
+	if c.placed && !k.nonblocking() {
+		if e := c.session.Find(k.id); e != nil && c.await(e.Settled(), 0) != nil {
+			return nobody // poll(2) may have told that it is over too early
+		}
+	}
 	errno, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return failed(err)

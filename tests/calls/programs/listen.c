@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static int serve_port(void) { return setting("PORT_SERVE"); }
 
@@ -417,6 +418,106 @@ static void port_is_free_after_close(void)
 	}
 }
 
+/* Connects to itself: 0 or an errno. */
+static int calls_itself(void)
+{
+	struct sockaddr_in a = here(serve_port());
+	int fd = tcp(), error = connect(fd, (struct sockaddr *)&a, sizeof a) < 0 ? errno : 0;
+	OK(close(fd));
+	return error;
+}
+
+static void a_closed_listener_refuses_at_once(void)
+{
+	for (int i = 0; i < 5; i++) {
+		int fd = listening();
+		EQUAL(calls_itself(), 0);
+		OK(close(fd));
+		EQUAL(calls_itself(), ECONNREFUSED);
+		fd = listening();
+		OK(dup2(DRIVER, fd));
+		EQUAL(calls_itself(), ECONNREFUSED);
+		OK(close(fd));
+	}
+}
+
+static void a_listener_lasts_as_long_as_a_child_has_it(void)
+{
+	int fd = listening(), ends[2], status;
+	OK(pipe(ends));
+	pid_t pid = (pid_t)OK(fork());
+	if (pid == 0) {
+		char byte;
+		OK(close(ends[1]));
+		_exit((int)read(ends[0], &byte, 1));
+	}
+	OK(close(fd));
+	int number = dialled();
+	EQUAL(calls_itself(), 0);
+	OK(close(ends[1]));
+	OK(waitpid(pid, &status, 0));
+	EQUAL(status, 0);
+	EQUAL(calls_itself(), ECONNREFUSED);
+	ANSWERS("reset", "hear %d", number);
+}
+
+/* Started with standard input and output in the place of the child's. */
+static void says_that_it_runs(void)
+{
+	char byte = 'r';
+	EQUAL(write(1, &byte, 1), 1);
+	EQUAL(read(0, &byte, 1), 0);
+}
+
+static void exec_closes_a_listener(void)
+{
+	int in[2], out[2], status;
+	char byte;
+	OK(pipe2(in, O_CLOEXEC));
+	OK(pipe2(out, O_CLOEXEC));
+	pid_t pid = (pid_t)OK(fork());
+	if (pid == 0) {
+		OK(fcntl(listening(), F_SETFD, FD_CLOEXEC));
+		OK(dup2(in[0], 0));
+		OK(dup2(out[1], 1));
+		OK(execv(arguments[0], (char *[]){arguments[0], (char *)"says_that_it_runs", NULL}));
+	}
+	OK(close(in[0]));
+	OK(close(out[1]));
+	EQUAL(read(out[0], &byte, 1), 1);
+	EQUAL(calls_itself(), ECONNREFUSED);
+	OK(close(in[1]));
+	OK(waitpid(pid, &status, 0));
+	EQUAL(status, 0);
+}
+
+/* Whether anybody listens at a port, as /proc/net/tcp has it. */
+static bool somebody_listens(int at)
+{
+	char line[256], want[32];
+	bool found = false;
+	FILE *file = fopen("/proc/net/tcp", "r");
+	CHECK(file);
+	snprintf(want, sizeof want, ":%04X 00000000:0000 0A ", (unsigned)at);
+	while (fgets(line, sizeof line, file))
+		found |= strstr(line, want) != NULL;
+	fclose(file);
+	return found;
+}
+
+static void a_closed_listener_leaves_its_port(void)
+{
+	struct timespec start, now;
+	int fd = listening();
+	OK(clock_gettime(CLOCK_MONOTONIC, &start));
+	CHECK(somebody_listens(serve_port()));
+	OK(close(fd));
+	while (somebody_listens(serve_port())) {
+		OK(clock_gettime(CLOCK_MONOTONIC, &now));
+		CHECK(now.tv_sec - start.tv_sec < 2 && "it does not take a second");
+	}
+}
+
 static void port_is_taken_while_it_listens(void)
 {
 	struct sockaddr_in a = here(serve_port());
@@ -523,6 +624,11 @@ const struct test tests[] = {
 	{"accept_is_cancelled", BOTH, accept_is_cancelled},
 	{"a_native_accept_is_cancelled", BOTH, a_native_accept_is_cancelled},
 	{"port_is_free_after_close", BOTH, port_is_free_after_close},
+	{"a_closed_listener_refuses_at_once", BOTH, a_closed_listener_refuses_at_once},
+	{"a_listener_lasts_as_long_as_a_child_has_it", BOTH, a_listener_lasts_as_long_as_a_child_has_it},
+	{"says_that_it_runs", HELPER, says_that_it_runs},
+	{"exec_closes_a_listener", BOTH, exec_closes_a_listener},
+	{"a_closed_listener_leaves_its_port", BOTH, a_closed_listener_leaves_its_port},
 	{"port_is_taken_while_it_listens", BOTH, port_is_taken_while_it_listens},
 	{"what_does_not_listen_cannot_accept", BOTH, what_does_not_listen_cannot_accept},
 	{"other_ports_are_native", BOTH, other_ports_are_native},
