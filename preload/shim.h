@@ -288,6 +288,7 @@ void worker_tell_ended(const char *program, const char *what);
 struct channel {
 	uint64_t id;
 	bool listens;        /* it is what a program listens on: see TW_LISTEN_PREFIX */
+	bool words;          /* its client's first words follow at once: see TW_NAME_WORDS */
 	struct tw_addr peer; /* where the program connected to, or its client */
 };
 
@@ -324,6 +325,9 @@ struct told is_tcp(int fd);
  * itself is as before.
  */
 long socket_replace(int fd, int stand_in);
+
+/* Gives to the socket options that belong to a descriptor, not to the network, as from has them. */
+void options_copy(int from, int to);
 
 /* ---- ask.c: what the worker is asked about a socket ---- */
 
@@ -384,6 +388,9 @@ void epoll_enter(int fd, struct epoll_places *places);
 /* Memory of size bytes that is not on the stack: NULL where there is none. pages_free gives it back. */
 void *pages(size_t size);
 void pages_free(void *at, size_t size);
+
+/* Where nothing can be read, or NULL, where page 0 may be mapped, when there is no memory. */
+const void *unreadable(void);
 
 /* ---- map.c ---- */
 

@@ -3,6 +3,7 @@ package outgoing
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,6 @@ import (
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/relay"
-	"tlswrap/proxy/session"
 	"tlswrap/proxy/starttls"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -84,9 +84,14 @@ func (c *Conn) run(failure *verdict.Failure) {
 // carry is the rest of the connection's life.
 func (c *Conn) carry() {
 	why := internalError
-	defer func() { c.end(dropSocket, why) }()
+	var broke atomic.Bool
+	defer func() { c.end(socketsEnd(broke.Load()), why) }()
+	broken := func(f *verdict.Failure) {
+		c.report("broken", f)
+		broke.Store(true) // and the program still has its end
+	}
 	r := relay.Conn{
-		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: func(f *verdict.Failure) { c.report("broken", f) }},
+		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: broken},
 		TLS:             c.tls,
 		Filter:          c.filter,
 		Peer:            "server",
@@ -128,7 +133,8 @@ func (c *Conn) end(socket socketsEnd, why string) {
 		c.forgetSecrets()
 		c.pair.Close()
 		if socket == keepSocket {
-			c.keep()
+			c.up.Shutdown()
+			c.state.User.Keep(guard.Func(c.front.Log, "ended connection", c.forget))
 			return
 		}
 		c.forget()
@@ -141,17 +147,6 @@ func (c *Conn) forget() {
 		c.up.Close()
 	}
 	c.state.Forget(c.id)
-}
-
-// keep has a failed connection found for a while, with its socket.
-func (c *Conn) keep() {
-	forget := guard.Func(c.front.Log, "failed connection", c.forget)
-	kept := c.state.User.Failed.Enter(forget)
-	time.AfterFunc(session.KeepFailed, func() {
-		if c.state.User.Failed.Leave(kept) {
-			forget()
-		}
-	})
 }
 
 // forgetSecrets is called when nothing is carried any more.
