@@ -23,11 +23,7 @@ func (c *Conn) reportFailed(f *verdict.Failure) {
 		c.report("failed", f) // another address leads nowhere else
 		return
 	}
-	all := c.state.Names.Addresses(c.Name)
-	if len(all) == 0 { // the program has resolved for itself
-		all = c.front.Resolver.Known(c.Name)
-	}
-	c.state.Unanswered(c.Target, c.pid, f, all)
+	c.state.Unanswered(c.Target, c.pid, f, c.front.Resolver.Addresses(c.state.Names, c.Name))
 }
 
 // reportLeft tells of a setup that the program gave up, and how far that was; f is what it ended in, or nil.
