@@ -15,7 +15,6 @@ import (
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/session"
-	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 )
 
@@ -245,14 +244,12 @@ func (w *Worker) resolve(a asked) {
 	hosts, err := w.resolver.ReadHosts(fd)
 	fdio.Close(fd)
 	a.LeaveFiles() // looking names up takes its own time
-	p := w.policy.Load()
-	if p.HasURLHosts() {
+	if w.policy.Load().HasURLHosts() {
 		a.run.outgoing.Proxies.NoteName(a.PID, a.Request.Name, a.Addrs)
 	}
-	trust.WarmRoots()
 	var addrs []wire.Addr
 	if err == nil {
-		addrs, err = w.resolver.Answer(a.Names, p.Rules, a.Request, hosts)
+		addrs, err = w.shown(a.Session, a.Request, hosts)
 	} else {
 		err = fmt.Errorf("%s: %w", quote.Printable([]byte(a.Request.Name)), err)
 	}
