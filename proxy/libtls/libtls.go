@@ -140,8 +140,8 @@ func (l *State) Compute(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 		}
 	}
 	// tls_load_file has no way to say why.
-	if key, ok := errors.AsType[engine.UnsupportedKey](err); ok && !l.Voice.Quiet {
-		l.Voice.Say("tls_load_file: the private key is of no use: " + key.Error())
+	if key, ok := errors.AsType[engine.UnsupportedKey](err); ok {
+		l.Say("tls_load_file: the private key is of no use: " + key.Error())
 	}
 	reply(c, wire.TLSReply{}, err)
 }

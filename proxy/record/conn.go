@@ -241,6 +241,17 @@ func (c *Conn) Next() ([][]byte, error) {
 	}
 }
 
+// Here is Next, but that it does not wait: it returns nothing where no record with data is ahead.
+func (c *Conn) Here() [][]byte {
+	if c.tap == nil || !c.tap.in.between() || !atHand(c.tap.Ahead()) {
+		return nil
+	}
+	c.SetReadDeadline(time.Unix(1, 0))
+	defer c.SetReadDeadline(time.Time{})
+	batch, _ := c.Next() // which says it again if it is lasting
+	return batch
+}
+
 // giveBack ends the use of what Next has returned.
 func (c *Conn) giveBack() {
 	if c.buf != nil {

@@ -41,6 +41,7 @@ const (
 	OpSweep
 	OpSupervisable
 	OpSupervise
+	OpFinish
 )
 
 // The part of libtls/wire.h.
@@ -106,7 +107,7 @@ const (
 	AnswerProgram
 )
 
-// NumberEnforce is the number of the reply to OpSupervisable where the rules have "enforce".
+// NumberEnforce is the number of the reply to tlswrap's OpHello where the rules have "enforce".
 const NumberEnforce = 1
 
 // Token names a session: whoever knows it belongs to it.
