@@ -189,6 +189,9 @@ var known = []struct {
 	{regexp.MustCompile(`close: -1 shutdown failed: .*`), "close: 0 (none)"},
 }
 
+// unheard is what a side says that may not have heard of an alert.
+var unheard = regexp.MustCompile(`(handshake|read|write) failed: .*`)
+
 func normal(out string) string {
 	for _, k := range known {
 		out = k.what.ReplaceAllString(out, k.with)
@@ -211,6 +214,9 @@ func TestCallByCall(t *testing.T) {
 				argv := append([]string{program, transport}, expand(words)...)
 				want := normal(run(t, nil, argv...))
 				got := normal(run(t, nil, append([]string{lab.tlswrap}, argv...)...))
+				if transport == "cbs512" { // where OpenSSL does not try again to send an alert
+					want, got = unheard.ReplaceAllString(want, "$1 failed"), unheard.ReplaceAllString(got, "$1 failed")
+				}
 				if got != want {
 					t.Fatalf("%s: %s\n%s", transport, words, difference(want, got))
 				}
