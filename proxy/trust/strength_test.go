@@ -46,7 +46,7 @@ func TestAClientsShortKeyIsRefusedUnlessTheListenTakesIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		here, there := net.Pipe()
+		here, there := connected(t)
 		go func() {
 			defer there.Close()
 			tls.Client(there, &tls.Config{RootCAs: root.Pool(), ServerName: "db.test", Certificates: []tls.Certificate{client.TLS()}, MaxVersion: tls.VersionTLS12}).Handshake()
@@ -57,6 +57,23 @@ func TestAClientsShortKeyIsRefusedUnlessTheListenTakesIt(t *testing.T) {
 			t.Errorf("%q: got %v, want %s", key, err, want)
 		}
 	}
+}
+
+// connected returns the two ends of a connection, which has buffers.
+func connected(t *testing.T) (server, client net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err == nil {
+		server, err = l.Accept()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server, client
 }
 
 // What is not safe is offered by the rule that says so, and by nothing else.
