@@ -55,6 +55,8 @@ ssize_t tls_write(struct tls *ctx, const void *buf, size_t buflen)
 	}
 	if (buflen > INT32_MAX)
 		return end(set_error(ctx, "buflen too long"));
+	if (ctx->closing)
+		return end(set_error(ctx, "write failed: error:0A0000CF:SSL routines::protocol is shutdown"));
 	if (buflen == 0)
 		return end(0);
 	if (buflen > TW_TLS_FRAME)
@@ -69,6 +71,7 @@ int tls_close(struct tls *ctx)
 		return (int)end(set_error(ctx, "invalid operation for context"));
 	int r = 0;
 	if (ctx->complete && !ctx->closed) {
+		ctx->closing = true;
 		r = ctx->pump ? pump_close(ctx) : stream_close(ctx);
 		if (r == TLS_WANT_POLLIN || r == TLS_WANT_POLLOUT)
 			return (int)end(r);

@@ -60,6 +60,12 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 				done.flags = taken;
 				r = control_send((int)control, &done, (int)fresh);
 			}
+			if (r == 0 && request->op == TW_LISTEN) {
+				/* Until the worker has let go of what the program listens on: it ends this
+				 * connection then. A listener that is closed at once is over at once. */
+				char none;
+				SYS(SYS_recvfrom, control, &none, 1, 0, NULL, NULL);
+			}
 			if (r == 0)
 				r = TW_ANSWER_CHANNEL;
 			break;

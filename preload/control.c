@@ -66,6 +66,7 @@ static const char *const op_words[] = {
 	[TW_NAMES] = "names",     [TW_ADDRESS] = "address",   [TW_EXEC] = "exec",
 	[TW_LISTEN] = "listen",   [TW_ACCEPT] = "accept",     [TW_SWEEP] = "sweep",
 	[TW_SUPERVISABLE] = "supervisable", [TW_SUPERVISE] = "supervise",
+	[TW_FINISH] = "finish",
 };
 
 const char *answer_word(uint16_t answer)

@@ -27,7 +27,8 @@ enum tw_op {
 	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket. name is that of a
 	                    function which can connect to what passes alone, or "" */
 	TW_TAKEN = 3,    /* it is in place: go; no reply. After CONNECT with a new socket of the
-	                    same kind, which the worker connects */
+	                    same kind, which the worker connects; after LISTEN the worker ends the
+	                    connection once it serves */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
 	TW_UPSTREAM = 6, /* lend the upstream for one call */
@@ -44,6 +45,8 @@ enum tw_op {
 	                    token. Asked by tlswrap itself, before the program */
 	TW_SUPERVISE = 14, /* this process is under a filter; with its listener
 	                    (seccomp_unotify(2)). Told by tlswrap itself */
+	TW_FINISH = 15,  /* no process is left of the session; answered when it has ended, with all sent
+	                    that was written. Asked by tlswrap itself, as process 1 */
 };
 
 enum tw_flag {
@@ -167,9 +170,12 @@ struct tw_life {
  * LISTENER is 16 hexadecimal digits, and takes the place of CHANNEL in requests. Sockets
  * that are accepted there have that name too; the worker's end has a channel's, with the
  * client's address as PEER. As its first words the shim writes the session's token
- * there: the worker believes no other end.
+ * there: the worker believes no other end. A channel's name there that ends with TW_NAME_WORDS says
+ * that the client's first words follow at once: who accepts waits for them.
  */
 #define TW_LISTEN_PREFIX "/tlswrap-listen-"
+#define TW_NAME_WORDS "+"
+#define TW_WORDS_TIME 100 /* ms, that they are waited for */
 
 /*
  * The program's end of a channel has this for SO_SNDBUF, the most that the kernel gives to

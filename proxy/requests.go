@@ -15,7 +15,6 @@ import (
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/session"
-	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 )
 
@@ -49,6 +48,7 @@ var requests = map[wire.Op]request{
 
 	wire.OpSupervisable: {1, (*Worker).supervisable},
 	wire.OpSupervise:    {1, (*Worker).supervise},
+	wire.OpFinish:       {0, (*Worker).finish},
 
 	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},
 	wire.OpTLSBuild:   {1, byLibtls((*libtls.State).Build)},
@@ -113,7 +113,9 @@ func (w *Worker) answerRequest(call *wire.Call, req wire.Request, fds wire.Descr
 	if call.HoldsFiles() {
 		defer time.AfterFunc(filesTime, guard.Func(w.log, "files", a.tooLate)).Stop()
 	}
-	r.Join(call, req, &fds)
+	if req.Op != wire.OpFinish { // which comes from outside
+		r.Join(call, req, &fds)
+	}
 	kind.answer(w, a)
 	return nil
 }
@@ -165,6 +167,9 @@ func (w *Worker) turnsOf(uid uint32) fdio.Turns {
 // run goes on here.
 func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) (*run, error) {
 	hello := req.Op == wire.OpHello && req.Flags&wire.FlagStderr != 0
+	if req.Op == wire.OpFinish {
+		return nil, fmt.Errorf("control request for a session that has ended")
+	}
 	if !hello && w.config.EndWithSessions {
 		return nil, fmt.Errorf("control request for no session of this worker")
 	}
@@ -201,6 +206,12 @@ func (w *Worker) hello(a asked) {
 	a.Send(r)
 }
 
+// finish is answered when the session has ended, unless the worker ends with it.
+func (w *Worker) finish(a asked) {
+	<-a.Session.Finish()
+	a.Send(wire.Reply{Answer: wire.AnswerGood})
+}
+
 // verdict says how setting up a connection has ended.
 func (w *Worker) verdict(a asked) {
 	if e := a.Find(a.Channel); e != nil {
@@ -233,14 +244,12 @@ func (w *Worker) resolve(a asked) {
 	hosts, err := w.resolver.ReadHosts(fd)
 	fdio.Close(fd)
 	a.LeaveFiles() // looking names up takes its own time
-	p := w.policy.Load()
-	if p.HasURLHosts() {
+	if w.policy.Load().HasURLHosts() {
 		a.run.outgoing.Proxies.NoteName(a.PID, a.Request.Name, a.Addrs)
 	}
-	trust.WarmRoots()
 	var addrs []wire.Addr
 	if err == nil {
-		addrs, err = w.resolver.Answer(a.Names, p.Rules, a.Request, hosts)
+		addrs, err = w.shown(a.Session, a.Request, hosts)
 	} else {
 		err = fmt.Errorf("%s: %w", quote.Printable([]byte(a.Request.Name)), err)
 	}

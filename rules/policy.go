@@ -49,6 +49,17 @@ var builtin = sync.OnceValue(func() *Policy {
 // Prepend puts rules in front of the others.
 func (p *Policy) Prepend(rules ...*Rule) { p.Rules = append(rules, p.Rules...) }
 
+// SetErrno gives errno, one of ErrnoWords, to every rule that does not say which itself.
+func (p *Policy) SetErrno(word string) {
+	for i, r := range p.Rules {
+		if _, given := r.keys[errnoKey]; !given && r.Action == TLS {
+			changed := *r
+			changed.PlainErrno = word == ErrnoWords[1]
+			p.Rules[i] = &changed
+		}
+	}
+}
+
 // Target is where a program wants to go. Name is normalised, or "" where only the
 // address is known; Addr is the zero Addr where only the name is.
 type Target struct {
@@ -72,6 +83,18 @@ func (p *Policy) Decide(t Target) Decision {
 		}
 	}
 	return Decision{Action: p.Default}
+}
+
+// SomePort is a port that a rule for a host is about, for an example: 443 where none is.
+func (p *Policy) SomePort(host string) uint16 {
+	addr, _ := netip.ParseAddr(host)
+	name, _ := NormalizeName(host)
+	for _, r := range p.Rules {
+		if r.Action != Pass && r.Ports != nil && r.Host.Matches(name, addr) {
+			return r.Ports[0].First
+		}
+	}
+	return portHTTPS
 }
 
 // Why says for people what Decide found, and which rules before it came close.

@@ -33,6 +33,8 @@ func TestMistakesAreReportedWithTheirPlace(t *testing.T) {
 		{"tls_port alone", "[[rule]]\nhost = \"a\"\ntls_port = 993\n", `f:3:1: tls_port without starttls: for a server that has TLS alone use upstream = ":993"`},
 		{"tls_port of FTP", "[[rule]]\nhost = \"a\"\nstarttls = \"ftp\"\ntls_port = 990\n", `f:4:1: tls_port has no meaning with starttls = "ftp", whose words are needed under TLS too`},
 		{"client_tls of a server that greets", "[[rule]]\nhost = \"a\"\nstarttls = \"imap\"\nclient_tls = \"pass\"\n", `f:4:1: client_tls = "pass" has no meaning with starttls = "imap": the program is greeted before it says anything`},
+		{"errno of no kind", "[[rule]]\nhost = \"a\"\nerrno = \"posix\"\n", `f:3:1: errno is "posix", expected "precise" or "plain"`},
+		{"errno of what is passed", "[[rule]]\nhost = \"a\"\naction = \"pass\"\nerrno = \"plain\"\n", `f:4:1: errno has no meaning with action = "pass"`},
 		{"client_tls with a proxy", "[[rule]]\nhost = \"a\"\nvia = \"http://p:1\"\nclient_tls = \"pass\"\n", `f:4:1: client_tls = "pass" would go round the proxy of via`},
 		{"bad tls_port", "[[rule]]\nhost = \"a\"\nstarttls = \"imap\"\ntls_port = \"993\"\n", `f:4:1: tls_port is the string "993", expected a number from 1 to 65535`},
 		{"dotted key", "[[rule]]\nhost = \"a\"\nport.first = 1\n", `f:3:1: unknown key "port.first"`},

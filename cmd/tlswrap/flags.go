@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,7 @@ type options struct {
 	rules   string
 	ca      list
 	tls     list
+	errno   errnoWord
 	log     string
 	level   logLevel
 	worker  string
@@ -28,6 +30,8 @@ type options struct {
 
 	acceptStdin bool
 	enforce     bool
+
+	init *os.File // is told where the worker is; or nil
 
 	libtlsPath, version bool // print it, and run nothing
 }
@@ -38,11 +42,26 @@ type list []string
 func (l *list) String() string     { return strings.Join(*l, ",") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
-// policyFlags are those that say what is trusted; a running worker has its own.
+// errnoWord is what --errno says: one of rules.ErrnoWords, or "".
+type errnoWord string
+
+func (w *errnoWord) String() string { return string(*w) }
+
+// Set implements flag.Value.
+func (w *errnoWord) Set(s string) error {
+	if !slices.Contains(rules.ErrnoWords, s) {
+		return errors.New("it has to be " + strings.Join(rules.ErrnoWords, " or "))
+	}
+	*w = errnoWord(s)
+	return nil
+}
+
+// policyFlags are those that say what the rules are and what is trusted; a running worker has its own.
 func (o *options) policyFlags(f *flag.FlagSet) {
 	f.StringVar(&o.rules, "rules", "", "`FILE` with the rules")
 	f.Var(&o.ca, "ca", "trust the roots in `FILE` for every rule (repeatable)")
 	f.Var(&o.tls, "tls", "put a rule for `HOST:PORT` in front (repeatable)")
+	f.Var(&o.errno, "errno", "tell programs of failures by `WORD` errnos: precise or plain")
 }
 
 // logFlags are those of the commands that a worker comes of; a running one has its own log.
@@ -66,19 +85,20 @@ Runs the program and turns the connections that the rules name into verified TLS
                     then the built-in profile (tlswrap check --builtin prints it)
   --tls HOST:PORT   put a rule for HOST:PORT in front; repeatable
   --ca FILE         trust the roots in FILE for every rule; repeatable
+  --errno WORD      precise, or plain for programs that know only connect(2)'s errnos
   --worker SOCKET   use the running worker at SOCKET
   --log FILE        write what happens to FILE, one JSON object a line
   --log-level LEVEL error, warn, info or debug: how much --log writes (info)
   --enforce         start nothing that the kernel does not hold to the rules
   --accept-stdin    serve the client on standard input, which inetd has accepted
-  -v                say a line for every connection
-  -q                say nothing, also not why a connection failed
+  -v, --verbose     say a line for every connection
+  -q, --quiet       say nothing, also not why a connection failed
   --libtls-path     print the folder of our libtls.so.26, for LD_LIBRARY_PATH
 
 tlswrap doctor says what this machine allows, and what would allow the rest; with --json
 for programs.
 
-tlswrap worker takes --rules, --tls, --ca, --log and --log-level, and
+tlswrap worker takes --rules, --tls, --ca, --errno, --log and --log-level, and
 
   --socket PATH     where it listens
   --allow USER      lets another user's programs use it; repeatable
@@ -101,10 +121,60 @@ func parseFlags(f *flag.FlagSet, args []string, std stdio) (status int, done boo
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return runHelp(nil, std), true
+	case err != nil && unknownFlag(f, args) == "version":
+		return runVersion(nil, std), true
 	case err != nil:
-		return complain(std, exitOurs, "%v; see tlswrap --help", err), true
+		return complain(std, exitOurs, "%v%s; see tlswrap --help", err, meantFlag(f, unknownFlag(f, args))), true
 	}
 	return 0, false
+}
+
+// unknownFlag is the flag that made f.Parse(args) fail because there is none of its name, or "".
+func unknownFlag(f *flag.FlagSet, args []string) string {
+	at := len(args) - f.NArg() - 1
+	if at < 0 || !strings.HasPrefix(args[at], "-") {
+		return "" // a value was wrong
+	}
+	name, _, _ := strings.Cut(strings.TrimLeft(args[at], "-"), "=")
+	if f.Lookup(name) != nil {
+		return ""
+	}
+	return name
+}
+
+// othersFlags are flags that other programs have, with what stands for them here.
+var othersFlags = map[string]string{
+	"k": noSwitch, "insecure": noSwitch, "no-check-certificate": noSwitch, "no-verify": noSwitch,
+	"cacert": "did you mean --ca?", "CAfile": "did you mean --ca?", "ca-file": "did you mean --ca?",
+	"c": "did you mean --rules?", "config": "did you mean --rules?", "f": "did you mean --rules?", "file": "did you mean --rules?",
+	"V": "did you mean --version?", "vv": "--log FILE with --log-level debug says more than -v", "debug": "--log FILE with --log-level debug says more than -v",
+	"silent": "did you mean -q?", "s": "did you mean -q?", "connect": "did you mean --tls?", "host": "did you mean --tls?",
+}
+
+const noSwitch = `no flag switches verification off; verify = "none" in a rule does, for what that covers`
+
+// meantFlag is a hint, at the end of a sentence, at what a flag that does not exist was to be.
+func meantFlag(f *flag.FlagSet, name string) string {
+	switch name {
+	case "":
+		return ""
+	case "check", "doctor", "explain", "worker": // of verbs
+		return fmt.Sprintf("; %s is a command, which comes first and without dashes: tlswrap %[1]s", name)
+	}
+	if hint, ok := othersFlags[name]; ok {
+		return "; " + hint
+	}
+	const shortest = 4 // of what can be a slip of the pen
+	if len(name) < shortest {
+		return ""
+	}
+	var known []string
+	f.VisitAll(func(fl *flag.Flag) {
+		if len(fl.Name) >= shortest-1 {
+			known = append(known, fl.Name)
+		}
+	})
+	return rules.DidYouMean(name, known)
 }
 
 // complain prints one sentence and returns status.
@@ -229,6 +299,9 @@ func (o *options) loader() func() (*rules.Policy, error) {
 			front = append(front, r)
 		}
 		p.Prepend(front...)
+		if o.errno != "" {
+			p.SetErrno(string(o.errno))
+		}
 		return p, nil
 	}
 }
@@ -244,6 +317,9 @@ func (o *options) args() []string {
 	}
 	for _, t := range o.tls {
 		a = append(a, "--tls", t)
+	}
+	if o.errno != "" {
+		a = append(a, "--errno", string(o.errno))
 	}
 	if o.log != "" {
 		a = append(a, "--log", o.log, "--log-level", o.level.String())

@@ -10,8 +10,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,13 +26,21 @@ import (
 
 // runProgram wraps: tlswrap [flags] program [args...].
 func runProgram(args []string, std stdio) int {
-	var o options
+	return wrap(args, std, nil)
+}
+
+// wrap does that. init is told where the worker is; without it, which is nil, there is none, and as process 1
+// this process becomes one.
+func wrap(args []string, std stdio, init *os.File) int {
+	o := options{init: init}
 	f := newFlags("tlswrap")
 	o.policyFlags(f)
 	f.StringVar(&o.worker, "worker", "", "use the running worker at `SOCKET`")
 	o.logFlags(f)
 	f.BoolVar(&o.verbose, "v", false, "")
+	f.BoolVar(&o.verbose, "verbose", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
+	f.BoolVar(&o.quiet, "quiet", false, "")
 	f.BoolVar(&o.enforce, "enforce", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
@@ -49,6 +59,9 @@ func runProgram(args []string, std stdio) int {
 	}
 	if err := o.checkRun(f.NArg()); err != nil {
 		return complain(std, exitOurs, "%v", err)
+	}
+	if init == nil && os.Getpid() == 1 {
+		return beInit(args, std)
 	}
 	library, err := findLibrary()
 	if err != nil {
@@ -70,6 +83,9 @@ func (o *options) start(program []string, library string, std stdio) int {
 	if err != nil {
 		return complainLines(std, exitOurs, err)
 	}
+	if o.init != nil {
+		io.WriteString(o.init, control.setting())
+	}
 	if err := o.serveInherited(control); err != nil {
 		if _, told := errors.AsType[*verdict.Failure](err); told {
 			return exitOurs
@@ -81,7 +97,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
 	case cannotPreload != nil && unsupervised != nil:
-		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v",
+		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v (tlswrap doctor says what would allow it)",
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
 	case cannotPreload != nil:
 		preload = library // for what the program starts
@@ -115,8 +131,8 @@ func (o *options) checkRun(words int) error {
 	switch {
 	case words == 0:
 		return errors.New("no program given; see tlswrap --help")
-	case o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.log != "" || o.level.given):
-		return errors.New("--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker")
+	case o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.errno != "" || o.log != "" || o.level.given):
+		return errors.New("--rules, --ca, --tls, --errno, --log and --log-level are the running worker's to say, and do not go with --worker")
 	case o.log == "" && o.level.given:
 		return errors.New("--log-level is about the file of --log, which is not given")
 	}
@@ -226,6 +242,25 @@ func (c control) setting() string {
 	return fmt.Sprintf("1:%d:%s:%s", c.UID, hex.EncodeToString(c.Token[:]), c.Address)
 }
 
+// parseControl reads what setting has written.
+func parseControl(setting string) (c control, err error) {
+	fields := strings.SplitN(setting, ":", 4)
+	if len(fields) < 4 {
+		return c, errors.New("it has too few fields")
+	}
+	uid, err := strconv.ParseUint(fields[1], 10, 32)
+	if err != nil {
+		return c, err
+	}
+	token, err := hex.DecodeString(fields[2])
+	if err != nil || len(token) != len(c.Token) {
+		return c, errors.New("its token is none")
+	}
+	c.UID, c.Address = uint32(uid), fields[3]
+	copy(c.Token[:], token)
+	return c, nil
+}
+
 // reachWorker begins a session with a worker, its own or the one that runs at
 // --worker.
 func (o *options) reachWorker(std stdio) (c control, err error) {
@@ -262,7 +297,7 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		return c, started.explain(err)
 	}
 	if err != nil {
-		return c, fmt.Errorf("no worker at %s: %w", address, err)
+		return c, fmt.Errorf("no worker at %s: %w (tlswrap worker --socket %[1]s starts one)", address, err)
 	}
 	return c, nil
 }
@@ -270,12 +305,8 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 // keepCookie takes the cookie of the run that this process belongs to, where it does: that one's filter is
 // under the program as well.
 func (c *control) keepCookie() {
-	fields := strings.SplitN(os.Getenv(wire.Env), ":", 4)
-	if len(fields) < 4 {
-		return
-	}
-	if outer, err := hex.DecodeString(fields[2]); err == nil && len(outer) == len(c.Token) {
-		copy(c.Token[:8], outer)
+	if outer, err := parseControl(os.Getenv(wire.Env)); err == nil {
+		copy(c.Token[:8], outer.Token[:])
 	}
 }
 
@@ -333,6 +364,12 @@ func launch(args []string, listener, status *os.File) error {
 	stage := stageLaunch
 	if entered {
 		stage = stageWorker
+	}
+	// A process that adopts orphans (PR_SET_CHILD_SUBREAPER) would have the worker for a child.
+	var reaper int
+	if unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&reaper)), 0, 0, 0) == nil && reaper != 0 {
+		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+		defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
 	// os.StartProcess would first find out about pidfds, with a process of its own.
 	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{stage}, args...), &syscall.ProcAttr{

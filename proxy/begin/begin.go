@@ -107,6 +107,21 @@ func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
 	return true, c.Tell(wire.Request{Op: wire.OpTaken, Token: w.Token})
 }
 
+// Finish lets the worker know that no process is left of the run, as soon as kill has seen to that, and waits until what
+// they have written is sent, for limit at most. kill gets the worker's own process, 0 where that is in another
+// PID namespace.
+func Finish(w Reached, limit time.Duration, kill func(worker int)) {
+	c, err := w.dialFor(limit)
+	if err != nil {
+		return // it has ended
+	}
+	defer c.Close()
+	kill(int(c.PID))
+	if c.Tell(wire.Request{Op: wire.OpFinish, Token: w.Token}) == nil {
+		c.Read(make([]byte, wire.ReplyHeader)) // or it ends, with its last session
+	}
+}
+
 // acceptTime is the longest that a client's handshake can take (see rules).
 const acceptTime = 11 * time.Minute
 
@@ -198,8 +213,11 @@ func (w Reached) supervise(t Trial) (held bool, err error) {
 }
 
 // dial connects to the worker again.
-func (w Reached) dial() (wire.Conn, error) {
-	c, err := wire.Dial(w.Address, acceptTime, func(peer uint32) error {
+func (w Reached) dial() (wire.Conn, error) { return w.dialFor(acceptTime) }
+
+// dialFor connects for an exchange of at most limit.
+func (w Reached) dialFor(limit time.Duration) (wire.Conn, error) {
+	c, err := wire.Dial(w.Address, limit, func(peer uint32) error {
 		if peer != w.UID {
 			return fmt.Errorf("user %d has taken the worker's place", peer)
 		}

@@ -325,9 +325,22 @@ func (pr *Pair) end(direction uint32) {
 	pr.Close()
 }
 
-// Gone waits until the program has closed every copy of its descriptor.
-func (pr *Pair) Gone() {
+// Gone waits until the program has closed every copy of its descriptor, and reports unix.ECONNRESET where
+// it has left bytes unread there, as Next does.
+func (pr *Pair) Gone() error {
 	pr.w.WhenReadable(fdio.HungUp)
+	if pr.Reset() {
+		return unix.ECONNRESET
+	}
+	return nil
+}
+
+// Reset reports whether the program has closed every copy of its descriptor, and left bytes unread. It is
+// false of a pair that we have closed.
+func (pr *Pair) Reset() bool {
+	reset := false
+	pr.w.Control(func(fd int) { reset = fdio.Reset(fd) })
+	return reset
 }
 
 // HungUp reports whether the program has closed every copy of its descriptor.

@@ -43,18 +43,25 @@ func Unread(fd int) (int, error) {
 
 // polled reports whether poll(2) has one of events to tell, or an end.
 func polled(fd int, events int16) bool {
+	told, err := poll(fd, events)
+	return told != 0 || err != nil
+}
+
+// poll is poll(2) for one descriptor, without waiting.
+func poll(fd int, events int16) (told int16, err error) {
 	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
-	for {
-		n, err := unix.Poll(p, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		return n > 0 || err != nil
-	}
+	err = Again(func() error { _, err := unix.Poll(p, 0); return err })
+	return p[0].Revents, err
 }
 
 // HungUp tells a program that closed from one that only shut its sending side.
 func HungUp(fd int) bool { return polled(fd, 0) }
+
+// Reset tells a program that closed and left bytes unread from one that had read all.
+func Reset(fd int) bool {
+	told, err := poll(fd, 0)
+	return told&unix.POLLERR != 0 || err != nil
+}
 
 func Leaving(fd int) bool { return polled(fd, unix.POLLRDHUP) }
 

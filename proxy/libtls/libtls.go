@@ -74,7 +74,9 @@ func (l *State) Load(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 	kind := engine.Kind(req.Flags)
 	data, err := loadPart(kind, fds.Take())
 	if err == nil {
-		r.Number, err = l.store.Load(kind, data)
+		if r.Number, err = l.store.Load(kind, data); err == nil && l.store.Same(r.Number, req.Channel) {
+			r.Value = 1
+		}
 	}
 	reply(c, r, err)
 }
@@ -129,8 +131,8 @@ func (l *State) Compute(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 		}
 	}
 	// tls_load_file has no way to say why.
-	if key, ok := errors.AsType[engine.UnsupportedKey](err); ok && !l.Voice.Quiet {
-		l.Voice.Say("tls_load_file: the private key is of no use: " + key.Error())
+	if key, ok := errors.AsType[engine.UnsupportedKey](err); ok {
+		l.Say("tls_load_file: the private key is of no use: " + key.Error())
 	}
 	reply(c, wire.TLSReply{}, err)
 }
@@ -221,7 +223,7 @@ func (l *State) Start(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 		l.startPump(c, config, req, fds)
 		return
 	}
-	t := &stream{id: session.NewID(), state: l, config: config, name: string(req.Body), pid: c.PID}
+	t := &stream{id: session.NewID(), state: l, config: config, now: req.Now, name: string(req.Body), pid: c.PID}
 	want := transports(req.Flags)
 	if req.Flags&wire.StartSession != 0 {
 		want++

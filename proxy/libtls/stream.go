@@ -33,6 +33,7 @@ type stream struct {
 	id     uint64
 	state  *State
 	config *engine.Config
+	now    uint32 // settings as they were at the first handshake
 	name   string
 	peer   netip.AddrPort
 	pid    int32
@@ -40,6 +41,7 @@ type stream struct {
 	pair   *channel.Pair
 	up     *upstream.Conn
 	tls    *engine.Conn
+	ends   relay.Ends // the pair and the upstream, once bytes are carried
 
 	frame     int // bytes of the current frame that are still to come
 	header    [4]byte
@@ -124,11 +126,11 @@ func (t *stream) logEnd(why string) {
 // closes its end.
 func (t *stream) open() (facts []byte, ok bool) {
 	if t.config.IsServer() {
-		t.tls = t.config.Server(t.up)
+		t.tls = t.config.Server(t.up, t.now)
 	} else {
-		t.tls = t.config.Client(t.up, t.name, t.file.forEngine(), tls.RenegotiateFreelyAsClient)
+		t.tls = t.config.Client(t.up, engine.Peer{Name: t.name, Now: t.now, Session: t.file.forEngine(), Renegotiation: tls.RenegotiateFreelyAsClient})
 	}
-	watch := channel.Watch(t.pair, t.up, func() {}, t.state.Log)
+	watch := channel.WatchSetup(t.pair, t.up, func() {}, t.state.Log)
 	facts, ok = t.tls.Open()
 	watch.Stop()
 	t.report(ok)
@@ -211,6 +213,7 @@ func (t *stream) setEnd(truncated bool, reason string) {
 // carry moves the bytes: one goroutine a direction. It returns when the program has closed its
 // end, or the connection broke.
 func (t *stream) carry() {
+	t.ends = relay.Ends{Channel: t.pair, Upstream: t.up, Log: t.state.Log}
 	down := make(chan struct{})
 	go func() {
 		defer close(down)
@@ -222,6 +225,10 @@ func (t *stream) carry() {
 	}()
 	err := t.upload()
 	t.drains.Store(true)
+	if t.ends.Abandoned(err) {
+		t.ends.Abandon()
+		return
+	}
 	if err != nil {
 		// What the peer said before it stopped listening still arrives.
 		t.up.SetReadDeadline(time.Now().Add(relay.DrainTime))
@@ -244,6 +251,7 @@ func (t *stream) download() {
 	err := relay.Deliver(t.tls.Conn, t.pair, nil)
 	switch {
 	case err == nil:
+		t.ends.Undelivered()
 	case errors.As(err, &delivery):
 		t.setEnd(true, delivery.Error())
 		t.pair.Close()
@@ -356,7 +364,7 @@ func (f *frames) flush() error {
 	if len(f.records) == 0 {
 		return nil
 	}
-	err := f.t.tls.WriteRecords(f.records)
+	err := f.t.ends.Sending(func() error { return f.t.tls.WriteRecords(f.records) })
 	if f.fromRing > 0 {
 		f.t.ring.Load().release(f.fromRing)
 	}

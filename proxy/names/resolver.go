@@ -122,6 +122,22 @@ func (r *Resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]s
 	return at, nil
 }
 
+// Known are the addresses of a name that was looked up, or nil. Nobody may change what is returned.
+func (r *Resolver) Known(name string) []netip.Addr {
+	r.mu.Lock()
+	l := r.known[name]
+	r.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	select {
+	case <-l.done:
+		return l.addrs
+	default:
+		return nil
+	}
+}
+
 // Owns reports whether ip is among the addresses of name. Every loopback address is
 // localhost's (RFC 6761, section 6.3): some programs do not look that name up.
 func Owns(name string, addrs []netip.Addr, ip netip.Addr) bool {

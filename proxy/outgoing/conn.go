@@ -3,6 +3,7 @@ package outgoing
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,6 @@ import (
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/relay"
-	"tlswrap/proxy/session"
 	"tlswrap/proxy/starttls"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -40,6 +40,8 @@ type Conn struct {
 	said     []starttls.Line // with a proxy, for Explain
 	data     dataPorts       // that the program will connect to on this one's behalf
 	watch    *channel.Departure
+	recalled *recent       // the verdict of another connection that this one has ended in; nil for none
+	began    time.Time     // setup did
 	until    time.Time     // setup may go on
 	opened   bool          // the program has been told that it is connected
 	taken    chan struct{} // closed when up is set, or never will be
@@ -82,19 +84,26 @@ func (c *Conn) run(failure *verdict.Failure) {
 // carry is the rest of the connection's life.
 func (c *Conn) carry() {
 	why := internalError
-	defer func() { c.end(dropSocket, why) }()
-	why = c.carrier().Carry()
+	var broke atomic.Bool
+	defer func() { c.end(socketsEnd(broke.Load()), why) }()
+	why = c.carrier(&broke).Carry()
 }
 
-// carrier is what carries the bytes. It is made in a function of its own, whose part of the stack is free
-// again when they are: with it the stack of each connection would have to be twice as large.
-func (c *Conn) carrier() *relay.Conn {
+// carrier is what carries the bytes, and sets broke where the connection breaks: the program still has its
+// end then. It is made in a function of its own, whose part of the stack is free again when they are
+// carried: with it the stack of each connection would have to be twice as large.
+func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
+	broken := func(f *verdict.Failure) {
+		c.report("broken", f)
+		broke.Store(true)
+	}
 	r := &relay.Conn{
-		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: func(f *verdict.Failure) { c.report("broken", f) }},
+		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: broken},
 		TLS:             c.tls,
 		Filter:          c.filter,
 		Peer:            "server",
 		AllowTruncation: c.Decision.Rule.AllowTruncation,
+		Truncated:       func() { c.state.Truncated(c.Target, c.pid) },
 		Attempt:         verdict.Attempt{Name: c.Host(), Asked: c.auth.Asked, HasCert: c.auth.Cert != nil},
 	}
 	// A program that was let in before TLS has begun already, or says anything: a file that
@@ -131,7 +140,8 @@ func (c *Conn) end(socket socketsEnd, why string) {
 		c.forgetSecrets()
 		c.pair.Close()
 		if socket == keepSocket {
-			c.keep()
+			c.up.Shutdown()
+			c.state.User.Keep(guard.Func(c.front.Log, "ended connection", c.forget))
 			return
 		}
 		c.forget()
@@ -144,17 +154,6 @@ func (c *Conn) forget() {
 		c.up.Close()
 	}
 	c.state.Forget(c.id)
-}
-
-// keep has a failed connection found for a while, with its socket.
-func (c *Conn) keep() {
-	forget := guard.Func(c.front.Log, "failed connection", c.forget)
-	kept := c.state.User.Failed.Enter(forget)
-	time.AfterFunc(session.KeepFailed, func() {
-		if c.state.User.Failed.Leave(kept) {
-			forget()
-		}
-	})
 }
 
 // forgetSecrets is called when nothing is carried any more.
@@ -171,14 +170,16 @@ func (c *Conn) setup() *verdict.Failure {
 	rule := c.Target.Decision.Rule
 	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
 	defer cancel()
+	c.began = time.Now()
 	c.until, _ = ctx.Deadline()
 	c.up.SetDeadline(c.until)
 
-	c.watch = channel.Watch(c.pair, c.up, cancel, c.front.Log)
+	c.watch = channel.WatchSetup(c.pair, c.up, cancel, c.front.Log)
 	failure := c.connect(ctx)
 	left := c.watch.Stop()
 	c.watch = nil
 	if left {
+		c.reportLeft(failure)
 		return errLeft
 	}
 	if failure != nil {
@@ -191,8 +192,21 @@ func (c *Conn) setup() *verdict.Failure {
 	return c.accept()
 }
 
+// waited is how long there was no answer, for a sentence: the rule's timeout, or less where the program
+// has given up before.
+func (c *Conn) waited() time.Duration {
+	if !time.Now().Before(c.until) {
+		return c.Decision.Rule.Timeout
+	}
+	const exact = 10 * time.Millisecond
+	return time.Since(c.began).Round(exact)
+}
+
 // connect does everything that comes before the program is told.
 func (c *Conn) connect(ctx context.Context) *verdict.Failure {
+	if f := c.recall(ctx); f != nil {
+		return f
+	}
 	if f := c.reach(ctx); f != nil {
 		return f
 	}
@@ -237,8 +251,8 @@ func (c *Conn) open() *verdict.Failure {
 
 // fail ends a setup that the program was not told of yet: the sentence first, then its errno.
 func (c *Conn) fail(f *verdict.Failure) {
-	if f != errLeft {
-		c.report("failed", f)
+	if f != errLeft && c.news(f) {
+		c.reportFailed(f)
 	}
 	c.mu.Lock()
 	c.outcome, c.failure, c.told = failed, f, false
@@ -295,7 +309,7 @@ func (c *Conn) verdict(consume bool) wire.Reply {
 		if consume && told {
 			return wire.Reply{Answer: wire.AnswerGone}
 		}
-		return wire.Reply{Answer: wire.AnswerError, Errno: c.failure.Errno}
+		return wire.Reply{Answer: wire.AnswerError, Errno: c.failure.Told(plainErrno(c.Decision))}
 	}
 	return wire.Reply{Answer: wire.AnswerPending}
 }

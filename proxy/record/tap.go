@@ -12,6 +12,8 @@ import (
 // crypto/tls, which may go on reading, has something to say.
 type tap struct {
 	Transport
+	refusal *refusal
+
 	in     counter
 	atOnce bool // Read does not wait for a record to begin
 
@@ -28,14 +30,20 @@ type tap struct {
 }
 
 // keyLog is the key log of one connection.
-type keyLog struct{ tap *tap }
+type keyLog struct {
+	refusal *refusal
+	tap     *tap // nil for a bare one
+}
 
 // Write takes one line, and wipes it. An io.Writer must not do that; crypto/tls made the
 // line for this call only, and it is a secret.
 func (k keyLog) Write(line []byte) (int, error) {
-	k.tap.mu.Lock()
-	defer k.tap.mu.Unlock()
-	k.tap.secrets.note(line)
+	k.refusal.note(line)
+	if k.tap != nil {
+		k.tap.mu.Lock()
+		defer k.tap.mu.Unlock()
+		k.tap.secrets.note(line)
+	}
 	clear(line)
 	return len(line), nil
 }
@@ -127,6 +135,7 @@ func (t *tap) Write(b []byte) (int, error) {
 	if t.writer != nil {
 		return t.writer.relay(b)
 	}
+	t.refusal.restate(b)
 	record := b
 	for rest := b; len(rest) > 0; {
 		if t.out.between() {

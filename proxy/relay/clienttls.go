@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"time"
 
@@ -29,32 +30,39 @@ func (*clientTLSError) Error() string { return "the program speaks TLS itself" }
 // pass carries the records of a program that speaks TLS itself, of which first are, as they are.
 func (c *Conn) pass(first []byte) *verdict.Failure {
 	return c.bothWays(c.passDown, func(<-chan struct{}) *verdict.Failure {
-		if f := c.passUp(first); f != nil {
+		var f *verdict.Failure
+		switch err := c.passUp(first); {
+		case c.Abandoned(err):
+			c.Abandon()
+		case errors.As(err, &f):
 			c.Upstream.Close()
-			return f
+		default:
+			c.Upstream.CloseWrite()
+			c.Upstream.SetReadDeadline(time.Now().Add(DrainTime))
 		}
-		c.Upstream.CloseWrite()
-		c.Channel.Ended()
-		c.Channel.Gone()
-		c.Upstream.SetReadDeadline(time.Now().Add(DrainTime))
-		return nil
+		return f
 	})
 }
 
 // passUp carries what the program writes, as long as that is TLS records: nothing else
-// may leave for a host that the rule covers.
-func (c *Conn) passUp(b []byte) *verdict.Failure {
+// may leave for a host that the rule covers. The error is a *verdict.Failure, or that of reading.
+func (c *Conn) passUp(b []byte) error {
 	var records framing
 	for {
 		if !records.next(b) {
 			return verdict.Failf(unix.EPROTO, "the program spoke TLS itself, and then something else: refused, after %s", quote.Line(b))
 		}
-		if _, err := c.Upstream.Write(b); err != nil {
+		if err := c.Sending(func() error { _, err := c.Upstream.Write(b); return err }); err != nil {
 			return verdict.Broken(err)
 		}
 		buf, n, err := c.Channel.Next()
+		if err == io.EOF {
+			c.Upstream.CloseWrite()
+			c.Channel.Ended()
+			return c.Channel.Gone()
+		}
 		if err != nil {
-			return nil
+			return err
 		}
 		b = append(b[:0], (*buf)[:n]...)
 		buffers.Put(buf)
@@ -68,6 +76,7 @@ func (c *Conn) passDown() *verdict.Failure {
 	for {
 		n, err := c.Upstream.Plain().Read(*buf)
 		if n > 0 && c.Channel.Send((*buf)[:n]) != nil {
+			c.Undelivered()
 			return nil
 		}
 		if err == io.EOF {

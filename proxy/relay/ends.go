@@ -1,10 +1,15 @@
 package relay
 
 import (
+	"errors"
 	"log/slog"
 	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/channel"
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
@@ -19,7 +24,56 @@ type Ends struct {
 	Target string                 // for the log
 	Broken func(*verdict.Failure) // is told why carrying has ended badly
 
-	why atomic.Pointer[string] // the first reason to end that there was
+	why  atomic.Pointer[string] // the first reason to end that there was
+	left atomic.Bool            // the program has closed, and is still owed bytes
+
+	watch *channel.Watch // of the upload's while it sends
+}
+
+// Sending has send called, which sends to the upstream what the program has written. A program that
+// closes meanwhile, and leaves bytes unread, ends it, as TCP then drops what is still to be sent (RFC 2525,
+// section 2.17). Only the goroutine that reads the channel calls it.
+func (e *Ends) Sending(send func() error) error {
+	if e.watch == nil {
+		e.watch = channel.WatchReset(e.Channel, e.leave, e.Log)
+	}
+	e.watch.Begin()
+	defer e.watch.End()
+	return send()
+}
+
+// leave ends sending, for a program that has closed and left bytes unread, or where the other direction has
+// broken meanwhile and closed the channel.
+func (e *Ends) leave() {
+	if !e.Channel.Closed() {
+		e.left.Store(true)
+	}
+	e.Upstream.SetWriteDeadline(fdio.Past)
+}
+
+// Undelivered is told that bytes cannot be given to the program. Where it has closed TCP answers them with
+// a reset, which ends the other direction as well. What the program wrote last has a while to be sent before.
+func (e *Ends) Undelivered() {
+	switch {
+	case e.Channel.Reset():
+		e.leave()
+	case e.Channel.HungUp():
+		e.left.Store(true)
+		e.Upstream.SetWriteDeadline(time.Now().Add(DrainTime))
+	}
+}
+
+// Abandoned reports whether the upload has ended in err because the program has closed its end and is
+// still owed bytes.
+func (e *Ends) Abandoned(err error) bool {
+	return errors.Is(err, unix.ECONNRESET) || err != nil && (e.left.Load() || e.Channel.Reset())
+}
+
+// Abandon ends the connection of such a program: TCP sends a reset then, and no FIN before (RFC 1122,
+// section 4.2.2.13).
+func (e *Ends) Abandon() {
+	e.because("the program has closed it, and left bytes unread")
+	e.Upstream.Abort()
 }
 
 // bothWays runs down beside up, and returns up's failure when both have ended, after a panic
@@ -71,5 +125,6 @@ func (e *Ends) broken(f *verdict.Failure) {
 func (e *Ends) breakOff(f *verdict.Failure) {
 	e.broken(f)
 	e.Channel.Close()
-	e.Upstream.Close()
+	e.Upstream.SetDeadline(fdio.Past)
+	e.Upstream.Shutdown() // the program may ask about the socket
 }

@@ -37,8 +37,9 @@ type Conn struct {
 	Filter starttls.Filter // that the data goes through; nil for none
 	Peer   string          // what the other side is, for people: "server" or "client"
 
-	// AllowTruncation takes an end without close_notify for one.
+	// AllowTruncation takes an end without close_notify for one, and Truncated is told.
 	AllowTruncation bool
+	Truncated       func()
 	// ClientTLS is asked, if it is not nil, about a program whose first words are a ClientHello: it
 	// refuses, or connects the upstream anew to where the program's own TLS goes.
 	ClientTLS func() *verdict.Failure
@@ -63,6 +64,8 @@ func (c *Conn) carryUp(down <-chan struct{}) *verdict.Failure {
 		fault   *starttls.Error
 	)
 	switch err := c.upload(); {
+	case c.Abandoned(err):
+		c.Abandon()
 	case errors.As(err, &sending):
 		// What the server said before it stopped listening still arrives, at a program that
 		// reads it.
@@ -75,11 +78,6 @@ func (c *Conn) carryUp(down <-chan struct{}) *verdict.Failure {
 			return nil
 		}
 		c.breakOff(verdict.Broken(sending.err))
-	case errors.Is(err, unix.ECONNRESET):
-		// The program closed, and had not read all that was there (unix_release_sock).
-		// TCP sends a reset then, and no FIN before (RFC 1122, section 4.2.2.13).
-		c.because("the program has closed it, and left bytes unread")
-		c.Upstream.Abort()
 	case errors.As(err, &hello):
 		c.Upstream.SetDeadline(fdio.Past)
 		<-down
@@ -93,7 +91,7 @@ func (c *Conn) carryUp(down <-chan struct{}) *verdict.Failure {
 		c.breakOff(verdict.Failf(unix.EPROTO, "%v", err))
 	default:
 		// The program has closed, and all that it wrote has been sent.
-		c.TLS.CloseWrite()
+		c.closeWrite()
 		c.Upstream.CloseWrite()
 		c.Upstream.SetReadDeadline(time.Now().Add(DrainTime))
 	}
@@ -110,10 +108,9 @@ func (c *Conn) upload() error {
 				c.Upstream.Close()
 				return nil
 			}
-			c.TLS.CloseWrite()
+			c.closeWrite()
 			c.Channel.Ended()
-			c.Channel.Gone()
-			return nil
+			return c.Channel.Gone()
 		}
 		if err != nil {
 			return err
@@ -138,11 +135,15 @@ func (c *Conn) upload() error {
 
 // send writes to the upstream. The error is an *upstreamError.
 func (c *Conn) send(b []byte) error {
-	if _, err := c.TLS.Write(b); err != nil {
+	err := c.Sending(func() error { _, err := c.TLS.Write(b); return err })
+	if err != nil {
 		return &upstreamError{err}
 	}
 	return nil
 }
+
+// closeWrite sends close_notify.
+func (c *Conn) closeWrite() { c.Sending(c.TLS.CloseWrite) }
 
 // upstreamError tells a failure to send from one to read what the program writes.
 type upstreamError struct{ err error }
@@ -172,7 +173,8 @@ func (c *Conn) download() *verdict.Failure {
 	case err != nil:
 		return c.downloadEnd(err)
 	}
-	return nil // the program does not read any more
+	c.Undelivered()
+	return nil
 }
 
 // downloadEnd sorts the ends of what the server sends. nil: an end that the program
@@ -193,8 +195,13 @@ func (c *Conn) downloadEnd(err error) *verdict.Failure {
 		return verdict.Failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))
 	case c.Upstream.Ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
-		if over, ok := c.Filter.(starttls.Farewell); !c.AllowTruncation && (!ok || !over.Over()) {
+		over, ok := c.Filter.(starttls.Farewell)
+		switch {
+		case ok && over.Over():
+		case !c.AllowTruncation:
 			return verdict.Failf(unix.ECONNRESET, "the %s ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)", c.Peer)
+		default:
+			c.Truncated()
 		}
 		c.Channel.Finish()
 		return nil

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,7 @@ type Client struct {
 	up       *upstream.Conn
 	tls      *record.Conn
 	pair     *channel.Pair // nil before the handshake has ended well
+	broke    atomic.Bool   // while the program had its end
 	ended    chan struct{} // closed when its goroutines use nothing of it any more
 	ending   sync.Once
 }
@@ -93,7 +95,12 @@ func (l *listener) greet(c *Client) *verdict.Failure {
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
 // pair, and can be found, before.
 func (l *listener) deliver(c *Client) *verdict.Failure {
-	fd, err := boundSocket(channel.Name(c.id, c.target.Addr))
+	first := c.first()
+	name := channel.Name(c.id, c.target.Addr)
+	if len(first) > 0 {
+		name += wire.NameWords // the program waits for them
+	}
+	fd, err := boundSocket(name)
 	if err == nil {
 		c.pair, err = channel.Accepted(fd, l.session.Token[:])
 	}
@@ -101,7 +108,11 @@ func (l *listener) deliver(c *Client) *verdict.Failure {
 		return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 	}
 	c.session.Enter(c.id, c)
-	return l.enqueue(c.pair)
+	if failure := l.enqueue(c.pair); failure != nil {
+		return failure
+	}
+	c.pair.SendAll(first) // who carries its bytes sees that the program has gone
+	return nil
 }
 
 // shakeHands lets a client prove what the service demands, within its time.
@@ -129,7 +140,6 @@ func (c *Client) handshake() *verdict.Failure {
 // begin has the bytes of a client carried that has a program, on a stack of its own: the handshake's is
 // large, and the connection may idle.
 func (c *Client) begin() {
-	c.announce()
 	go guard.Run(c.front.log, "client's bytes", c.drop, c.carry)
 }
 
@@ -147,6 +157,7 @@ func (c *Client) carrier() *relay.Conn {
 		TLS:             c.tls,
 		Peer:            "client",
 		AllowTruncation: c.target.Decision.Rule.AllowTruncation,
+		Truncated:       func() { c.session.Truncated(c.target, c.pid) },
 		Attempt:         verdict.Attempt{Name: c.target.Host()},
 	}
 }
@@ -154,7 +165,10 @@ func (c *Client) carrier() *relay.Conn {
 // internalError is why a client's connection ends after a panic, of which the log has more.
 const internalError = "internal error"
 
-func (c *Client) broken(f *verdict.Failure) { c.session.Failed("broken", c.target, c.pid, f) }
+func (c *Client) broken(f *verdict.Failure) {
+	c.session.Failed("broken", c.target, c.pid, f)
+	c.broke.Store(true)
+}
 
 // reject ends a client that the program is not told of.
 func (c *Client) reject(f *verdict.Failure) {
@@ -185,6 +199,11 @@ func (c *Client) end(why string) {
 		}
 		if c.pair != nil {
 			c.pair.Close()
+		}
+		if c.broke.Load() {
+			c.up.Shutdown()
+			c.session.User.Keep(guard.Func(c.front.log, "ended client", c.forget))
+			return
 		}
 		c.forget()
 	})
@@ -272,6 +291,7 @@ func (c *Client) serve(call *wire.Call) {
 		return
 	}
 	c.session.Enter(c.id, c)
+	c.pair.SendAll(c.first())
 	if !call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
 		c.reject(verdict.Failf(unix.ECONNRESET, "the program gave up"))
 		return

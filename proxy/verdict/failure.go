@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,26 @@ import (
 type Failure struct {
 	Errno  unix.Errno
 	Reason string
+}
+
+// plainErrnos are those that every connect(2) has, and tables of errnos know.
+var plainErrnos = []unix.Errno{unix.EACCES, unix.EPERM, unix.EADDRINUSE, unix.EADDRNOTAVAIL, unix.ECONNREFUSED,
+	unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN, unix.ETIMEDOUT}
+
+// Told is the errno that a program gets which is let know of a failure in setting its connection up: plain
+// is set where that has to be one that every connect(2) has. A server that was reached and is not to be
+// talked to has refused then.
+func (f *Failure) Told(plain bool) unix.Errno {
+	if plain && !slices.Contains(plainErrnos, f.Errno) {
+		return unix.ECONNREFUSED
+	}
+	return f.Errno
+}
+
+// OfServer reports whether f is about what the server is, and not about the way to it: trying again at once
+// would end in the same.
+func (f *Failure) OfServer() bool {
+	return f.Errno == unix.EKEYREJECTED || f.Errno == unix.EKEYEXPIRED || f.Errno == unix.EPROTO
 }
 
 func (f *Failure) Error() string { return f.Reason }
@@ -50,7 +71,7 @@ type PinError struct{ Have [sha256.Size]byte }
 
 func (e PinError) Error() string {
 	return "the server's key is not among the rule's pins: it is sha256/" +
-		base64.StdEncoding.EncodeToString(e.Have[:])
+		base64.StdEncoding.EncodeToString(e.Have[:]) + " (which is to be one of them if that is its new key)"
 }
 
 // Dial explains why the upstream could not be reached.

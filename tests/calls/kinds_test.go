@@ -16,6 +16,9 @@ var withoutShim = map[string]string{
 	"hygiene/a_full_table_is_emfile_and_changes_nothing": "it is no obstacle: see a_full_table_is_no_obstacle",
 	"hygiene/a_full_table_on_a_channel_is_emfile":        "it is no obstacle: see a_full_table_is_no_obstacle",
 
+	"connect/refused_nonblocking_told_by_the_first_read": "read and its like are the kernel's, to which a failed setup is a reset",
+	"connect/refused_nonblocking_told_by_the_first_send": "send and its like are the kernel's, to which a failed setup is a closed end",
+
 	"listen/clients_words_name_no_sender": "recvmsg is the kernel's, which names the channel",
 	"options/interfaces_are_asked_for":    "ioctl is the kernel's, which asks no interface about a channel",
 	"stream/the_error_queue_is_empty":     "recv is the kernel's, and a channel does not know MSG_ERRQUEUE",

@@ -122,7 +122,7 @@ func newServers(t *testing.T, tr *trust, wrapped bool) *servers {
 	t.Cleanup(s.stop)
 	for name, handle := range map[string]func(net.Conn, *visit){
 		"ECHO": s.echo, "BAD": s.echo, "PENDING": s.echo, "PLAIN": s.echo, "CUT": s.cut,
-		"HALF": s.half, "SINK": s.sink, "DUPLEX": s.duplex, "CLOSED": nil,
+		"HALF": s.half, "SINK": s.sink, "DUPLEX": s.duplex, "DEAF": s.deaf, "CLOSED": nil,
 	} {
 		s.listen(name, handle)
 	}
@@ -438,7 +438,7 @@ func (s *servers) answer(conn *os.File) {
 			}
 			fmt.Fprintln(conn, answer)
 			continue
-		case "dial", "stall", "say", "hear", "finish", "hangup", "abort":
+		case "dial", "stall", "greet", "say", "hear", "finish", "hangup", "abort":
 			fmt.Fprintln(conn, s.clients.answer(words))
 			continue
 		}
@@ -510,6 +510,36 @@ func (c counter) Write(b []byte) (int, error) {
 	c.v.sum = sum
 	c.v.count += int64(len(b))
 	return len(b), nil
+}
+
+// deaf says something, reads nothing, and waits until it is told of an end.
+func (s *servers) deaf(conn net.Conn, v *visit) {
+	if _, err := io.WriteString(conn, "unread\n"); err != nil {
+		v.how = howEnded(err)
+		return
+	}
+	if tc, ok := conn.(*tls.Conn); ok {
+		conn = tc.NetConn().(*recordConn).Conn
+	}
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	errno := 0
+	err = raw.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		unix.Poll(p, 0)
+		if p[0].Revents == 0 {
+			return false
+		}
+		errno, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		return true
+	})
+	if errno != 0 {
+		err = syscall.Errno(errno)
+	}
+	v.how = howEnded(err)
 }
 
 // echo sends back what it gets.

@@ -26,7 +26,7 @@ var floors = []string{
 	"proxy/wire proxy/verdict proxy/inspect",
 	"proxy/target",
 	"proxy/fdio proxy/record proxy/starttls proxy/seccomp",
-	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/thread proxy/process rules",
+	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/thread proxy/process proxy/ocsp rules",
 }
 
 func TestImportsPointDown(t *testing.T) {

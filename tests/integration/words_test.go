@@ -30,6 +30,35 @@ func TestFailureIsOneLineOnStandardErrorAndNothingOnStandardOutput(t *testing.T)
 	}
 }
 
+// Programs with tables of errnos get one that is in all of them; the person is told the same.
+func TestPlainErrnosAreThoseOfConnect(t *testing.T) {
+	certificate := serveStranger(t)
+	plaintext := serveWith(t, "plain.example.test", nil, func(string) func(net.Conn) { return testkit.Say("220 hello\r\n") })
+	for kind, flags := range kinds {
+		probe := compile(t, "probe.c", flags...)
+		for _, test := range []struct {
+			s    *site
+			says string
+		}{
+			{certificate, "certificate is for db.example.test, not wrong.example.test"},
+			{plaintext, "the server does not speak TLS on this port"},
+		} {
+			byFlag := test.s.wrapped()
+			byFlag.flags = append(byFlag.flags, "--errno", "plain")
+			rule := fmt.Sprintf("[[rule]]\nhost = %q\nport = %d\nerrno = \"plain\"\n", test.s.host, test.s.port)
+			byRule := wrapped{flags: []string{"--rules", writeRules(t, rule), "--errno", "precise"}}
+			for _, w := range []wrapped{byFlag, byRule} {
+				for _, mode := range []string{"block", "poll", "epoll"} {
+					e := w.run(t, probe, mode, test.s.host, test.s.portString(), test.s.marker)
+					if e.stdout != "connect=ECONNREFUSED\n" || !strings.Contains(e.stderr, test.says) {
+						t.Errorf("%s, %s, %v: stdout: %q, stderr: %q", kind, mode, w.flags, e.stdout, e.stderr)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestQuietSaysNothing(t *testing.T) {
 	s := serveStranger(t)
 	w := s.wrapped()

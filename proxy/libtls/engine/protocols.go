@@ -104,7 +104,13 @@ func findSuite(id uint16) suite {
 
 // cipherChoice is a cipher string's meaning for up to TLS 1.2. No suites are crypto/tls's own
 // choice, which is that of "secure".
-type cipherChoice struct{ suites []uint16 }
+type cipherChoice struct {
+	suites []uint16
+	level  int // OpenSSL's security level, of what certificates have to be like
+}
+
+// usualLevel is what Debian builds OpenSSL with.
+const usualLevel = 2
 
 // aliases are libtls's words for cipher strings.
 var aliases = map[string]string{
@@ -118,13 +124,18 @@ func parseCiphers(s []byte) (cipherChoice, error) {
 	text, ok := aliases[strings.ToLower(string(s))]
 	switch {
 	case s == nil || ok && text == "":
-		return cipherChoice{}, nil
+		return cipherChoice{level: usualLevel}, nil
 	case !ok:
 		text = string(s)
 	}
+	level := usualLevel
 	var chosen, killed []uint16
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(":, ;", r) }) {
-		if word, _, _ = strings.Cut(word, "@"); word == "" {
+		word, order, _ := strings.Cut(word, "@")
+		if digit, ok := strings.CutPrefix(order, "SECLEVEL="); ok && len(digit) == 1 && digit[0] >= '0' && digit[0] <= '5' {
+			level = int(digit[0] - '0')
+		}
+		if word == "" {
 			continue // @STRENGTH, @SECLEVEL=n
 		}
 		op := word[0]
@@ -155,14 +166,14 @@ func parseCiphers(s []byte) (cipherChoice, error) {
 	if len(chosen) == 0 {
 		return cipherChoice{}, fmt.Errorf("no ciphers for '%s'", s)
 	}
-	return cipherChoice{chosen}, nil
+	return cipherChoice{chosen, level}, nil
 }
 
 // withoutECDHE leaves the suites whose keys RSA carries.
 func (c cipherChoice) withoutECDHE() cipherChoice {
 	return cipherChoice{slices.DeleteFunc(slices.Clone(c.suites), func(id uint16) bool {
 		return !findSuite(id).has("kRSA")
-	})}
+	}), c.level}
 }
 
 // matches reports whether a word of a cipher string, or several that are joined by "+", names s.

@@ -42,6 +42,9 @@ const (
 	flagNoECDHE
 )
 
+// flagStapleUnread is none of the wire's: of a connection whose OCSP response is not looked at.
+const flagStapleUnread flag = 1 << 31
+
 const (
 	ticketKeys      = 4
 	settingsNumbers = 16 // before the numbers of what was loaded

@@ -156,7 +156,7 @@ SHARED int bad_errno(void) { return setting("BAD_ERRNO"); }
 
 /* ---- Sockets ---- */
 
-/* The servers are ECHO, BAD, PENDING, CUT, HALF, SINK, DUPLEX, PLAIN: servers_test.go. */
+/* The servers are ECHO, BAD, PENDING, CUT, HALF, SINK, DUPLEX, DEAF, PLAIN: servers_test.go. */
 SHARED int port(const char *server)
 {
 	char name[32];

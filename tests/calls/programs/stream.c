@@ -139,6 +139,74 @@ static void close_with_linger_0_resets(void)
 		FAIL("the server saw %s", ask("ended SINK"));
 }
 
+/* ---- A program that leaves, and leaves bytes unread: RFC 2525, section 2.17 ---- */
+
+/* A connection on which the server has said something, and reads nothing. */
+static int unread(void)
+{
+	int fd = connected("DEAF");
+	wait_for(fd, POLLIN);
+	return fd;
+}
+
+static int unread_and_stalled(void)
+{
+	static const char data[64 << 10];
+	int fd = unread();
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	do
+		while (send(fd, data, sizeof data, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+			;
+	while (OK(poll(&p, 1, 200)) > 0);
+	return fd;
+}
+
+static void the_server_is_reset(void)
+{
+	const char *how = ask("ended DEAF");
+	if (strcmp(how, "reset") != 0)
+		FAIL("the server saw: %s", how);
+}
+
+static void closing_with_bytes_unread_resets(void)
+{
+	close(unread());
+	the_server_is_reset();
+}
+
+static void closing_with_bytes_unread_resets_after_shutdown(void)
+{
+	int fd = unread();
+	OK(shutdown(fd, SHUT_WR));
+	close(fd);
+	the_server_is_reset();
+}
+
+static void closing_a_stalled_upload_resets(void)
+{
+	close(unread_and_stalled());
+	the_server_is_reset();
+}
+
+static void closing_a_stalled_upload_resets_after_shutdown(void)
+{
+	int fd = unread_and_stalled();
+	OK(shutdown(fd, SHUT_WR));
+	close(fd);
+	the_server_is_reset();
+}
+
+static void exiting_from_a_stalled_upload_resets(void)
+{
+	pid_t child = fork();
+	if (child == 0) {
+		unread_and_stalled();
+		_exit(0);
+	}
+	EQUAL(waitpid(child, NULL, 0), child);
+	the_server_is_reset();
+}
+
 /* ---- Both ways at once, in pieces of all sizes ---- */
 
 enum { BULK = 50 << 20 };
@@ -359,6 +427,13 @@ const struct test tests[] = {
 	{"writing_to_a_server_that_left_fails", BOTH, writing_to_a_server_that_left_fails},
 	{"exit_right_after_write_loses_nothing", BOTH_ONCE, exit_right_after_write_loses_nothing},
 	{"close_with_linger_0_resets", BOTH, close_with_linger_0_resets},
+	{"closing_with_bytes_unread_resets", BOTH, closing_with_bytes_unread_resets},
+	{"closing_with_bytes_unread_resets_after_shutdown", BOTH,
+	 closing_with_bytes_unread_resets_after_shutdown},
+	{"closing_a_stalled_upload_resets", BOTH_ONCE, closing_a_stalled_upload_resets},
+	{"closing_a_stalled_upload_resets_after_shutdown", BOTH_ONCE,
+	 closing_a_stalled_upload_resets_after_shutdown},
+	{"exiting_from_a_stalled_upload_resets", BOTH_ONCE, exiting_from_a_stalled_upload_resets},
 	{"bulk_both_ways", BOTH_ONCE, bulk_both_ways},
 	{"peek_leaves_the_data", BOTH, peek_leaves_the_data},
 	{"sendfile_and_splice", BOTH, sendfile_and_splice},
