@@ -6,6 +6,8 @@
  */
 #include "trace.h"
 
+#include <poll.h>
+
 /*
  * Shows the worker fd, a socket that listens, where a rule may be about it: 0, with what
  * the program is to listen on in its place, or -errno.
@@ -86,6 +88,15 @@ static void welcome(int fd)
 	SYS(SYS_sendto, fd, request.token, sizeof request.token, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 }
 
+/* Waits for a client's first words, which the worker is about to write: a server may take a client for
+ * idle that has not said anything yet. A worker that is stopped meanwhile is not waited for. */
+static void await_words(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	const long limit[2] = {0, TW_WORDS_TIME * 1000 * 1000};
+	SYS(SYS_ppoll, &p, 1, limit, NULL, 0);
+}
+
 /*
  * accept4(2), from what stands in the place of fd where it is served. A rule may have come into
  * force while this waited on a TCP socket: that client is let go, as if it had gone by itself, and
@@ -111,6 +122,9 @@ static long accept_ruled(int fd, union address *peer, socklen_t *len, int flags)
 		set_errno(saved);
 		if (r >= 0 && socket_kind((int)r, &channel) == SOCKET_CHANNEL) {
 			welcome((int)r);
+			options_copy(fd, (int)r);
+			if (channel.words)
+				await_words((int)r);
 			if (peer)
 				*len = address_write(&channel.peer, peer);
 			return r;

@@ -61,7 +61,7 @@ EXPORT ssize_t recvfrom(int fd, void *restrict data, size_t size, int flags,
 	n = real ? real(fd, data, size, flags, addr, len)
 	         : SYS(SYS_recvfrom, fd, data, size, flags, addr, len);
 	if (n < 0)
-		return real ? n : finish(n);
+		return received(fd, real ? n : finish(n));
 	if (addr && nobodys(fd, *len))
 		*len = 0;
 	return n;
@@ -73,7 +73,8 @@ EXPORT ssize_t recv(int fd, void *data, size_t size, int flags)
 	if (answered(fd, size, flags, &n))
 		return n;
 	__typeof__(&recv) real = NEXT(recv);
-	return real ? real(fd, data, size, flags) : recvfrom(fd, data, size, flags, NULL, NULL);
+	return real ? received(fd, real(fd, data, size, flags))
+	            : recvfrom(fd, data, size, flags, NULL, NULL);
 }
 
 /* What _FORTIFY_SOURCE makes of these: room is what data has. */
@@ -135,7 +136,7 @@ static ssize_t receive_message(__typeof__(&recvmsg) real, int fd, struct msghdr 
 	n = real ? real(fd, message, flags) : finish(SYS(SYS_recvmsg, fd, message, flags));
 	if (n >= 0)
 		forget_name(fd, message);
-	return n;
+	return received(fd, n);
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
@@ -157,11 +158,11 @@ static bool first_answered(int fd, struct mmsghdr *messages, int flags, int *res
 }
 
 /* The end of a call that has received n messages. */
-static int received(int fd, struct mmsghdr *messages, int n)
+static int received_all(int fd, struct mmsghdr *messages, int n)
 {
 	for (int i = 0; i < n; i++)
 		forget_name(fd, &messages[i].msg_hdr);
-	return n;
+	return (int)received(fd, n);
 }
 
 EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
@@ -173,7 +174,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
 	__typeof__(&recvmmsg) real = NEXT(recvmmsg);
 	n = real ? real(fd, messages, count, flags, limit)
 	         : finish(SYS(SYS_recvmmsg, fd, messages, count, flags, limit));
-	return received(fd, messages, n);
+	return received_all(fd, messages, n);
 }
 
 /* What 32-bit programs with a 64-bit time_t import. */
@@ -191,5 +192,5 @@ EXPORT int __recvmmsg64(int fd, struct mmsghdr *messages, unsigned count, int fl
 	__typeof__(&__recvmmsg64) real = NEXT(__recvmmsg64);
 	if (count > 0 && first_answered(fd, messages, flags, &n))
 		return n;
-	return received(fd, messages, real ? real(fd, messages, count, flags, limit) : finish(-ENOSYS));
+	return received_all(fd, messages, real ? real(fd, messages, count, flags, limit) : finish(-ENOSYS));
 }

@@ -77,10 +77,20 @@ EXPORT ssize_t sendto(int fd, const void *data, size_t size, int flags,
 	} else {
 		n = finish_size(SYS(SYS_sendto, fd, data, size, flags, addr, len));
 	}
+	n = sent(fd, n);
 	TRACE("sendto", NUMBER("fd", fd), FLAGS("flags", given_flags),
 	      SOCKADDR("to", given, given_len), RESULT(outcome(n)));
 	return n;
 }
+
+EXPORT ssize_t send(int fd, const void *data, size_t size, int flags)
+{
+	__typeof__(&send) real = NEXT(send);
+	return real && !(flags & MSG_FASTOPEN) ? sent(fd, real(fd, data, size, flags))
+	                                       : sendto(fd, data, size, flags, NULL, 0);
+}
+
+EXPORT ssize_t __send(int fd, const void *data, size_t size, int flags) ALIAS(send);
 
 /*
  * Reads a message, and does what is to be done about where it goes: 0, with what the kernel is
@@ -121,6 +131,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	         : real ? real(fd, &copy, flags)
 	                : finish_size(SYS_CANCELLABLE(SYS_sendmsg, fd, &copy, flags, 0, 0,
 	                                              address_cookie(copy.msg_name, copy.msg_namelen)));
+	n = sent(fd, n);
 	TRACE("sendmsg", NUMBER("fd", fd), FLAGS("flags", flags), RESULT(outcome(n)));
 	return n;
 }
@@ -154,23 +165,23 @@ static long send_some(int fd, struct mmsghdr *messages, unsigned count, int flag
 	if (n == 0)
 		return r;
 	__typeof__(&sendmmsg) real = INTERPOSER(sendmmsg);
-	long sent = real ? real(fd, copies, n, flags)
+	long done = real ? real(fd, copies, n, flags)
 	                 : SYS_CANCELLABLE(SYS_sendmmsg, fd, copies, n, flags, 0,
 	                                   address_cookie(copies->msg_hdr.msg_name, copies->msg_hdr.msg_namelen));
-	if (sent < 0)
-		return real ? -get_errno() : sent;
-	for (long i = 0; i < sent; i++) {
+	if (done < 0)
+		return real ? -get_errno() : done;
+	for (long i = 0; i < done; i++) {
 		if (copy_out(part_of(messages, i, offsetof(struct mmsghdr, msg_len)), &copies[i].msg_len,
 		             sizeof copies[i].msg_len) < 0)
 			return i ? i : -EFAULT;
 	}
-	return sent;
+	return done;
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
 	int saved = get_errno();
-	unsigned sent = 0;
+	unsigned sent_count = 0;
 	long n = 0;
 	if (count == 0) { /* the descriptor is looked at */
 		__typeof__(&sendmmsg) real = INTERPOSER(sendmmsg);
@@ -179,15 +190,15 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 	}
 	count = count < MOST_MESSAGES ? count : MOST_MESSAGES;
 	do {
-		n = send_some(fd, part_of(messages, (long)sent, 0), count - sent, flags);
-		sent += n > 0 ? (unsigned)n : 0;
-	} while (n == AT_A_TIME && sent < count);
+		n = send_some(fd, part_of(messages, (long)sent_count, 0), count - sent_count, flags);
+		sent_count += n > 0 ? (unsigned)n : 0;
+	} while (n == AT_A_TIME && sent_count < count);
 	TRACE("sendmmsg", NUMBER("fd", fd), FLAGS("flags", flags), NUMBER("messages", count),
-	      RESULT(sent ? (long)sent : n));
-	if (sent == 0)
-		return finish(n);
+	      RESULT(sent_count ? (long)sent_count : n));
+	if (sent_count == 0)
+		return (int)sent(fd, finish(n));
 	set_errno(saved);
-	return (int)sent;
+	return (int)sent_count;
 }
 
 /* What 32-bit programs with a 64-bit time_t import. */

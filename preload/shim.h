@@ -45,7 +45,7 @@
 	X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(_IO_proc_open)            \
 	X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)                                                 \
 	X(system) X(popen) X(wordexp)                                                             \
-	X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
+	X(read) X(readv) X(__read_chk) X(send) X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
 	X(__recvmsg64) X(__recvmmsg64) X(ioctl) X(dlopen) X(dlsym) X(dlvsym)
 
 /* Those whose system call has to carry the cookie (sys.h). sendto's has no room for it: with
@@ -224,8 +224,8 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 
 /* ---- hello.c ---- */
 
-/* Tells the worker that this process lives. */
-void control_hello(void);
+/* Tells the worker that this process lives: 0 or -errno. */
+long control_hello(void);
 
 /* Finds out whether there is Yama, before the first hello. */
 void ptracer_find(void);
@@ -290,11 +290,17 @@ long address_copy(const union address *from, socklen_t from_len, struct sockaddr
  */
 long address_resolve(struct tw_addr *addr, char *name);
 
+/* ---- ended.c: a worker that has ended ---- */
+
+/* Tells a person, where the worker has ended, what became of a program because of that; NULL is this one. */
+void worker_tell_ended(const char *program, const char *what);
+
 /* ---- channel_name.c: descriptors that are channels ---- */
 
 struct channel {
 	uint64_t id;
 	bool listens;        /* it is what a program listens on: see TW_LISTEN_PREFIX */
+	bool words;          /* its client's first words follow at once: see TW_NAME_WORDS */
 	struct tw_addr peer; /* where the program connected to, or its client */
 };
 
@@ -331,6 +337,9 @@ struct told is_tcp(int fd);
  * itself is as before.
  */
 long socket_replace(int fd, int stand_in);
+
+/* Gives to the socket options that belong to a descriptor, not to the network, as from has them. */
+void options_copy(int from, int to);
 
 /* ---- ask.c: what the worker is asked about a socket ---- */
 
@@ -392,6 +401,9 @@ void epoll_enter(int fd, struct epoll_places *places);
 void *pages(size_t size);
 void pages_free(void *at, size_t size);
 
+/* Where nothing can be read, or NULL, where page 0 may be mapped, when there is no memory. */
+const void *unreadable(void);
+
 /* ---- map.c ---- */
 
 /* Whether the worker has said that no rule is about this port: see struct tw_map. */
@@ -420,6 +432,16 @@ long connect_inside(union address *to, socklen_t len, const char *call);
 
 /* Whether it may listen with fd, which is bound: 0 or -errno. */
 long listen_inside(int fd, const char *call);
+
+/* ---- told.c: the true errno ---- */
+
+/* What the worker says that setting this channel up has ended in, or otherwise. */
+int setup_error(const struct channel *channel, int otherwise);
+
+/* The end of a call that has received, or sent, n bytes, which are -1 where it has failed: then errno is
+ * changed to that of a setup that nobody has asked about yet. */
+ssize_t received(int fd, ssize_t n);
+ssize_t sent(int fd, ssize_t n);
 
 /* ---- connect.c ---- */
 

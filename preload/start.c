@@ -22,5 +22,6 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	trace_remember(env);
 	forks_watch();
 	ptracer_find();
-	control_hello();
+	if (control_hello() == -ENETDOWN)
+		worker_tell_ended(NULL, "has no network");
 }

@@ -118,7 +118,8 @@ struct tw_request {
 struct tw_reply {
 	uint32_t magic;
 	uint16_t answer;
-	uint16_t number; /* of TW_ANSWER_ARGUMENT */
+	uint16_t number; /* of TW_ANSWER_ARGUMENT; of TW_UPSTREAM: bytes that the program has written and
+	                    the worker has not read, or 65535 for more */
 	int32_t error; /* errno, positive */
 	uint32_t count;
 	char name[TW_NAME_SIZE];
@@ -175,9 +176,12 @@ struct tw_life {
  * LISTENER is 16 hexadecimal digits, and takes the place of CHANNEL in requests. Sockets
  * that are accepted there have that name too; the worker's end has a channel's, with the
  * client's address as PEER. As its first words the shim writes the session's token
- * there: the worker believes no other end.
+ * there: the worker believes no other end. A channel's name there that ends with TW_NAME_WORDS says
+ * that the client's first words follow at once: who accepts waits for them.
  */
 #define TW_LISTEN_PREFIX "/tlswrap-listen-"
+#define TW_NAME_WORDS "+"
+#define TW_WORDS_TIME 100 /* ms, that they are waited for */
 
 /*
  * The program's end of a channel has this for SO_SNDBUF, the most that the kernel gives to

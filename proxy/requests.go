@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/session"
-	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 )
 
@@ -234,16 +234,16 @@ func (w *Worker) lend(a asked)    { a.sendSocket(session.Entry.Lend) }
 func (w *Worker) restart(a asked) { a.sendSocket(session.Entry.Restart) }
 
 func (a asked) sendSocket(of func(session.Entry) int) {
-	fd := -1
+	fd, waiting := -1, 0
 	if e := a.Find(a.Channel); e != nil {
-		fd = of(e)
+		fd, waiting = of(e), e.Waiting()
 	}
 	if fd < 0 {
 		a.Send(wire.Reply{Answer: wire.AnswerGone})
 		return
 	}
 	defer unix.Close(fd)
-	a.Send(wire.Reply{Answer: wire.AnswerFD}, fd)
+	a.Send(wire.Reply{Answer: wire.AnswerFD, Number: uint16(min(waiting, math.MaxUint16))}, fd)
 }
 
 // resolve answers a program that has looked a name up, with its /etc/hosts if that came along.
@@ -252,14 +252,12 @@ func (w *Worker) resolve(a asked) {
 	hosts, err := w.resolver.ReadHosts(fd)
 	fdio.Close(fd)
 	a.LeaveFiles() // looking names up takes its own time
-	p := w.policy.Load()
-	if p.HasURLHosts() {
+	if w.policy.Load().HasURLHosts() {
 		a.run.outgoing.Proxies.NoteName(a.PID, a.Request.Name, a.Addrs)
 	}
-	trust.WarmRoots()
 	var addrs []wire.Addr
 	if err == nil {
-		addrs, err = w.resolver.Answer(a.Names, p.Rules, a.Request, hosts)
+		addrs, err = w.shown(a.Session, a.Request, hosts)
 	} else {
 		err = fmt.Errorf("%s: %w", quote.Printable([]byte(a.Request.Name)), err)
 	}

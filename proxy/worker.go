@@ -148,12 +148,6 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	// Who connects there asks the kernel for the process that listens, to let it in past Yama or to spare it as
-	// process 1: this one, which may not have made it.
-	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
-		unix.Close(fd)
-		return os.NewSyscallError("listen", err)
-	}
 	listener, err := fdio.New(fd, "control socket")
 	if err != nil {
 		return err

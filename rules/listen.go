@@ -115,7 +115,7 @@ func (d *document) pairs(f *fields, l *Listen) {
 		d.errorf(f.table.pos, "listen without cert_file and key_file, expected both")
 		return
 	case len(certs) != len(keys):
-		d.errorf(f.table.keys["key_file"].pos, "key_file has %d files and cert_file %d, expected as many", len(keys), len(certs))
+		d.errorf(f.table.keys["key_file"].pos, "key_file has %s and cert_file %d, expected as many", count(len(keys), "file", "files"), len(certs))
 		return
 	}
 	for i := range certs {

@@ -152,6 +152,12 @@ var schemePorts = map[string]string{
 // MeantTarget finds host and port in what somebody wrote where HOST:PORT was expected, a URL for instance.
 // port is "" where there is none.
 func MeantTarget(s string) (host, port string, ok bool) {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Is6() {
+		return "[" + s + "]", "", true
+	}
+	if i := strings.LastIndexByte(s, ':'); i > 0 && schemePorts[s[i+1:]] != "" {
+		s = s[:i+1] + schemePorts[s[i+1:]]
+	}
 	u, err := url.Parse(s)
 	if err != nil || !strings.Contains(s, "://") {
 		if u, err = url.Parse("//" + s); err != nil {

@@ -19,13 +19,19 @@ type Pos struct {
 
 func (p Pos) String() string { return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col) }
 
-// Error is one mistake in a rules file.
+// Error is one mistake in a rules file, or in what it names. Pos is zero for what a flag names.
 type Error struct {
-	Pos Pos
-	Msg string
+	Pos   Pos
+	Msg   string
+	Meant bool // it is a reminder: the file says that it is meant
 }
 
-func (e *Error) Error() string { return e.Pos.String() + ": " + e.Msg }
+func (e *Error) Error() string {
+	if e.Pos == (Pos{}) {
+		return e.Msg
+	}
+	return e.Pos.String() + ": " + e.Msg
+}
 
 // Errors are all mistakes in a rules file, one line each, in the order of the file.
 type Errors []*Error
@@ -64,7 +70,7 @@ type document struct {
 }
 
 func (d *document) errorf(pos Pos, format string, args ...any) {
-	d.errs = append(d.errs, &Error{pos, fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, &Error{Pos: pos, Msg: fmt.Sprintf(format, args...)})
 }
 
 func (d *document) read(data []byte) {

@@ -44,8 +44,7 @@ func runExplain(args []string, std stdio) int {
 	if hostport == "" {
 		hostport = f.Arg(0)
 	}
-	host, port, err := splitHostPort(hostport)
-	if err != nil || f.NArg() > 1 {
+	if hostport == "" || f.NArg() > 1 {
 		return complain(std, exitOurs, "usage: tlswrap explain [--rules FILE] [--ca FILE] [--tls HOST:PORT] HOST:PORT")
 	}
 	if err := o.resolve(); err != nil {
@@ -54,6 +53,10 @@ func runExplain(args []string, std stdio) int {
 	policy, err := o.loader()()
 	if err != nil {
 		return complainLines(std, exitOurs, err)
+	}
+	host, port, err := splitHostPort(hostport)
+	if err != nil {
+		return complain(std, exitOurs, "explain: %q is no HOST:PORT%s", hostport, meantTarget(policy, hostport))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -78,6 +81,19 @@ func splitHostPort(s string) (string, uint16, error) {
 		return "", 0, fmt.Errorf("%q is no HOST:PORT", s)
 	}
 	return host, uint16(port), nil
+}
+
+// meantTarget is a hint at what somebody wants to have explained. Without a port it is the one that a rule
+// for the host is about.
+func meantTarget(policy *rules.Policy, s string) string {
+	host, port, ok := rules.MeantTarget(s)
+	if !ok {
+		return ""
+	}
+	if port == "" {
+		port = strconv.Itoa(int(policy.SomePort(strings.Trim(host, "[]"))))
+	}
+	return fmt.Sprintf("; did you mean tlswrap explain %s:%s?", host, port)
 }
 
 // page prints a page of named lines.

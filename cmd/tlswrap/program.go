@@ -38,7 +38,9 @@ func wrap(args []string, std stdio, init *os.File) int {
 	f.StringVar(&o.worker, "worker", "", "use the running worker at `SOCKET`")
 	o.logFlags(f)
 	f.BoolVar(&o.verbose, "v", false, "")
+	f.BoolVar(&o.verbose, "verbose", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
+	f.BoolVar(&o.quiet, "quiet", false, "")
 	f.BoolVar(&o.enforce, "enforce", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
@@ -95,7 +97,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
 	case cannotPreload != nil && unsupervised != nil:
-		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v",
+		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v (tlswrap doctor says what would allow it)",
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
 	case cannotPreload != nil:
 		preload = library // for what the program starts
@@ -303,7 +305,7 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		return c, started.explain(err)
 	}
 	if err != nil {
-		return c, fmt.Errorf("no worker at %s: %w", address, err)
+		return c, fmt.Errorf("no worker at %s: %w (tlswrap worker --socket %[1]s starts one)", address, err)
 	}
 	return c, nil
 }
@@ -371,13 +373,13 @@ func launch(args []string, listener, status *os.File) error {
 	if entered {
 		stage = stageWorker
 	}
-	// os.StartProcess would first find out about pidfds, with a process of its own.
 	// A process that adopts orphans (PR_SET_CHILD_SUBREAPER) would have the worker for a child.
 	var reaper int
 	if unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&reaper)), 0, 0, 0) == nil && reaper != 0 {
 		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 		defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
+	// os.StartProcess would first find out about pidfds, with a process of its own.
 	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{stage}, args...), &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), listenerFD: listener.Fd(), statusFD: status.Fd()},

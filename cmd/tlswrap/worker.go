@@ -24,6 +24,7 @@ import (
 	"tlswrap/proxy/machine"
 	"tlswrap/proxy/process"
 	"tlswrap/proxy/room"
+	"tlswrap/proxy/wire"
 )
 
 // A worker of a single run is to end up as nobody's child. Where entry_*.s does not see to
@@ -90,6 +91,9 @@ func runOwnWorker(args []string, _ stdio) int {
 	if err := f.Parse(args); err != nil {
 		return fail(err)
 	}
+	if err := listenHere(listenerFD); err != nil {
+		return fail(err)
+	}
 	if err := process.Harden(); err != nil {
 		return fail(err)
 	}
@@ -117,6 +121,20 @@ func runOwnWorker(args []string, _ stdio) int {
 		return exitOurs
 	}
 	return 0
+}
+
+// listenHere makes this process the one that listens on a socket, which another may have made: who connects there asks
+// the kernel for it (SO_PEERCRED), to let it in past Yama or to spare it as process 1. The call carries the cookie
+// of the run that this process may belong to, whose worker could not look into a hardened process.
+func listenHere(fd int) error {
+	var cookie uint64
+	if outer, err := parseControl(os.Getenv(wire.Env)); err == nil {
+		cookie = outer.Token.Cookie()
+	}
+	if _, _, errno := unix.RawSyscall6(unix.SYS_LISTEN, uintptr(fd), unix.SOMAXCONN, 0, 0, 0, uintptr(cookie)); errno != 0 {
+		return os.NewSyscallError("listen", errno)
+	}
+	return nil
 }
 
 // farewellTime is how long the worker of a single run goes on once it was told to end: as long as systemd gives
@@ -348,7 +366,7 @@ func listenAt(address string) (*os.File, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	if err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: address})); err == nil {
-		err = os.NewSyscallError("listen", unix.Listen(fd, unix.SOMAXCONN))
+		err = listenHere(fd)
 	}
 	if err != nil {
 		unix.Close(fd)

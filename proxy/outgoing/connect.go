@@ -92,11 +92,11 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 func refused(d rules.Decision, inside string, supervised bool) *verdict.Failure {
 	switch {
 	case d.Action == rules.Deny && d.Rule == nil:
-		return verdict.Failf(unix.EACCES, "refused: no rule allows it")
+		return verdict.Failf(unix.EACCES, `refused: no rule allows it (default = "deny"; a rule with action = "tls" or "pass" would)`)
 	case d.Action == rules.Deny:
-		return verdict.Failf(unix.EACCES, "refused: a rule denies it")
+		return verdict.Failf(unix.EACCES, `refused: a rule denies it (action = "deny"; a rule before it would count first)`)
 	case d.Action != rules.Pass && inside != "" && !supervised:
-		return verdict.Failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", inside)
+		return verdict.Failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS unless the kernel holds the program (tlswrap doctor says what would allow that)", inside)
 	}
 	return nil
 }

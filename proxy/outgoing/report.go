@@ -16,6 +16,25 @@ func (c *Conn) report(event string, f *verdict.Failure) {
 	c.state.Failed(event, c.Target, c.pid, f)
 }
 
+// reportFailed tells of a setup that failed before the program was let in.
+func (c *Conn) reportFailed(f *verdict.Failure) {
+	rule := c.Decision.Rule
+	if c.Name == "" || c.control != nil || rule.Upstream.Host != "" || rule.Via.Scheme != "" {
+		c.report("failed", f) // another address leads nowhere else
+		return
+	}
+	c.state.Unanswered(c.Target, c.pid, f, c.front.Resolver.Addresses(c.state.Names, c.Name))
+}
+
+// reportLeft tells of a setup that the program gave up, and how far that was; f is what it ended in, or nil.
+func (c *Conn) reportLeft(f *verdict.Failure) {
+	reason := errLeft.Reason
+	if f != nil {
+		reason += ": " + f.Reason
+	}
+	c.state.GaveUp(c.Target, c.pid, reason)
+}
+
 // trail tells the log of the steps of c's setup, and of its end.
 func (c *Conn) trail() report.Trail {
 	return report.Trail{Log: c.front.Log, Target: c.Target, PID: c.pid}
@@ -25,6 +44,7 @@ func (c *Conn) trail() report.Trail {
 // line each, and to everybody where nothing was verified or it is not safe any more.
 func (c *Conn) reportGood() {
 	rule, v := c.Target.Decision.Rule, c.state.Voice
+	c.state.Answered(c.Target)
 	logged := c.front.Log.Enabled(context.Background(), slog.LevelInfo)
 	st := c.tls.ConnectionState()
 	weak, keys := trust.Weaknesses(st)

@@ -10,7 +10,8 @@
 // still be under way the worker looks, with a connect of another socket type, which the kernel refuses in
 // two ways (EPROTOTYPE, or ECONNREFUSED where nobody listens): before a connection of the same session's
 // or one that the worker makes (Stopped), when a bind finds its port in use (TW_SWEEP), and when a client
-// comes, who is reset then, before any handshake.
+// comes, who is reset then, before any handshake. It is larger than others because what listens, who
+// comes, and how each of them ends is one state.
 package serving
 
 import (
@@ -50,7 +51,7 @@ type Front struct {
 // NewFront serves by the policy that is in force when a client comes.
 func NewFront(log *slog.Logger, policy func() *trust.Policy) *Front {
 	f := &Front{log: log, policy: policy, listeners: make(map[uint64]*listener)}
-	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.Sweep) })
+	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.goBlind) })
 	return f
 }
 
@@ -241,6 +242,9 @@ func (l *listener) Restart() int { return -1 }
 // Hurry implements session.Entry: a listener ends with its session.
 func (l *listener) Hurry(time.Time) {}
 
+// Waiting implements session.Entry.
+func (l *listener) Waiting() int { return 0 }
+
 // Lend implements session.Entry.
 func (l *listener) Lend() int {
 	l.mu.Lock()
@@ -325,21 +329,6 @@ func (l *listener) accept() {
 	}
 }
 
-// wanted reports whether a program listens, or is about to. It is asked once a client is here: who
-// comes after the program has stopped is not served.
-func (l *listener) wanted() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.queues) > 0 {
-		if l.queues[0].alive().Possibly() {
-			return true
-		}
-		l.queues[0].close()
-		l.queues = l.queues[1:]
-	}
-	return l.coming > 0
-}
-
 // resetClient closes a client's socket, as the kernel does with those that a listener has not accepted.
 func resetClient(fd int) {
 	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
@@ -396,60 +385,6 @@ func (l *listener) enqueue(pr *channel.Pair) *verdict.Failure {
 	}
 }
 
-// drop forgets a queue that no program listens on any more.
-func (l *listener) drop(q *queue) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range l.queues {
-		if l.queues[i] == q {
-			l.queues = append(l.queues[:i:i], l.queues[i+1:]...)
-			q.close()
-			return
-		}
-	}
-}
-
-// sweep drops the queues that no program listens on any more, and closes a listener
-// without one. It returns when its port is free.
-func (l *listener) sweep() {
-	l.front.sweeps.Lock()
-	defer l.front.sweeps.Unlock()
-	l.sweepAlone()
-}
-
-// sweepAlone is sweep for who holds the front's sweeps.
-func (l *listener) sweepAlone() {
-	l.mu.Lock()
-	var alive []*queue
-	for _, q := range l.queues {
-		if q.alive().Possibly() {
-			alive = append(alive, q)
-		} else {
-			q.close()
-		}
-	}
-	l.queues = alive
-	l.mu.Unlock()
-	if l.front.forgetListener(l) {
-		l.close()
-	}
-}
-
-// forgetListener drops a listener without a queue, and reports whether it did: then
-// nobody can give it one any more.
-func (f *Front) forgetListener(l *listener) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.queues) > 0 || l.coming > 0 {
-		return false
-	}
-	delete(f.listeners, l.id)
-	l.session.Forget(l.id)
-	return true
-}
-
 // abandon ends a listener that nobody accepts for any more.
 func (f *Front) abandon(l *listener) {
 	f.mu.Lock()
@@ -482,53 +417,6 @@ func (l *listener) close() {
 		tcp.Close()
 	}
 	<-l.done // without the lock, which accept takes
-}
-
-// sweepEvery is how long a port can stay in use that a program has stopped to listen on, where the kernel
-// does not tell of that, and neither a client nor another program wants it: those are seen at once, and
-// turned away.
-const sweepEvery = 2 * time.Second
-
-// Sweep closes what programs have stopped to listen on.
-func (f *Front) Sweep() { f.sweep(func(*listener) bool { return true }) }
-
-// Stopped does so at a port to which a connection is about to be made: it is refused then. Programs of a
-// session ask before they connect where it listens itself.
-func (f *Front) Stopped(port uint16) {
-	f.sweep(func(l *listener) bool { return l.local.Port() == port })
-}
-
-func (f *Front) sweep(those func(*listener) bool) {
-	f.sweeps.Lock()
-	defer f.sweeps.Unlock()
-	f.mu.Lock()
-	var all []*listener
-	for _, l := range f.listeners {
-		if those(l) {
-			all = append(all, l)
-		}
-	}
-	f.mu.Unlock()
-	for _, l := range all {
-		l.sweepAlone()
-	}
-}
-
-// sweepLater sweeps as long as there are listeners, where the kernel does not tell of those that are closed.
-func (f *Front) sweepLater() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.sweeping || !f.blind || len(f.listeners) == 0 {
-		return
-	}
-	f.sweeping = true
-	time.AfterFunc(sweepEvery, guard.Func(f.log, "sweep", func() {
-		f.Sweep()
-		f.mu.Lock()
-		f.sweeping = false
-		f.mu.Unlock()
-		f.sweepLater()
-	}))
 }
 
 // SessionEnded closes what the programs of a session have listened on.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/target"
 	"tlswrap/proxy/wire"
 )
 
@@ -117,6 +118,7 @@ func (c *call) acceptWith(flags int) answer {
 	if refusal != nil {
 		return refusal
 	}
+	target.LikeTimeouts(fd, k.fd)
 	return c.welcome(fd, flags&unix.SOCK_CLOEXEC != 0)
 }
 
@@ -167,6 +169,9 @@ func (c *call) welcome(fd int, closeOnExec bool) answer {
 	}
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, wire.SendBuffer)
 	unix.SendmsgN(fd, c.session.Token[:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	if k.words {
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wire.WordsTime)
+	}
 	if c.Args[1] != 0 {
 		if refusal := c.writeAddress(formatAddress(k.peer), c.Args[1], c.Args[2]); refusal != nil {
 			unix.Close(fd)

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -39,39 +38,35 @@ func newService(l *rules.Listen) (*Service, error) {
 			fmt.Fprintf(h, " %x", *c.Pin)
 		}
 	}
-	for _, pair := range l.Pairs {
-		c, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
+	for _, pair := range l.ServerPairs() {
+		c, err := readPair(pair)
 		if err != nil {
-			return nil, fmt.Errorf("loading the certificate %s with the key %s: %w", pair.CertFile, pair.KeyFile, err)
+			return nil, err
 		}
-		config.Certificates = append(config.Certificates, c)
-		s.files = append(s.files, pair.CertFile, pair.KeyFile)
+		config.Certificates = append(config.Certificates, *c)
+		s.files = append(s.files, pair.Cert.Path, pair.Key.Path)
 		fmt.Fprintf(h, " %x", c.Certificate)
 	}
 	if l.OCSPFile != "" {
-		response, err := os.ReadFile(l.OCSPFile)
+		response, err := l.OCSP().Read()
 		if err != nil {
-			return nil, fmt.Errorf("reading the OCSP response: %w", err)
+			return nil, err
 		}
 		config.Certificates[0].OCSPStaple = response
 		s.files = append(s.files, l.OCSPFile)
 		fmt.Fprintf(h, " %x", response)
 	}
 	if l.ClientAuth != rules.NoClientAuth {
-		certs, err := readCertificates(l.ClientCAFile)
+		certs, err := l.ClientCA().Certificates()
 		if err != nil {
 			return nil, err
 		}
 		config.ClientCAs = x509.NewCertPool()
-		for _, der := range certs {
-			c, err := x509.ParseCertificate(der)
-			if err != nil {
-				return nil, err
-			}
+		for _, c := range certs {
 			config.ClientCAs.AddCert(c)
+			fmt.Fprintf(h, " %x", c.Raw)
 		}
 		s.files = append(s.files, l.ClientCAFile)
-		fmt.Fprintf(h, " %x", certs)
 		config.ClientAuth = tls.VerifyClientCertIfGiven
 		if l.ClientAuth == rules.RequireClientAuth {
 			config.ClientAuth = tls.RequireAndVerifyClientCert
@@ -141,7 +136,7 @@ func (p *Policy) newServices(old *Policy) error {
 	for _, l := range p.Rules.Listens {
 		s, err := newService(l)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", l, err))
+			failed = append(failed, err)
 			continue
 		}
 		for _, f := range s.files {

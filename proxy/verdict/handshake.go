@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -29,6 +30,7 @@ type Attempt struct {
 	Timeout  time.Duration
 	Asked    bool // the server asked for a client certificate
 	HasCert  bool
+	Upgraded bool // the server had agreed to TLS before
 	Min      uint16
 	Legacy   []string // what the rule's allow_legacy has
 	Now      time.Time
@@ -59,7 +61,7 @@ func (a *Attempt) Explain(err error) *Failure {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return a.explainSilence()
 	case errors.As(err, &header):
-		return Failf(unix.EPROTO, "the server does not speak TLS on this port%s", a.quote())
+		return Failf(unix.EPROTO, "the server does not speak TLS on this port%s%s", a.quote(), a.whatItSpeaks())
 	case errors.As(err, &errno):
 		return Failf(errno, "during the TLS handshake: %v", errno)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -200,6 +202,45 @@ func (a *Attempt) quote() string {
 		return ""
 	}
 	return ": it said " + quote.Line(a.Head)
+}
+
+// whatItSpeaks is a hint at the rule for a server that speaks something else than TLS at once.
+func (a *Attempt) whatItSpeaks() string {
+	if a.Upgraded {
+		return ""
+	}
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(a.Head, []byte(w)) })
+	}
+	begins := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return bytes.HasPrefix(a.Head, []byte(w)) })
+	}
+	protocol := ""
+	switch {
+	case begins("SSH-"):
+		return ` (that is SSH, which encrypts by itself: action = "pass" would let it)`
+	case begins("HTTP/"):
+		return ` (that is HTTP: if TLS is spoken on another port, such as 443, upstream = ":443" in the rule goes there)`
+	case begins("220") && has("FTP", "ftp"):
+		protocol = "ftp"
+	case begins("220"):
+		protocol = "smtp"
+	case begins("* OK", "* PREAUTH"):
+		protocol = "imap"
+	case begins("+OK"):
+		protocol = "pop3"
+	case begins("200 ", "201 "):
+		protocol = "nntp"
+	case begins("\"IMPLEMENTATION\""):
+		protocol = "sieve"
+	case begins("<?xml", "<stream:"):
+		protocol = "xmpp"
+	case len(a.Head) > 5 && a.Head[3] == 0 && a.Head[4] == 10 && has("mysql", "caching_sha2", "MariaDB"):
+		protocol = "mysql"
+	default:
+		return ""
+	}
+	return fmt.Sprintf(" (starttls = %q in the rule would ask it for TLS)", protocol)
 }
 
 // Client explains why a client's handshake failed, of which head came first.

@@ -52,7 +52,7 @@ type (
 		Op, Kind       uint16
 		Token          [TokenLen]byte
 		Number         uint64
-		Size, Reserved uint32
+		Size, Settings uint32
 		Body           [tlsBody]byte
 	}
 	cTlsReply struct {
@@ -88,7 +88,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 			"TW_ANSWER_GOOD": AnswerGood, "TW_ANSWER_ISCONN": AnswerIsConn, "TW_ANSWER_FD": AnswerFD, "TW_ANSWER_ADDRS": AnswerAddrs,
 			"TW_ANSWER_EXEC": AnswerExec, "TW_ANSWER_SCRIPT": AnswerScript, "TW_ANSWER_GONE": AnswerGone, "TW_ANSWER_ARGUMENT": AnswerArgument,
 			"TW_ANSWER_PROGRAM": AnswerProgram,
-			"TW_NAME_PREFIX":    NamePrefix, "TW_LISTEN_PREFIX": "/" + ListenPrefix, "TW_SEND_BUFFER": SendBuffer, "TW_ENV": Env,
+			"TW_NAME_PREFIX":    NamePrefix, "TW_LISTEN_PREFIX": "/" + ListenPrefix, "TW_NAME_WORDS": NameWords, "TW_WORDS_TIME": WordsTime, "TW_SEND_BUFFER": SendBuffer, "TW_ENV": Env,
 		},
 		Structs: map[string]any{"tw_addr": cAddr{}, "tw_request": cRequest{}, "tw_reply": cReply{}, "tw_real6": cReal6{}, "tw_map": cMap{}, "tw_life": cLife{}},
 	}.Check(t)
@@ -145,6 +145,11 @@ func TestMessagesStandWhereTheStructsSay(t *testing.T) {
 	s := cTlsRequest{Magic: wireMagic, Op: uint16(OpTLSName), Kind: StartSession, Number: 42, Size: 4}
 	s.Token, s.Body[0], s.Body[3] = c.Token, 'n', 'e'
 	tls := Request{Op: OpTLSName, Flags: StartSession, Token: c.Token, Channel: 42, Body: []byte{'n', 0, 0, 'e'}}
+	if got, err := parseRequest(bytesOf(&s, unsafe.Offsetof(s.Body)+4)); err != nil || !reflect.DeepEqual(got, tls) {
+		t.Errorf("got  %+v, %v\nwant %+v", got, err, tls)
+	}
+	s.Op, s.Settings = uint16(OpTLSStart), 1<<5
+	tls.Op, tls.Now = OpTLSStart, 1<<5
 	if got, err := parseRequest(bytesOf(&s, unsafe.Offsetof(s.Body)+4)); err != nil || !reflect.DeepEqual(got, tls) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, tls)
 	}

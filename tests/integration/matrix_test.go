@@ -133,7 +133,7 @@ func certificateCases(t *testing.T) []verdictCase {
 		{name: "wildcard is for one label", host: "a.b.wild.test", config: wild, want: rejected,
 			says: "certificate is for *.wild.test, not a.b.wild.test"},
 		{name: "name in the certificate and not the address", host: "127.0.0.1", config: serverConfig(t, forDB),
-			want: rejected, says: "certificate is for db.example.test, not 127.0.0.1"},
+			want: rejected, says: `certificate is for db.example.test, not 127.0.0.1; the program came with an address and no name: server_name = "db.example.test" in a rule for the address would verify that name, if it is meant`},
 		{name: "wrong usage", config: serverConfig(t, client), want: rejected,
 			says: "certificate is not for TLS servers (its extended key usage does not say so)"},
 	}
@@ -234,7 +234,13 @@ func protocolCases(t *testing.T) []verdictCase {
 		{name: "no ALPN in common", config: alpn, rule: `alpn = ["postgresql"]`, want: "connect=EPROTO",
 			says: "the server supports none of the rule's ALPN protocols"},
 		{name: "plaintext server", plain: true, handle: testkit.Say("220 mail.example.test ready\r\n"), want: "connect=EPROTO",
-			says: `the server does not speak TLS on this port: it said "220 mail.example.test ready"`},
+			says: `the server does not speak TLS on this port: it said "220 mail.example.test ready" (starttls = "smtp" in the rule would ask it for TLS)`},
+		{name: "IMAP server", plain: true, handle: testkit.Say("* OK ready\r\n"), want: "connect=EPROTO",
+			says: `it said "* OK ready" (starttls = "imap" in the rule would ask it for TLS)`},
+		{name: "SSH server", plain: true, handle: testkit.Say("SSH-2.0-OpenSSH_9.2\r\n"), want: "connect=EPROTO",
+			says: `it said "SSH-2.0-OpenSSH_9.2" (that is SSH, which encrypts by itself: action = "pass" would let it)`},
+		{name: "HTTP server", plain: true, handle: testkit.Say("HTTP/1.1 400 Bad Request\r\n\r\n"), want: "connect=EPROTO",
+			says: `it said "HTTP/1.1 400 Bad Request" (that is HTTP: if TLS is spoken on another port, such as 443, upstream = ":443" in the rule goes there)`},
 		{name: "silent server", plain: true, handle: testkit.Silent, rule: `timeout = "1s"`, want: "connect=ETIMEDOUT",
 			says: "the server accepted the connection but did not answer the TLS handshake within 1s"},
 		{name: "reset", plain: true, handle: testkit.Reset, want: "connect=ECONNRESET",
@@ -278,6 +284,7 @@ func legacyCases(t *testing.T) []verdictCase {
 		{name: "TLS 1.0 with RSA key exchange and 3DES", config: oldest, want: talked,
 			rule: "min_version = \"1.0\"\nallow_legacy = [\"rsa-key-exchange\", \"3des\"]",
 			says: "warning: not safe any more: TLS 1.0, rsa-key-exchange, 3des, which the rule lets in (min_version, allow_legacy)"},
+		{name: "legacy allowed by another rule", config: rsa, rule: "[[rule]]\nhost = \"other.example.test\"\nallow_legacy = [\"rsa-key-exchange\"]", want: "connect=EPROTO", says: refused},
 		{name: "legacy allowed and not needed", config: serverConfig(t, old), rule: `allow_legacy = ["rsa-key-exchange", "3des", "cbc-sha256"]`, want: talked},
 	}
 }

@@ -65,12 +65,10 @@ func seconds(t time.Time) int64 {
 	return t.Unix()
 }
 
-// failure is what a connection begins with that has not come about.
-func failure(text string) *facts {
-	f := newFacts()
+// fail says why there is no more to tell.
+func (f *facts) fail(text string) {
 	f.numbers[numFailed] = 1
 	f.set(strError, text)
-	return f
 }
 
 // setPeer tells about the certificates that the peer sent.

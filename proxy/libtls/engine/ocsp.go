@@ -8,10 +8,10 @@ import (
 )
 
 // checkResponse is ocsp.Check, whose words are libtls's.
-func checkResponse(der []byte, chain []*x509.Certificate, now time.Time) (*ocsp.Result, error) {
+func checkResponse(der []byte, chain []*x509.Certificate, now time.Time) (*ocsp.Result, *problem) {
 	result, err := ocsp.Check(der, chain, now)
 	if err != nil {
-		err = &problem{err.Error()}
+		return result, stapleProblem(err.Error())
 	}
-	return result, err
+	return result, nil
 }

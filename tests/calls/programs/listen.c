@@ -222,6 +222,32 @@ static void accepted_has_tcps_options(void)
 	talks(conn, number);
 }
 
+static void accepted_inherits_timeouts(void)
+{
+	for (int when = 0; when <= 1; when++) {
+		struct timeval receive = {3, 0}, send = {4, 0}, got;
+		int fd = bound_to(serve_port());
+		if (when == 1)
+			OK(listen(fd, 16));
+		OK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &receive, sizeof receive));
+		OK(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &send, sizeof send));
+		set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 2);
+		if (when == 0)
+			OK(listen(fd, 16));
+		int number = dialled(), conn = (int)OK(accept(fd, NULL, NULL));
+		socklen_t len = sizeof got;
+		OK(getsockopt(conn, SOL_SOCKET, SO_RCVTIMEO, &got, &len));
+		EQUAL(got.tv_sec, 3);
+		len = sizeof got;
+		OK(getsockopt(conn, SOL_SOCKET, SO_SNDTIMEO, &got, &len));
+		EQUAL(got.tv_sec, 4);
+		EQUAL(option(conn, SOL_SOCKET, SO_RCVLOWAT), 2);
+		talks(conn, number);
+		OK(close(conn));
+		OK(close(fd));
+	}
+}
+
 static void half_close_both_ways(void)
 {
 	int fd = listening();
@@ -244,6 +270,12 @@ static void abort_is_a_reset(void)
 	ANSWERS("ok", "abort %d", number);
 	wait_for(conn, POLLIN);
 	FAILS(recv(conn, &byte, 1, 0), ECONNRESET);
+	struct sockaddr_in a;
+	socklen_t len = sizeof a;
+	OK(getsockname(conn, (struct sockaddr *)&a, &len));
+	EQUAL(ntohs(a.sin_port), serve_port());
+	EQUAL(option(conn, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+	FAILS(getpeername(conn, (struct sockaddr *)&a, &len), ENOTCONN);
 }
 
 /* In the order in which their handshakes have ended, which is not always that of connect. */
@@ -587,6 +619,22 @@ static void nothing_stays_open(void)
 	EQUAL(open_descriptors(), before);
 }
 
+/* A server may take a client for idle whose first words are not there yet. */
+static void what_came_with_the_handshake_is_there(void)
+{
+	enum { CLIENTS = 40 };
+	int fd = listening(), late = 0;
+	for (int i = 0; i < CLIENTS; i++) {
+		char line[8];
+		client("greet", serve_port(), NULL);
+		int conn = (int)OK(accept(fd, NULL, NULL));
+		if (recv(conn, line, sizeof line, MSG_DONTWAIT) != 6)
+			late++;
+		OK(close(conn));
+	}
+	EQUAL(late, 0);
+}
+
 /* A client that never shakes hands is not seen, and does not stand in others' way. */
 static void silent_clients_are_not_seen(void)
 {
@@ -612,6 +660,7 @@ const struct test tests[] = {
 	{"listener_says_what_it_is", BOTH, listener_says_what_it_is},
 	{"listener_is_no_connection", BOTH, listener_is_no_connection},
 	{"accepted_has_tcps_options", BOTH, accepted_has_tcps_options},
+	{"accepted_inherits_timeouts", BOTH, accepted_inherits_timeouts},
 	{"half_close_both_ways", BOTH, half_close_both_ways},
 	{"abort_is_a_reset", BOTH, abort_is_a_reset},
 	{"all_clients_come", BOTH, all_clients_come},
@@ -634,6 +683,7 @@ const struct test tests[] = {
 	{"other_ports_are_native", BOTH, other_ports_are_native},
 	{"clients_words_name_no_sender", BOTH, clients_words_name_no_sender},
 	{"nothing_stays_open", BOTH, nothing_stays_open},
+	{"what_came_with_the_handshake_is_there", WRAPPED, what_came_with_the_handshake_is_there},
 	{"silent_clients_are_not_seen", WRAPPED, silent_clients_are_not_seen},
 	{NULL, NULL, NULL},
 };
