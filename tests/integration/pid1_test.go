@@ -46,7 +46,7 @@ func TestLastWordsUnderProcess1Arrive(t *testing.T) {
 	}
 	const small, large = "printf last-words >&3", "head -c 3000000 /dev/zero >&3"
 	socket := filepath.Join(t.TempDir(), "control", "socket")
-	workerInside := `t=$1 s=$2; shift 2; $t worker --socket $s "$@" 2>/dev/null & shift $#; until [ -S $s ]; do sleep 0.1; done; exec $t --worker $s ` +
+	workerInside := `t=$1 s=$2; shift 2; rm -f $s; $t worker --socket $s "$@" 2>/dev/null & shift $#; until [ -S $s ]; do sleep 0.1; done; exec $t --worker $s ` +
 		"bash -c '" + says(small)[2] + "'"
 	for _, c := range []struct {
 		name string
