@@ -121,7 +121,10 @@ demo: ## shows verified and refused connections of curl
 test: ## installs what the tests need and runs all of them
 	@scripts/need $$(cat tests/*/packages.txt proxy/*/testdata/packages.txt)
 	@$(MAKE) -s all cross build/ubsan/libtlswrap.so build/asan/libtlswrap.so
-	TLSWRAP_TEST_ALL=1 $(GO) test -race -count=1 -timeout 18m ./...
+	@rm -f build/not-tested
+	TLSWRAP_TEST_ALL=1 TLSWRAP_NOT_TESTED=$(CURDIR)/build/not-tested $(GO) test -race -count=1 -timeout 18m ./... || \
+		{ sort -u build/not-tested 2>/dev/null; exit 1; }
+	@sort -u build/not-tested 2>/dev/null || true
 	@grep -qs TlsTxSw /proc/net/tls_stat || echo 'kernel_tls was tested with a kernel that cannot: make test-ktls brings one'
 
 # The two commands of the README, in a new Debian 12 that has only gcc, make, git and Go.

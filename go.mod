@@ -2,6 +2,9 @@ module tlswrap
 
 go 1.26.0
 
+// OpenSSL takes certificates whose serial numbers are negative, against RFC 5280, section 4.1.2.2, and some are.
+godebug x509negativeserial=1
+
 require (
 	github.com/pelletier/go-toml/v2 v2.4.3
 	golang.org/x/net v0.62.0

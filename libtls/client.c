@@ -6,6 +6,9 @@
 extern __typeof__(gai_strerror) gai_strerror WEAK;
 extern __typeof__(freeaddrinfo) freeaddrinfo WEAK;
 
+/* RFC 6066, section 3, and OpenSSL (TLSEXT_MAXLEN_host_name). */
+enum { MOST_SERVERNAME = 255 };
+
 static bool is_configured(struct tls *ctx)
 {
 	if (ctx->config)
@@ -39,6 +42,9 @@ int connect_setup(struct tls *ctx, const char *servername)
 	ctx->built = built;
 	if (!servername && (ctx->config->flags & TW_TLS_VERIFY_NAME))
 		return set_error(ctx, "server name not specified");
+	size_t length = servername ? strlen(ctx->servername) : 1;
+	if (length == 0 || length > MOST_SERVERNAME)
+		return set_error(ctx, "server name indication failure");
 	ctx->connected = true;
 	return 0;
 }

@@ -52,18 +52,17 @@ int tls_config_add_ticket_key(struct tls_config *config, uint32_t keyrev, unsign
 {
 	if (keylen != TLS_TICKET_KEY_SIZE)
 		return config_fail(config, "%s", "wrong amount of ticket key data");
-	/* The number is part of what a ticket says: see libtls's struct. */
-	for (int i = 0; i < TW_TLS_TICKET_KEYS; i++) {
-		if (!config->tickets[i].key || config->tickets[i].revision != keyrev)
-			continue;
-		if (i == 0)
-			return config_put(config, &config->tickets[0].key,
-			           load_memory(&config->error, TW_TLS_TICKET_KEY, key, keylen));
-		return config_fail(config, "%s", "ticket key already present");
-	}
-	struct thing *loaded = load_memory(&config->error, TW_TLS_TICKET_KEY, key, keylen);
+	bool same = false;
+	struct thing *loaded = load_ticket_key(&config->error, key, keylen, config->tickets[0].key, &same);
 	if (!loaded)
 		return -1;
+	/* The number is part of what a ticket says: see libtls's struct. A place without a key has 0. */
+	for (int i = 0; i < TW_TLS_TICKET_KEYS; i++) {
+		if (config->tickets[i].revision != keyrev)
+			continue;
+		thing_release(loaded);
+		return i == 0 && same ? 0 : config_fail(config, "%s", "ticket key already present");
+	}
 	thing_release(config->tickets[TW_TLS_TICKET_KEYS - 1].key);
 	for (int i = TW_TLS_TICKET_KEYS - 1; i > 0; i--)
 		config->tickets[i] = config->tickets[i - 1];

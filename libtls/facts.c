@@ -58,7 +58,9 @@ int facts_take(struct tls *ctx, const uint8_t *data, size_t size)
 	if (facts->numbers[TW_TLS_FAILED]) {
 		set_error(ctx, "%s", error ? error : "handshake failed");
 		tell_listener(ctx, facts->strings[TW_TLS_LISTENER_ERROR]);
-		free(facts);
+		/* Of a connection that has not come about nothing is known, but for what was stapled. */
+		free(ctx->ocsp);
+		ctx->ocsp = facts;
 		ctx->broken = true;
 		return -1;
 	}

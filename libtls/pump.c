@@ -86,15 +86,8 @@ static int start(struct tls *ctx)
 	struct tw_tls_reply reply;
 	int session = ctx->config ? ctx->config->session_fd : -1;
 	bool with_session = ctx->role == CLIENT && session >= 0;
-	tls_request_init(&request, TW_TLS_START);
-	request.number = ctx->built->number;
+	tls_start_init(ctx, &request);
 	request.kind = TW_TLS_CALLBACKS | (with_session ? TW_TLS_SESSION : 0);
-	size_t n = ctx->servername ? strlen(ctx->servername) : 0;
-	if (n > sizeof request.body)
-		return set_error(ctx, "server name indication failure");
-	if (n)
-		memcpy(request.body, ctx->servername, n);
-	request.size = (uint32_t)n;
 	if (worker_ask(&ctx->error, &request, &session, with_session, &reply, &ctx->pump->link) < 0)
 		return -1;
 	ctx->started = true;

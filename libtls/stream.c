@@ -36,8 +36,7 @@ static long begin(struct tls *ctx, struct tw_tls_reply *reply)
 {
 	struct tw_tls_request request;
 	int fds[MOST_DESCRIPTORS], count = 0, stand_in;
-	tls_request_init(&request, TW_TLS_START);
-	request.number = ctx->built->number;
+	tls_start_init(ctx, &request);
 	fds[count++] = ctx->rfd;
 	if (ctx->wfd != ctx->rfd) {
 		request.kind |= TW_TLS_TWO_WAYS;
@@ -47,13 +46,6 @@ static long begin(struct tls *ctx, struct tw_tls_reply *reply)
 		request.kind |= TW_TLS_SESSION;
 		fds[count++] = ctx->config->session_fd;
 	}
-	size_t n = ctx->servername ? strlen(ctx->servername) : 0;
-	if (n > sizeof request.body)
-		return -EINVAL;
-	if (n)
-		memcpy(request.body, ctx->servername, n);
-	request.size = (uint32_t)n;
-
 	long r = control_open();
 	if (r < 0)
 		return r;
@@ -80,7 +72,12 @@ static int start(struct tls *ctx)
 	struct tw_tls_reply reply;
 	uint64_t mask;
 	signals_block(&mask);
-	long r = begin(ctx, &reply);
+	/* First, or a descriptor of ours gets the number of one that is closed. */
+	long r = SYS(SYS_fcntl, ctx->rfd, F_GETFD);
+	if (r >= 0)
+		r = SYS(SYS_fcntl, ctx->wfd, F_GETFD);
+	if (r >= 0)
+		r = begin(ctx, &reply);
 	signals_restore(&mask);
 	if (r < 0)
 		return set_error_errno(ctx, (int)-r, "handshake failed");
@@ -90,12 +87,17 @@ static int start(struct tls *ctx)
 	return 0;
 }
 
-/* The worker's sentence about a connection that is not any more. */
-static int broken(struct tls *ctx, const char *what)
+/*
+ * Why a call on a channel has failed, or met an end too early. Where the connection is not any more the
+ * worker knows; all else is of the program's own descriptor.
+ */
+static int broken(struct tls *ctx, const char *what, long result)
 {
 	struct tw_tls_request request;
 	struct tw_tls_reply reply;
 	struct error failure = {0};
+	if (result < 0 && result != -ECONNRESET && result != -EPIPE)
+		return set_error_errno(ctx, (int)-result, "%s failed", what);
 	tls_request_init(&request, TW_TLS_END);
 	request.number = ctx->number;
 	if (worker_ask(&failure, &request, NULL, 0, &reply, NULL) < 0)
@@ -116,7 +118,7 @@ static int fill(struct tls *ctx, void *data, uint32_t from, uint32_t size)
 			return TLS_WANT_POLLIN;
 		if (n <= 0) {
 			ctx->broken = true;
-			return set_error(ctx, "handshake failed: tlswrap's worker has gone away");
+			return broken(ctx, "handshake", n);
 		}
 		ctx->facts_have += (uint32_t)n;
 	}
@@ -155,13 +157,16 @@ int stream_handshake(struct tls *ctx)
 
 ssize_t stream_read(struct tls *ctx, void *buf, size_t len)
 {
-	long n = SYS(SYS_recvfrom, ctx->rfd, buf, len, 0, NULL, NULL);
+	/* What follows a reset looks like the end. */
+	long n = ctx->lost ? -ECONNRESET : SYS(SYS_recvfrom, ctx->rfd, buf, len, 0, NULL, NULL);
 	if (n > 0)
 		return n;
 	if (would_block(n))
 		return TLS_WANT_POLLIN;
-	if (n < 0)
-		return broken(ctx, "read");
+	if (n < 0) {
+		ctx->lost = n == -ECONNRESET;
+		return broken(ctx, "read", n);
+	}
 	/* tls_close tells which end it was. The worker is asked while it has the connection. */
 	struct tw_tls_request request;
 	struct tw_tls_reply reply;
@@ -219,7 +224,7 @@ ssize_t stream_write(struct tls *ctx, const void *buf, size_t len)
 		ring_count(ctx, (size_t)n);
 		return n;
 	}
-	return would_block(n) ? TLS_WANT_POLLOUT : broken(ctx, "write");
+	return would_block(n) ? TLS_WANT_POLLOUT : broken(ctx, "write", n);
 }
 
 int stream_close(struct tls *ctx)

@@ -46,25 +46,52 @@ void thing_release(struct thing *thing)
 	free(thing);
 }
 
-struct thing *load_fd(struct error *error, enum tw_tls_kind kind, int fd)
+/* Loads what fd holds, and tells whether that is what the thing of this number has. */
+static struct thing *load(struct error *error, enum tw_tls_kind kind, int fd, uint64_t number, bool *same)
 {
 	struct tw_tls_request request;
 	struct tw_tls_reply reply;
 	tls_request_init(&request, TW_TLS_LOAD);
 	request.kind = (uint16_t)kind;
+	request.number = number;
 	if (worker_ask(error, &request, &fd, 1, &reply, NULL) < 0)
 		return NULL;
+	*same = reply.value;
 	return thing_new(error, reply.number);
+}
+
+struct thing *load_fd(struct error *error, enum tw_tls_kind kind, int fd)
+{
+	bool same;
+	return load(error, kind, fd, 0, &same);
+}
+
+/* A memory file with these bytes, or -1 with *error set. */
+static int memory(struct error *error, const void *data, size_t size)
+{
+	long fd = memory_file(data, size);
+	if (fd < 0)
+		return error_set(error, TLS_ERROR_UNKNOWN, (int)-fd, "memory file");
+	return (int)fd;
 }
 
 struct thing *load_memory(struct error *error, enum tw_tls_kind kind, const void *data, size_t size)
 {
-	long fd = memory_file(data, size);
-	if (fd < 0) {
-		error_set(error, TLS_ERROR_UNKNOWN, (int)-fd, "memory file");
+	int fd = memory(error, data, size);
+	if (fd < 0)
 		return NULL;
-	}
-	struct thing *thing = load_fd(error, kind, (int)fd);
+	struct thing *thing = load_fd(error, kind, fd);
+	SYS(SYS_close, fd);
+	return thing;
+}
+
+struct thing *load_ticket_key(struct error *error, const void *data, size_t size,
+                              const struct thing *known, bool *same)
+{
+	int fd = memory(error, data, size);
+	if (fd < 0)
+		return NULL;
+	struct thing *thing = load(error, TW_TLS_TICKET_KEY, fd, known ? known->number : 0, same);
 	SYS(SYS_close, fd);
 	return thing;
 }
@@ -73,14 +100,11 @@ struct thing *thing_built(struct error *error, const struct tw_tls_settings *set
 {
 	struct tw_tls_request request;
 	struct tw_tls_reply reply;
-	long fd = memory_file(settings, size);
-	if (fd < 0) {
-		error_set(error, TLS_ERROR_UNKNOWN, (int)-fd, "memory file");
+	int fd = memory(error, settings, size);
+	if (fd < 0)
 		return NULL;
-	}
-	const int sent = (int)fd;
 	tls_request_init(&request, TW_TLS_BUILD);
-	int r = worker_ask(error, &request, &sent, 1, &reply, NULL);
+	int r = worker_ask(error, &request, &fd, 1, &reply, NULL);
 	SYS(SYS_close, fd);
 	if (r < 0)
 		return NULL;

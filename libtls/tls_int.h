@@ -74,6 +74,10 @@ void thing_release(struct thing *thing); /* NULL is fine */
 struct thing *load_fd(struct error *error, enum tw_tls_kind kind, int fd);
 struct thing *load_memory(struct error *error, enum tw_tls_kind kind, const void *data, size_t size);
 
+/* The same for a key of tickets. *same tells whether known has these bytes, too. */
+struct thing *load_ticket_key(struct error *error, const void *data, size_t size,
+                              const struct thing *known, bool *same);
+
 /* Makes a configuration of settings, size bytes: NULL with *error set. */
 struct thing *thing_built(struct error *error, const struct tw_tls_settings *settings, size_t size);
 
@@ -81,6 +85,9 @@ struct thing *thing_built(struct error *error, const struct tw_tls_settings *set
 
 /* Fills in what every request has. */
 void tls_request_init(struct tw_tls_request *request, enum tw_tls_op op);
+
+/* Fills in what a START over any transport has. */
+void tls_start_init(const struct tls *ctx, struct tw_tls_request *request);
 
 /* As control_send and control_receive. */
 long tls_request_send(int control, const struct tw_tls_request *request, const int *fds, int count);
@@ -216,10 +223,14 @@ struct tls {
 	bool complete;  /* the handshake has succeeded */
 	bool ended;     /* a read has met the end */
 	bool truncated; /* and it was no close_notify */
+	bool closing;   /* tls_close was called: nothing is written any more */
 	bool closed;    /* close_notify was sent */
+	bool lost;      /* reading has failed, and for good */
+	unsigned wants; /* calls in a row that had to wait */
+	uint64_t wanted; /* when the first of them was made, in nanoseconds */
 	uint64_t number;
 	struct facts *facts;
-	struct facts *ocsp; /* of tls_ocsp_process_response */
+	struct facts *ocsp; /* of tls_ocsp_process_response, or of a handshake that has failed */
 
 	/* The worker's facts, as far as they were read. */
 	uint32_t facts_size, facts_have;

@@ -15,7 +15,8 @@
 
 /* Continues enum tw_op. */
 enum tw_tls_op {
-	TW_TLS_LOAD = 32,  /* keep what this descriptor holds: kind; a number */
+	TW_TLS_LOAD = 32,  /* keep what this descriptor holds: kind; a number, and 1 where it is what that in
+	                      the request stands for already */
 	TW_TLS_BUILD = 33, /* make a configuration of struct tw_tls_settings; a number */
 	TW_TLS_DROP = 34,  /* forget a number; no reply */
 	TW_TLS_START = 35, /* speak TLS on these descriptors; a channel, or a pump */
@@ -92,7 +93,7 @@ struct tw_tls_request {
 	uint8_t token[TW_TOKEN_SIZE];
 	uint64_t number; /* a configuration, or for END a connection */
 	uint32_t size;   /* of what is used of body */
-	uint32_t reserved;
+	uint32_t settings; /* of START: enum tw_tls_setting, as the configuration has them now */
 	uint8_t body[TW_TLS_BODY];
 };
 

@@ -12,6 +12,18 @@ void tls_request_init(struct tw_tls_request *request, enum tw_tls_op op)
 	memcpy(request->token, head.token, sizeof request->token);
 }
 
+void tls_start_init(const struct tls *ctx, struct tw_tls_request *request)
+{
+	tls_request_init(request, TW_TLS_START);
+	request->number = ctx->built->number;
+	request->settings = ctx->config ? ctx->config->flags : 0;
+	/* connect_setup has seen to it that it fits. */
+	size_t n = ctx->servername ? strlen(ctx->servername) : 0;
+	if (n)
+		memcpy(request->body, ctx->servername, n);
+	request->size = (uint32_t)n;
+}
+
 /* What the trace calls operations. */
 static const char *op_word(uint16_t op)
 {

@@ -29,6 +29,8 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 	int stand_in = -1, life = -1;
 	long fresh = -1;
 	long control = control_open();
+	if (control == -ENETDOWN)
+		voice_unreached();
 	if (control < 0)
 		return control;
 	if (request->op == TW_CONNECT && !(taken & TW_CONSUME)) {
@@ -59,6 +61,12 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 				request_init(&done, TW_TAKEN);
 				done.flags = taken;
 				r = control_send((int)control, &done, (int)fresh);
+			}
+			if (r == 0 && request->op == TW_LISTEN) {
+				/* Until the worker has let go of what the program listens on: it ends this
+				 * connection then. A listener that is closed at once is over at once. */
+				char none;
+				SYS(SYS_recvfrom, control, &none, 1, 0, NULL, NULL);
 			}
 			if (r == 0)
 				r = TW_ANSWER_CHANNEL;

@@ -50,8 +50,10 @@ static bool read_channel(const union address *own, socklen_t len, struct channel
 	channel->peer.family = v6 ? AF_INET6 : AF_INET;
 	channel->peer.port = (uint16_t)read_hex(path + AT_PORT, 4);
 	channel->peer.scope = (uint32_t)read_hex(path + AT_SCOPE, 8);
-	for (int i = 0; i < (v6 ? 16 : 4); i++)
+	const int size = v6 ? 16 : 4;
+	for (int i = 0; i < size; i++)
 		channel->peer.ip[i] = (uint8_t)read_hex(path + AT_IP + 2 * i, 2);
+	channel->words = n > (size_t)(AT_IP + 2 * size) && path[AT_IP + 2 * size] == TW_NAME_WORDS[0];
 	return true;
 }
 

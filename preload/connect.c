@@ -19,7 +19,7 @@
  */
 static long wait_for_end(int fd)
 {
-	const void *nothing = NULL;
+	const void *nothing = unreadable();
 	__typeof__(&sendto) real = NEXT(sendto);
 	long n;
 	if (real) {

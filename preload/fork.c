@@ -34,7 +34,7 @@ static void forked(void)
 {
 	own_pid = SYS(SYS_getpid);
 	map_forked();
-	control_hello();
+	(void)control_hello();
 }
 
 void forks_watch(void)

@@ -6,6 +6,8 @@
  */
 #include "trace.h"
 
+#include <poll.h>
+
 /*
  * Shows the worker fd, a socket that listens, where a rule may be about it: 0, with what
  * the program is to listen on in its place, or -errno.
@@ -86,6 +88,15 @@ static void welcome(int fd)
 	SYS(SYS_sendto, fd, request.token, sizeof request.token, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
 }
 
+/* Waits for a client's first words, which the worker is about to write: a server may take a client for
+ * idle that has not said anything yet. A worker that is stopped meanwhile is not waited for. */
+static void await_words(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	const long limit[2] = {0, TW_WORDS_TIME * 1000 * 1000};
+	SYS(SYS_ppoll, &p, 1, limit, NULL, 0);
+}
+
 /*
  * accept4(2), from what stands in the place of fd where it is served. A rule may have come into
  * force while this waited on a TCP socket: that client is let go, as if it had gone by itself, and
@@ -111,6 +122,9 @@ static long accept_ruled(int fd, union address *peer, socklen_t *len, int flags)
 		set_errno(saved);
 		if (r >= 0 && socket_kind((int)r, &channel) == SOCKET_CHANNEL) {
 			welcome((int)r);
+			options_copy(fd, (int)r);
+			if (channel.words)
+				await_words((int)r);
 			if (peer)
 				*len = address_write(&channel.peer, peer);
 			return r;
@@ -145,17 +159,29 @@ EXPORT int accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict le
 	return accept4(fd, addr, len, 0);
 }
 
-/* A port may be in use only because the worker has not seen yet that its program has
- * stopped to listen. */
-static int bind_swept(int fd, const struct sockaddr *addr, socklen_t len)
+/* bind(2), with the cookie. */
+static int bind_native(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	__typeof__(&bind) real = INTERPOSER(bind);
-	int r = real ? real(fd, addr, len) : finish(SYS(SYS_bind, fd, addr, len));
+	return real ? real(fd, addr, len) : finish(SYS(SYS_bind, fd, addr, len));
+}
+
+/*
+ * A program may bind to a name that it has looked up, and is bound to what a synthetic address stands for.
+ * A port may be in use only because the worker has not seen yet that its program has stopped to
+ * listen.
+ */
+static int bind_ruled(int fd, const struct sockaddr *addr, socklen_t len)
+{
 	union address given;
 	struct tw_addr local;
-	if (r == 0 || get_errno() != EADDRINUSE || len > sizeof given ||
-	    copy_in(&given, addr, len) < 0 || !address_read(&given.any, len, &local) ||
-	    listen_passes(local.port))
+	if (len > sizeof given || copy_in(&given, addr, len) < 0 ||
+	    !address_read(&given.any, len, &local))
+		return bind_native(fd, addr, len);
+	if (address_synthetic(&local) && address_resolve(&local, NULL) == 0)
+		len = address_write(&local, &given);
+	int r = bind_native(fd, &given.any, len);
+	if (r == 0 || get_errno() != EADDRINUSE || listen_passes(local.port))
 		return r;
 	struct tw_request request;
 	struct tw_reply reply;
@@ -164,12 +190,12 @@ static int bind_swept(int fd, const struct sockaddr *addr, socklen_t len)
 		set_errno(EADDRINUSE);
 		return r;
 	}
-	return real ? real(fd, &given.any, len) : finish(SYS(SYS_bind, fd, &given, len));
+	return bind_native(fd, &given.any, len);
 }
 
 EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	int r = bind_swept(fd, addr, len);
+	int r = bind_ruled(fd, addr, len);
 	TRACE("bind", NUMBER("fd", fd), SOCKADDR("to", addr, len), RESULT(outcome(r)));
 	return r;
 }

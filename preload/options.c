@@ -5,6 +5,8 @@
  */
 #include "trace.h"
 
+#include <netinet/tcp.h>
+
 /* The kernel's numbers for both sizes of time_t (asm-generic/socket.h). */
 enum { RCVTIMEO_OLD = 20, SNDTIMEO_OLD = 21, RCVTIMEO_NEW = 66, SNDTIMEO_NEW = 67 };
 
@@ -27,6 +29,29 @@ static bool stays_on_channel(int level, int option)
 		 * stream as writable whose buffer holds less than four messages. */
 		return false;
 	}
+}
+
+/*
+ * What would be about the upstream's own bytes, which are records: TCP_INQ counts them, and the others read
+ * or change them. A program does without, as it does on a kernel that has none of this.
+ */
+static bool is_of_records(int level, int option)
+{
+	enum { OF_ZEROCOPY_RECEIVE = 35, OF_INQ = 36, OF_ULP = 31 };
+	return level == IPPROTO_TCP &&
+	       (option == OF_ZEROCOPY_RECEIVE || option == OF_INQ || option == OF_ULP);
+}
+
+/*
+ * TCP_CORK gathers what a program writes, which the worker reads when it likes: it would only hold back
+ * records that are complete. So it is taken, and does nothing.
+ */
+static long cork(const void *value, socklen_t len)
+{
+	int on;
+	if (len < sizeof on)
+		return -EINVAL;
+	return copy_in(&on, value, sizeof on);
 }
 
 /* SO_ERROR. Whoever asks is told once: a length that the kernel would refuse is refused before. */
@@ -59,6 +84,8 @@ static int get_option(int fd, int level, int option, void *value, socklen_t *len
 	}
 	if (level == SOL_SOCKET && option == SO_ERROR)
 		return finish(get_error(fd, &channel, value, len));
+	if (is_of_records(level, option))
+		return finish(-EOPNOTSUPP);
 	if (stays_on_channel(level, option))
 		return finish(SYS(SYS_getsockopt, fd, level, option, value, len));
 	long upstream = channel_borrow(&channel, TW_UPSTREAM);
@@ -106,6 +133,10 @@ static int set_option(int fd, int level, int option, const void *value, socklen_
 		return real ? real(fd, level, option, value, len)
 		            : finish(SYS(SYS_setsockopt, fd, level, option, value, len));
 	}
+	if (is_of_records(level, option))
+		return finish(-EOPNOTSUPP);
+	if (level == IPPROTO_TCP && option == TCP_CORK)
+		return finish(cork(value, len));
 	if (stays_on_channel(level, option))
 		return finish(SYS(SYS_setsockopt, fd, level, option, value, len));
 	long upstream = channel_borrow(&channel, TW_UPSTREAM);

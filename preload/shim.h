@@ -3,8 +3,8 @@
  *
  * The shim is a guest in someone else's process. It starts no thread, keeps no
  * descriptor open, takes no lock, allocates nothing of its own (but for
- * getaddrinfo_a, where libc does both), never prints, and leaves errno alone
- * when a call succeeds. It has no DT_NEEDED entry, so
+ * getaddrinfo_a, where libc does both), prints nothing but one sentence (voice.c), and leaves
+ * errno alone when a call succeeds. It has no DT_NEEDED entry, so
  * that one file loads into glibc and musl programs: whatever it takes from libc
  * is a weak reference, and everything else is a system call.
  *
@@ -146,6 +146,7 @@ const char *control_setting(void);
 
 /* What it says. */
 struct worker {
+	bool quiet; /* nothing is to be said to people */
 	unsigned uid;
 	uint8_t token[TW_TOKEN_SIZE];
 	struct sockaddr_un address;
@@ -154,6 +155,17 @@ struct worker {
 
 /* The same, or NULL where there is none. Static storage. */
 const struct worker *control_worker(void);
+
+/* The path of the shim, as this process has it in LD_PRELOAD from its start, or "". Static storage. */
+const char *own_library(void);
+
+/* ---- voice.c ---- */
+
+/* Notes what standard error is when the process starts. */
+void voice_remember(void);
+
+/* Says, once in a process's life, that the worker is not reached. */
+void voice_unreached(void);
 
 /* ---- signals.c ---- */
 
@@ -212,8 +224,8 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 
 /* ---- hello.c ---- */
 
-/* Tells the worker that this process lives. */
-void control_hello(void);
+/* Tells the worker that this process lives: 0 or -errno. */
+long control_hello(void);
 
 /* Finds out whether there is Yama, before the first hello. */
 void ptracer_find(void);
@@ -278,11 +290,17 @@ long address_copy(const union address *from, socklen_t from_len, struct sockaddr
  */
 long address_resolve(struct tw_addr *addr, char *name);
 
+/* ---- ended.c: a worker that has ended ---- */
+
+/* Tells a person, where the worker has ended, what became of a program because of that; NULL is this one. */
+void worker_tell_ended(const char *program, const char *what);
+
 /* ---- channel_name.c: descriptors that are channels ---- */
 
 struct channel {
 	uint64_t id;
 	bool listens;        /* it is what a program listens on: see TW_LISTEN_PREFIX */
+	bool words;          /* its client's first words follow at once: see TW_NAME_WORDS */
 	struct tw_addr peer; /* where the program connected to, or its client */
 };
 
@@ -319,6 +337,9 @@ struct told is_tcp(int fd);
  * itself is as before.
  */
 long socket_replace(int fd, int stand_in);
+
+/* Gives to the socket options that belong to a descriptor, not to the network, as from has them. */
+void options_copy(int from, int to);
 
 /* ---- ask.c: what the worker is asked about a socket ---- */
 
@@ -379,6 +400,9 @@ void epoll_enter(int fd, struct epoll_places *places);
 /* Memory of size bytes that is not on the stack: NULL where there is none. pages_free gives it back. */
 void *pages(size_t size);
 void pages_free(void *at, size_t size);
+
+/* Where nothing can be read, or NULL, where page 0 may be mapped, when there is no memory. */
+const void *unreadable(void);
 
 /* ---- map.c ---- */
 

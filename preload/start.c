@@ -16,10 +16,12 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	(void)argv;
 	char **env = gnu_get_libc_version ? envp : &environ ? environ : NULL;
 	control_remember(env);
+	voice_remember();
 	next_functions_find();
 	symbols_lead_here();
 	trace_remember(env);
 	forks_watch();
 	ptracer_find();
-	control_hello();
+	if (control_hello() == -ENETDOWN)
+		worker_tell_ended(NULL, "has no network");
 }

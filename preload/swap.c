@@ -6,8 +6,7 @@
 
 #include <fcntl.h>
 
-/* Socket options that belong to the descriptor, not to the network. */
-static void copy_options(int from, int to)
+void options_copy(int from, int to)
 {
 	static const int options[] = {SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVLOWAT};
 	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
@@ -52,7 +51,7 @@ static long replace_one(int fd, int stand_in)
 
 long socket_replace(int fd, int stand_in)
 {
-	copy_options(fd, stand_in);
+	options_copy(fd, stand_in);
 	copy_status(fd, stand_in);
 	long r = 0;
 	for (int other = next_duplicate(fd, -1); other >= 0 && r == 0;

@@ -17,16 +17,23 @@
 /* "TLW" and the version of the protocol. A worker refuses any other. */
 #define TW_MAGIC 0x544c5701u
 
+/*
+ * A process that does not get to the control socket asks for a connection by prctl(TW_MAGIC), an option
+ * that no kernel knows, with the cookie in the sixth register: under the run's filter the worker answers with one.
+ */
+
 #define TW_TOKEN_SIZE 16
 #define TW_NAME_SIZE 256 /* a host name (RFC 1035: 253) or a path, with its NUL */
 #define TW_MAX_ADDRS 32
 
 enum tw_op {
-	TW_HELLO = 1,    /* a process has begun; no reply */
+	TW_HELLO = 1,    /* a process has begun; no reply, but with TW_STDERR, where its number is 1
+	                    if the rules have "enforce" */
 	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket. name is that of a
 	                    function which can connect to what passes alone, or "" */
 	TW_TAKEN = 3,    /* it is in place: go; no reply. After CONNECT with a new socket of the
-	                    same kind, which the worker connects */
+	                    same kind, which the worker connects; after LISTEN the worker ends the
+	                    connection once it serves */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
 	TW_UPSTREAM = 6, /* lend the upstream for one call */
@@ -40,10 +47,11 @@ enum tw_op {
 	TW_SWEEP = 12,   /* close what programs have stopped to listen on */
 	TW_SUPERVISABLE = 13, /* can the worker reach this process? with a socket, of which name is
 	                    the number in decimal digits; channel is the address of a copy of the
-	                    token. The reply's number is 1 where the rules demand it. Asked by
-	                    tlswrap itself, before the program */
+	                    token. Asked by tlswrap itself, before the program */
 	TW_SUPERVISE = 14, /* this process is under a filter; with its listener
 	                    (seccomp_unotify(2)). Told by tlswrap itself */
+	TW_FINISH = 15,  /* no process is left of the session; answered when it has ended, with all sent
+	                    that was written. Asked by tlswrap itself, as process 1 */
 };
 
 enum tw_flag {
@@ -110,7 +118,8 @@ struct tw_request {
 struct tw_reply {
 	uint32_t magic;
 	uint16_t answer;
-	uint16_t number; /* of TW_ANSWER_ARGUMENT */
+	uint16_t number; /* of TW_ANSWER_ARGUMENT; of TW_UPSTREAM: bytes that the program has written and
+	                    the worker has not read, or 65535 for more */
 	int32_t error; /* errno, positive */
 	uint32_t count;
 	char name[TW_NAME_SIZE];
@@ -167,9 +176,12 @@ struct tw_life {
  * LISTENER is 16 hexadecimal digits, and takes the place of CHANNEL in requests. Sockets
  * that are accepted there have that name too; the worker's end has a channel's, with the
  * client's address as PEER. As its first words the shim writes the session's token
- * there: the worker believes no other end.
+ * there: the worker believes no other end. A channel's name there that ends with TW_NAME_WORDS says
+ * that the client's first words follow at once: who accepts waits for them.
  */
 #define TW_LISTEN_PREFIX "/tlswrap-listen-"
+#define TW_NAME_WORDS "+"
+#define TW_WORDS_TIME 100 /* ms, that they are waited for */
 
 /*
  * The program's end of a channel has this for SO_SNDBUF, the most that the kernel gives to
@@ -182,7 +194,7 @@ struct tw_life {
 #define TW_SEND_BUFFER (208 << 10)
 
 /*
- * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS tells the shim where its worker is: the
+ * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS, or with 1q where nothing is to be said to people, tells the shim where its worker is: the
  * worker's user, the session's token in hexadecimal, and the control socket,
  * @name for an abstract one or an absolute path.
  */

@@ -58,12 +58,12 @@ func greet(t *testing.T, address string) (wire.Token, *os.File) {
 	defer w.Close()
 	var token wire.Token
 	rand.Read(token[:])
-	uid, err := begin.Greet(address, anybody, begin.Hello{Token: token, Stderr: w})
+	met, err := begin.Greet(address, anybody, begin.Hello{Token: token, Stderr: w})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if uid != uint32(os.Geteuid()) {
-		t.Errorf("the worker's user is %d", uid)
+	if met.UID != uint32(os.Geteuid()) {
+		t.Errorf("the worker's user is %d", met.UID)
 	}
 	return token, r
 }

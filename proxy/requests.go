@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/session"
-	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 )
 
@@ -49,6 +49,7 @@ var requests = map[wire.Op]request{
 
 	wire.OpSupervisable: {1, (*Worker).supervisable},
 	wire.OpSupervise:    {1, (*Worker).supervise},
+	wire.OpFinish:       {0, (*Worker).finish},
 
 	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},
 	wire.OpTLSBuild:   {1, byLibtls((*libtls.State).Build)},
@@ -72,6 +73,13 @@ func (w *Worker) serve(fd int) {
 		w.log.Warn("refused", "error", err.Error())
 		return
 	}
+	w.serveCall(call)
+}
+
+// serveCaller answers one connection that the supervisor has given to a program.
+func (w *Worker) serveCaller(fd int, by wire.Caller) { w.serveCall(wire.NewCallBy(fd, by, w.turnsOf)) }
+
+func (w *Worker) serveCall(call *wire.Call) {
 	defer call.Close()
 	guard.Run(w.log, "request", nil, func() {
 		if err := w.answer(call); err != nil {
@@ -113,7 +121,9 @@ func (w *Worker) answerRequest(call *wire.Call, req wire.Request, fds wire.Descr
 	if call.HoldsFiles() {
 		defer time.AfterFunc(filesTime, guard.Func(w.log, "files", a.tooLate)).Stop()
 	}
-	r.Join(call, req, &fds)
+	if req.Op != wire.OpFinish { // which comes from outside
+		r.Join(call, req, &fds)
+	}
 	kind.answer(w, a)
 	return nil
 }
@@ -165,6 +175,9 @@ func (w *Worker) turnsOf(uid uint32) fdio.Turns {
 // run goes on here.
 func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) (*run, error) {
 	hello := req.Op == wire.OpHello && req.Flags&wire.FlagStderr != 0
+	if req.Op == wire.OpFinish {
+		return nil, fmt.Errorf("control request for a session that has ended")
+	}
 	if !hello && w.config.EndWithSessions {
 		return nil, fmt.Errorf("control request for no session of this worker")
 	}
@@ -191,9 +204,20 @@ func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) 
 
 // hello is answered where tlswrap waits for that.
 func (w *Worker) hello(a asked) {
-	if a.Flags&wire.FlagStderr != 0 {
-		a.Send(wire.Reply{Answer: wire.AnswerGood})
+	if a.Flags&wire.FlagStderr == 0 {
+		return
 	}
+	r := wire.Reply{Answer: wire.AnswerGood}
+	if w.policy.Load().Rules.Enforce {
+		r.Number = wire.NumberEnforce
+	}
+	a.Send(r)
+}
+
+// finish is answered when the session has ended, unless the worker ends with it.
+func (w *Worker) finish(a asked) {
+	<-a.Session.Finish()
+	a.Send(wire.Reply{Answer: wire.AnswerGood})
 }
 
 // verdict says how setting up a connection has ended.
@@ -210,16 +234,16 @@ func (w *Worker) lend(a asked)    { a.sendSocket(session.Entry.Lend) }
 func (w *Worker) restart(a asked) { a.sendSocket(session.Entry.Restart) }
 
 func (a asked) sendSocket(of func(session.Entry) int) {
-	fd := -1
+	fd, waiting := -1, 0
 	if e := a.Find(a.Channel); e != nil {
-		fd = of(e)
+		fd, waiting = of(e), e.Waiting()
 	}
 	if fd < 0 {
 		a.Send(wire.Reply{Answer: wire.AnswerGone})
 		return
 	}
 	defer unix.Close(fd)
-	a.Send(wire.Reply{Answer: wire.AnswerFD}, fd)
+	a.Send(wire.Reply{Answer: wire.AnswerFD, Number: uint16(min(waiting, math.MaxUint16))}, fd)
 }
 
 // resolve answers a program that has looked a name up, with its /etc/hosts if that came along.
@@ -228,14 +252,12 @@ func (w *Worker) resolve(a asked) {
 	hosts, err := w.resolver.ReadHosts(fd)
 	fdio.Close(fd)
 	a.LeaveFiles() // looking names up takes its own time
-	p := w.policy.Load()
-	if p.HasURLHosts() {
+	if w.policy.Load().HasURLHosts() {
 		a.run.outgoing.Proxies.NoteName(a.PID, a.Request.Name, a.Addrs)
 	}
-	trust.WarmRoots()
 	var addrs []wire.Addr
 	if err == nil {
-		addrs, err = w.resolver.Answer(a.Names, p.Rules, a.Request, hosts)
+		addrs, err = w.shown(a.Session, a.Request, hosts)
 	} else {
 		err = fmt.Errorf("%s: %w", quote.Printable([]byte(a.Request.Name)), err)
 	}

@@ -15,20 +15,16 @@ import (
 func (w *Worker) supervisable(a asked) {
 	fd := a.fds.Take()
 	defer fdio.Close(fd)
-	demanded := uint16(0)
-	if w.policy.Load().Rules.Enforce {
-		demanded = wire.NumberEnforce
-	}
 	number, err := strconv.Atoi(a.Request.Name)
 	if err == nil {
 		err = target.Reach(int(a.PID), a.Request.Channel, target.Proof{Memory: a.Token[:], FD: fd, Number: number}).Err()
 	}
 	if err != nil {
 		w.log.Info("not supervised", "pid", a.PID, "error", err.Error())
-		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EPERM, Name: err.Error(), Number: demanded})
+		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EPERM, Name: err.Error()})
 		return
 	}
-	a.Send(wire.Reply{Answer: wire.AnswerGood, Number: demanded})
+	a.Send(wire.Reply{Answer: wire.AnswerGood})
 }
 
 // supervise begins to answer for the processes of a run, and is told of once: the filter is under all of

@@ -1,7 +1,7 @@
 // Package proxy is the worker as a whole, the process beside the program that owns the real sockets, the
 // keys and the policy: it starts, takes callers and gives their requests to the front that they are for,
 // and watches the files of the rules. It serves no connection itself; the packages below it do, and they
-// do not know it. A worker that is told to end waits for no connection: it has programs ask again before
+// do not know it. A worker whose Serve is ended waits for no connection: it has programs ask again before
 // they connect, and exits. What has not been sent by then is lost, and because of the reset byte (package
 // channel) each program reads a reset, and not the end of the data.
 package proxy
@@ -29,7 +29,6 @@ import (
 	"tlswrap/proxy/serving"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/supervisor"
-	"tlswrap/proxy/target"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -67,6 +66,8 @@ type Worker struct {
 
 	supervisor *supervisor.Front
 
+	departures atomic.Int64 // of programs
+
 	turns      map[uint32]fdio.Turns // of those who may begin sessions
 	otherTurns fdio.Turns
 
@@ -99,10 +100,10 @@ func New(config Config) (*Worker, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
-	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load}
 	w.serving = serving.NewFront(w.log, w.policy.Load)
+	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load, Stopped: w.serving.Stopped}
 	w.libtls = libtls.NewFront(w.log)
-	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally, Names: w.lookups}
+	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally, Serve: w.serveCaller, Names: w.lookups}
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}
@@ -146,14 +147,6 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 	f.Close()
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
-	}
-	// Who connects there asks the kernel for the process that listens, to let it in past Yama: this one,
-	// which may not have made it.
-	if scope, err := target.Yama(); err != nil || scope > 0 {
-		if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
-			unix.Close(fd)
-			return os.NewSyscallError("listen", err)
-		}
 	}
 	listener, err := fdio.New(fd, "control socket")
 	if err != nil {
@@ -238,7 +231,7 @@ func (w *Worker) newRun(t wire.Token, uid uint32, v *report.Voice) (*run, error)
 	}
 	s := session.New(session.Config{
 		Token: t, User: w.user(uid), Names: names.NewTable(shared, since), Reporter: &report.Reporter{Log: w.log, Voice: v},
-		Owner: session.Owner{Opened: w.memory.Opened, Closed: w.memory.Closed, Freed: w.memory.Freed, Left: w.serving.Sweep, Ended: w.sessionEnded},
+		Owner: session.Owner{Opened: w.memory.Opened, Closed: w.memory.Closed, Freed: w.memory.Freed, Left: w.left, Ended: w.sessionEnded},
 	})
 	r := &run{Session: s, outgoing: outgoing.NewState(s), libtls: w.libtls.NewState(s)}
 	if known, err := w.enter(r); err != nil || known != r {
@@ -276,6 +269,15 @@ func (w *Worker) enter(r *run) (*run, error) {
 	w.runs[r.Token] = r
 	return r, nil
 }
+
+// left is told of each process that is gone.
+func (w *Worker) left() {
+	w.departures.Add(1)
+	w.serving.Sweep()
+}
+
+// Departures is how many processes of all sessions have been seen to end.
+func (w *Worker) Departures() int64 { return w.departures.Load() }
 
 func (w *Worker) sessionEnded(s *session.Session) {
 	w.serving.SessionEnded(s)

@@ -30,7 +30,7 @@ type KeyPair struct{ CertFile, KeyFile string }
 // speak TLS.
 type Listen struct {
 	// Rule has what a listen shares with rules: Pos, String, Ports, MinVersion, ALPN,
-	// Timeout, AllowTruncation.
+	// Timeout, AllowTruncation, MinRSABits.
 	*Rule
 	Address       netip.Addr // the zero Addr: any
 	Pairs         []KeyPair  // the first is for clients that name no host, or one that no pair is for
@@ -74,7 +74,7 @@ func (p *Policy) ListenPorts() *PortMap {
 
 func (d *document) listen(t *table, index int) *Listen {
 	f := &fields{doc: d, table: t}
-	r := &Rule{Index: index, Pos: t.pos, keys: t.positions(), MinVersion: tls12, Timeout: DefaultListenTimeout,
+	r := &Rule{Index: index, Pos: t.pos, keys: t.positions(), MinVersion: tls12, Timeout: DefaultListenTimeout, MinRSABits: DefaultRSABits,
 		origin: fmt.Sprintf("listen %d, %s:%d", index, t.pos.File, t.pos.Line)}
 	l := &Listen{Rule: r}
 	if s, v, ok := f.str("address"); ok {
@@ -97,8 +97,11 @@ func (d *document) listen(t *table, index int) *Listen {
 	d.clientAuth(f, l)
 	d.version(f, r)
 	d.alpn(f, r)
+	if bits, ok := f.take("min_rsa_bits"); ok {
+		d.rsaBits(bits, r)
+	}
 	d.timeout(f, r)
-	r.AllowTruncation = f.boolean("allow_truncation")
+	r.AllowTruncation = f.booleanOr("allow_truncation", true)
 	l.ProxyProtocol = f.boolean("proxy_protocol")
 	f.unknown()
 	return l
@@ -112,7 +115,7 @@ func (d *document) pairs(f *fields, l *Listen) {
 		d.errorf(f.table.pos, "listen without cert_file and key_file, expected both")
 		return
 	case len(certs) != len(keys):
-		d.errorf(f.table.keys["key_file"].pos, "key_file has %d files and cert_file %d, expected as many", len(keys), len(certs))
+		d.errorf(f.table.keys["key_file"].pos, "key_file has %s and cert_file %d, expected as many", count(len(keys), "file", "files"), len(certs))
 		return
 	}
 	for i := range certs {
@@ -183,7 +186,7 @@ func (d *document) clientAuth(f *fields, l *Listen) {
 		}
 		return
 	}
-	for _, name := range []string{"client_ca_file", "allow"} {
+	for _, name := range []string{"client_ca_file", "allow", "min_rsa_bits"} {
 		if v, ok := f.table.keys[name]; ok {
 			d.errorf(v.pos, "%s has no meaning with client_auth = \"none\", expected \"require\" or \"optional\"", name)
 		}

@@ -88,8 +88,16 @@ type HostPattern struct {
 
 var errPattern = errors.New(`expected a name, "*.example.com", an IP address, a CIDR such as "10.0.0.0/8", or "*"`)
 
-// ParseHost reads a host pattern.
+// ParseHost reads a host pattern. The error has a hint where it can be seen what was meant.
 func ParseHost(s string) (HostPattern, error) {
+	h, err := parseHost(s)
+	if errors.Is(err, errPattern) {
+		err = fmt.Errorf("%w%s", err, meantHost(s))
+	}
+	return h, err
+}
+
+func parseHost(s string) (HostPattern, error) {
 	if s == "*" {
 		return HostPattern{All: true}, nil
 	}
@@ -99,6 +107,9 @@ func ParseHost(s string) (HostPattern, error) {
 		}
 		ip = ip.Unmap()
 		return HostPattern{Prefix: netip.PrefixFrom(ip, ip.BitLen())}, nil
+	}
+	if network, ok := addressRange(s); ok {
+		return HostPattern{}, fmt.Errorf("host is %q, a range of addresses; expected a CIDR such as %q, which has all of it", s, network)
 	}
 	if strings.Contains(s, "/") {
 		p, err := netip.ParsePrefix(s)

@@ -99,7 +99,7 @@ func (d *document) resolve(file string) string {
 
 func (d *document) rule(t *table, index int, origin string) *Rule {
 	f := &fields{doc: d, table: t}
-	r := &Rule{Index: index, Pos: t.pos, keys: t.positions(), origin: origin, MinVersion: tls12, Timeout: DefaultTimeout}
+	r := &Rule{Index: index, Pos: t.pos, keys: t.positions(), origin: origin, MinVersion: tls12, Timeout: DefaultTimeout, MinRSABits: DefaultRSABits}
 	d.host(f, r)
 	d.ports(f, r)
 	r.Action = map[string]Action{"tls": TLS, "pass": Pass, "deny": Deny}[f.choice("action", "tls", "pass", "deny")]
@@ -112,6 +112,11 @@ func (d *document) rule(t *table, index int, origin string) *Rule {
 	d.clientCert(f, r)
 	d.version(f, r)
 	d.alpn(f, r)
+	r.AllowNoALPN = f.boolean("allow_no_alpn")
+	d.legacy(f, r)
+	if bits, ok := f.take("min_rsa_bits"); ok {
+		d.rsaBits(bits, r)
+	}
 	d.timeout(f, r)
 	r.AllowTruncation = f.boolean("allow_truncation")
 	r.VerifyNone = f.choice("verify", "full", "none") == "none"
@@ -142,7 +147,7 @@ func (d *document) tlsPort(f *fields, r *Rule) {
 		return
 	}
 	if r.TLSPort, ok = parsePort(v.text); !ok || v.kind != unstable.Integer {
-		d.errorf(v.pos, "tls_port is %s, expected a number from 1 to 65535", v.describe())
+		d.errorf(v.pos, "tls_port is %s, expected a number from 1 to 65535%s", v.describe(), meantValue("tls_port", v))
 	}
 	switch {
 	case r.StartTLS == "":
@@ -198,7 +203,7 @@ func (d *document) ports(f *fields, r *Rule) {
 	for _, e := range list {
 		p, ok := parsePorts(e)
 		if !ok {
-			d.errorf(v.pos, "port is %s, %s", e.describe(), expectedPort)
+			d.errorf(v.pos, "port is %s, %s%s", e.describe(), expectedPort, meantValue("port", e))
 			continue
 		}
 		r.Ports = append(r.Ports, p)
@@ -230,7 +235,7 @@ func (d *document) upstream(f *fields, r *Rule) {
 	}
 	var err error
 	if r.Upstream, err = parseEndpoint(s); err != nil {
-		d.errorf(v.pos, `upstream is %q, expected "host:port", "[v6]:port" or ":port"`, s)
+		d.errorf(v.pos, `upstream is %q, expected "host:port", "[v6]:port" or ":port"%s`, s, meantValue("upstream", v))
 	}
 }
 
@@ -273,13 +278,13 @@ func (d *document) via(f *fields, r *Rule) {
 	const expected = `expected "http://host:port" or "socks5://host:port", with user:password@ before the host where the proxy asks for it`
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "socks5" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		d.errorf(v.pos, "via is %q, %s", redacted(u), expected)
+		d.errorf(v.pos, "via is %q, %s%s", redacted(u), expected, meantValue("via", v))
 		return
 	}
 	p := Proxy{Scheme: u.Scheme, User: u.User.Username()}
 	p.Password, _ = u.User.Password()
 	if p.Endpoint, err = parseEndpoint(u.Host); err != nil || p.Host == "" || len(p.User) > 255 || len(p.Password) > 255 {
-		d.errorf(v.pos, "via is %q, %s", redacted(u), expected)
+		d.errorf(v.pos, "via is %q, %s%s", redacted(u), expected, meantValue("via", v))
 		return
 	}
 	r.Via = p
@@ -363,6 +368,29 @@ func (d *document) alpn(f *fields, r *Rule) {
 	}
 }
 
+// legacy takes what is not offered otherwise, as it is not safe any more.
+func (d *document) legacy(f *fields, r *Rule) {
+	for _, v := range f.strings("allow_legacy") {
+		if !slices.Contains(LegacyCiphers, v.text) {
+			hint := DidYouMean(v.text, LegacyCiphers)
+			if plainVersion(v.text) != v.text {
+				hint = `; older versions of TLS are min_version's, such as "1.0"`
+			}
+			d.errorf(v.pos, "allow_legacy has %q, expected %s%s", v.text, orList(LegacyCiphers), hint)
+		}
+		r.AllowLegacy = append(r.AllowLegacy, v.text)
+	}
+}
+
+func (d *document) rsaBits(v value, r *Rule) {
+	n, err := strconv.Atoi(v.text)
+	if v.kind != unstable.Integer || err != nil || n < leastRSABits || n > mostRSABits {
+		d.errorf(v.pos, "min_rsa_bits is %s, expected a number from %d to %d", v.describe(), leastRSABits, mostRSABits)
+		return
+	}
+	r.MinRSABits = n
+}
+
 func (d *document) timeout(f *fields, r *Rule) {
 	s, v, ok := f.str("timeout")
 	if !ok {
@@ -370,35 +398,8 @@ func (d *document) timeout(f *fields, r *Rule) {
 	}
 	t, err := time.ParseDuration(s)
 	if err != nil || t < minTimeout || t > maxTimeout {
-		d.errorf(v.pos, `timeout is %q, expected a duration from %v to %v such as "10s"`, s, minTimeout, maxTimeout)
+		d.errorf(v.pos, `timeout is %q, expected a duration from %v to %v such as "10s"%s`, s, minTimeout, maxTimeout, meantValue("timeout", v))
 		return
 	}
 	r.Timeout = t
-}
-
-// FromFlag makes the rule of --tls HOST:PORT, where HOST is what a rule's host can be;
-// an IPv6 address stands in brackets.
-func FromFlag(hostport string) (*Rule, error) {
-	i := strings.LastIndexByte(hostport, ':')
-	if i < 0 {
-		return nil, fmt.Errorf("--tls %q: expected HOST:PORT", hostport)
-	}
-	host := hostport[:i]
-	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
-		host = host[1 : len(host)-1]
-	} else if strings.Contains(host, ":") {
-		return nil, fmt.Errorf("--tls %q: expected an IPv6 address in brackets", hostport)
-	}
-	port, ok := parsePort(hostport[i+1:])
-	if !ok {
-		return nil, fmt.Errorf("--tls %q: expected a port from 1 to 65535", hostport)
-	}
-	pattern, err := ParseHost(host)
-	if err != nil {
-		return nil, fmt.Errorf("--tls %q: %w", hostport, err)
-	}
-	return &Rule{
-		Index: 1, origin: "--tls " + hostport, Host: pattern, Ports: []PortRange{{port, port}},
-		MinVersion: tls12, Timeout: DefaultTimeout,
-	}, nil
 }

@@ -85,6 +85,18 @@ func (p *Policy) Decide(t Target) Decision {
 	return Decision{Action: p.Default}
 }
 
+// SomePort is a port that a rule for a host is about, for an example: 443 where none is.
+func (p *Policy) SomePort(host string) uint16 {
+	addr, _ := netip.ParseAddr(host)
+	name, _ := NormalizeName(host)
+	for _, r := range p.Rules {
+		if r.Action != Pass && r.Ports != nil && r.Host.Matches(name, addr) {
+			return r.Ports[0].First
+		}
+	}
+	return portHTTPS
+}
+
 // Why says for people what Decide found, and which rules before it came close.
 func (p *Policy) Why(t Target) string {
 	var close []string

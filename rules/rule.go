@@ -1,6 +1,6 @@
 // Package rules is the rules file: what it says, where it is wrong, and what it means for a connection.
-// It knows nothing of sockets, and reads no file but the one that it is given: what a rule names,
-// package trust reads. Command and worker call it, and a Policy does not change once it is parsed.
+// It knows nothing of sockets. It reads the keys and certificates that rules name, for who checks them and for
+// package trust, which uses them. Command and worker call it, and a Policy does not change once it is parsed.
 //
 // It is larger than others because what the file may say, what is checked of it and what it then means
 // are one vocabulary, which each key is a word of.
@@ -31,6 +31,24 @@ const (
 	minTimeout     = 100 * time.Millisecond
 	maxTimeout     = 10 * time.Minute
 )
+
+// Limits of a rule's min_rsa_bits. With shorter keys crypto/rsa verifies nothing, and longer ones crypto/tls
+// does not take.
+const (
+	DefaultRSABits = 2048
+	leastRSABits   = 1024
+	mostRSABits    = 8192
+)
+
+// What allow_legacy can have: RSA key exchange (RFC 5246, section 7.4.7.1), and ciphers.
+const (
+	LegacyRSA       = "rsa-key-exchange"
+	Legacy3DES      = "3des"
+	LegacyCBCSHA256 = "cbc-sha256"
+)
+
+// LegacyCiphers are all of them.
+var LegacyCiphers = []string{LegacyRSA, Legacy3DES, LegacyCBCSHA256}
 
 // TLS versions as the wire has them (RFC 8446, section 4.2.1).
 const (
@@ -81,11 +99,14 @@ type Rule struct {
 	Timeout         time.Duration // for connecting and the handshake
 	AllowTruncation bool
 	VerifyNone      bool
-	StartTLS        string // the dialogue before TLS, one of StartTLSProtocols, or ""
-	TLSPort         uint16 // tried first, without StartTLS (RFC 8314's implicit TLS); 0 for none
-	Via             Proxy  // through which the upstream is reached; the zero Proxy: directly
-	PassClientTLS   bool   // a program that speaks TLS itself is let through
-	PlainErrno      bool   // a program is told of a failure by an errno that every connect(2) has
+	MinRSABits      int      // of every RSA key in a verified chain
+	AllowNoALPN     bool     // a server that chooses none of ALPN is accepted
+	AllowLegacy     []string // what is offered beside what is safe, of LegacyCiphers
+	StartTLS        string   // the dialogue before TLS, one of StartTLSProtocols, or ""
+	TLSPort         uint16   // tried first, without StartTLS (RFC 8314's implicit TLS); 0 for none
+	Via             Proxy    // through which the upstream is reached; the zero Proxy: directly
+	PassClientTLS   bool     // a program that speaks TLS itself is let through
+	PlainErrno      bool     // a program is told of a failure by an errno that every connect(2) has
 }
 
 // StartTLSProtocols are the dialogues that a rule can ask for.

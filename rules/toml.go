@@ -19,13 +19,19 @@ type Pos struct {
 
 func (p Pos) String() string { return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col) }
 
-// Error is one mistake in a rules file.
+// Error is one mistake in a rules file, or in what it names. Pos is zero for what a flag names.
 type Error struct {
-	Pos Pos
-	Msg string
+	Pos   Pos
+	Msg   string
+	Meant bool // it is a reminder: the file says that it is meant
 }
 
-func (e *Error) Error() string { return e.Pos.String() + ": " + e.Msg }
+func (e *Error) Error() string {
+	if e.Pos == (Pos{}) {
+		return e.Msg
+	}
+	return e.Pos.String() + ": " + e.Msg
+}
 
 // Errors are all mistakes in a rules file, one line each, in the order of the file.
 type Errors []*Error
@@ -64,7 +70,7 @@ type document struct {
 }
 
 func (d *document) errorf(pos Pos, format string, args ...any) {
-	d.errs = append(d.errs, &Error{pos, fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, &Error{Pos: pos, Msg: fmt.Sprintf(format, args...)})
 }
 
 func (d *document) read(data []byte) {
@@ -134,7 +140,7 @@ func (d *document) arrayTable(node *unstable.Node) *table {
 	case "listen":
 		d.listens = append(d.listens, t)
 	default:
-		d.errorf(pos, "unexpected table [[%s]]%s, expected [[rule]] or [[listen]]", name, didYouMean(name, []string{"rule", "listen"}))
+		d.errorf(pos, "unexpected table [[%s]]%s, expected [[rule]] or [[listen]]", name, DidYouMean(name, []string{"rule", "listen"}))
 		return nil
 	}
 	return t
@@ -207,19 +213,29 @@ func (f *fields) take(name string) (value, bool) {
 func (f *fields) str(name string) (string, value, bool) {
 	v, ok := f.take(name)
 	if ok && v.kind != unstable.String {
-		f.doc.errorf(v.pos, "%s is %s, expected a string", name, v.describe())
+		f.doc.errorf(v.pos, "%s is %s, expected a string%s", name, v.describe(), meantValue(name, v))
 		ok = false
 	}
 	return v.text, v, ok
 }
 
-func (f *fields) boolean(name string) bool {
+func (f *fields) boolean(name string) bool { return f.booleanOr(name, false) }
+
+// booleanOr takes true or false, and otherwise where it is not given.
+func (f *fields) booleanOr(name string, otherwise bool) bool {
 	v, ok := f.take(name)
 	if ok && v.kind != unstable.Bool {
-		f.doc.errorf(v.pos, "%s is %s, expected true or false", name, v.describe())
+		hint := ""
+		if v.text == "true" || v.text == "false" {
+			hint = fmt.Sprintf("; did you mean %s = %s?", name, v.text)
+		}
+		f.doc.errorf(v.pos, "%s is %s, expected true or false%s", name, v.describe(), hint)
 		return false
 	}
-	return ok && v.text == "true"
+	if !ok {
+		return otherwise
+	}
+	return v.text == "true"
 }
 
 // strings takes a list of strings.
@@ -229,7 +245,11 @@ func (f *fields) strings(name string) []value {
 		return nil
 	}
 	if v.kind != unstable.Array || slices.ContainsFunc(v.list, func(e value) bool { return e.kind != unstable.String }) {
-		f.doc.errorf(v.pos, "%s is %s, expected a list of strings", name, v.describe())
+		hint := ""
+		if v.kind == unstable.String {
+			hint = fmt.Sprintf("; did you mean %s = [%q]?", name, v.text)
+		}
+		f.doc.errorf(v.pos, "%s is %s, expected a list of strings%s", name, v.describe(), hint)
 		return nil
 	}
 	return v.list
@@ -245,19 +265,26 @@ func (f *fields) choice(name string, words ...string) string {
 
 // oneOf takes one of a few words, or "" where there is none.
 func (f *fields) oneOf(name string, words ...string) string {
-	s, v, ok := f.str(name)
-	if ok && !slices.Contains(words, s) {
-		f.doc.errorf(v.pos, "%s is %q, expected %s", name, s, orList(words))
+	v, ok := f.take(name)
+	switch {
+	case !ok:
 		return ""
+	case v.kind == unstable.String && slices.Contains(words, v.text):
+		return v.text
 	}
-	return s
+	said := v.describe()
+	if v.kind == unstable.String {
+		said = strconv.Quote(v.text)
+	}
+	f.doc.errorf(v.pos, "%s is %s, expected %s%s", name, said, orList(words), meantWord(name, v, words))
+	return ""
 }
 
 // unknown reports the keys that nobody took.
 func (f *fields) unknown() {
 	for name, v := range f.table.keys {
 		if !slices.Contains(f.known, name) {
-			f.doc.errorf(v.pos, "unknown key %q%s", name, didYouMean(name, f.known))
+			f.doc.errorf(v.pos, "unknown key %q%s", name, DidYouMean(name, f.known))
 		}
 	}
 }
@@ -274,8 +301,8 @@ func orList(words []string) string {
 	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }
 
-// didYouMean suggests the known word that differs only a little.
-func didYouMean(word string, known []string) string {
+// DidYouMean suggests, for the end of a sentence, the known word that differs only a little; "" where none does.
+func DidYouMean(word string, known []string) string {
 	plain := func(s string) string { return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s)) }
 	for _, k := range known {
 		if distance(plain(word), plain(k)) <= 2 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"tlswrap/rules"
 )
@@ -47,16 +48,42 @@ func runCheck(args []string, std stdio) int {
 	if err != nil {
 		return complain(std, exitOurs, "%v", err)
 	}
-	if warnings := policy.Lint(); len(warnings) > 0 {
-		for _, w := range warnings {
-			fmt.Fprintln(std.out, w)
+	surely, reminders := 0, 0
+	for _, w := range policy.Lint() {
+		fmt.Fprintln(std.out, w)
+		if w.Meant {
+			reminders++
+		} else {
+			surely++
 		}
+	}
+	if surely > 0 {
 		return exitBad
 	}
-	number := fmt.Sprintf("%d rules", len(policy.Rules))
-	if len(policy.Rules) == 1 {
-		number = "1 rule"
+	verdict := "nothing wrong"
+	if reminders > 0 {
+		verdict = count(reminders, "reminder")
 	}
-	fmt.Fprintf(std.out, "%s: %s, nothing wrong\n", file, number)
+	fmt.Fprintf(std.out, "%s: %s, %s\n", file, contents(policy), verdict)
 	return 0
+}
+
+// contents says how many tables of each kind a policy has.
+func contents(p *rules.Policy) string {
+	said := []string{}
+	if len(p.Rules) > 0 || len(p.Listens) == 0 {
+		said = append(said, count(len(p.Rules), "rule"))
+	}
+	if len(p.Listens) > 0 {
+		said = append(said, count(len(p.Listens), "listen"))
+	}
+	return strings.Join(said, " and ")
+}
+
+// count is a number of things, for people.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }

@@ -23,6 +23,7 @@ import (
 	"tlswrap/proxy/machine"
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/outgoing"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
@@ -43,8 +44,7 @@ func runExplain(args []string, std stdio) int {
 	if hostport == "" {
 		hostport = f.Arg(0)
 	}
-	host, port, err := splitHostPort(hostport)
-	if err != nil || f.NArg() > 1 {
+	if hostport == "" || f.NArg() > 1 {
 		return complain(std, exitOurs, "usage: tlswrap explain [--rules FILE] [--ca FILE] [--tls HOST:PORT] HOST:PORT")
 	}
 	if err := o.resolve(); err != nil {
@@ -53,6 +53,10 @@ func runExplain(args []string, std stdio) int {
 	policy, err := o.loader()()
 	if err != nil {
 		return complainLines(std, exitOurs, err)
+	}
+	host, port, err := splitHostPort(hostport)
+	if err != nil {
+		return complain(std, exitOurs, "explain: %q is no HOST:PORT%s", hostport, meantTarget(policy, hostport))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -77,6 +81,19 @@ func splitHostPort(s string) (string, uint16, error) {
 		return "", 0, fmt.Errorf("%q is no HOST:PORT", s)
 	}
 	return host, uint16(port), nil
+}
+
+// meantTarget is a hint at what somebody wants to have explained. Without a port it is the one that a rule
+// for the host is about.
+func meantTarget(policy *rules.Policy, s string) string {
+	host, port, ok := rules.MeantTarget(s)
+	if !ok {
+		return ""
+	}
+	if port == "" {
+		port = strconv.Itoa(int(policy.SomePort(strings.Trim(host, "[]"))))
+	}
+	return fmt.Sprintf("; did you mean tlswrap explain %s:%s?", host, port)
 }
 
 // page prints a page of named lines.
@@ -177,6 +194,9 @@ func (p page) probe(probe *outgoing.Probe, rule *rules.Rule) int {
 	if st := probe.State; st != nil {
 		p.line("handshake", "%s, %s, %s, in %v", tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite),
 			st.CurveID, probe.Took.Round(100*time.Microsecond))
+		if weak, keys := trust.Weaknesses(*st); len(weak) > 0 {
+			p.line("", "not safe any more: %s, which the rule lets in (%s)", strings.Join(weak, ", "), strings.Join(keys, ", "))
+		}
 		if st.NegotiatedProtocol != "" {
 			p.line("alpn", "%s", st.NegotiatedProtocol)
 		}

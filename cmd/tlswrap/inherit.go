@@ -69,7 +69,7 @@ func (c control) serve(fd int, fds []int) (covered bool, err error) {
 			return false, fmt.Errorf("it cannot be told whether the descriptor %d is the same one", other)
 		}
 	}
-	if covered, err = begin.Serve(begin.Reached{Address: c.address, UID: c.uid, Token: c.token}, fd, client); err != nil || !covered {
+	if covered, err = begin.Serve(c.Reached, fd, client); err != nil || !covered {
 		return covered, err
 	}
 	for _, other := range same {

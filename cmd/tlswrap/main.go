@@ -1,6 +1,6 @@
 // Command tlswrap runs an unmodified program and turns the connections that its rules name into verified
 // TLS. It reads the command line, starts a worker (package proxy) or finds one, begins a session with it,
-// and becomes the program; check, explain, doctor and worker are commands of its own.
+// and becomes the program, or as process 1 of a PID namespace its parent; check, explain, doctor and worker are commands of its own.
 //
 // It is larger than others because it is all that stands between a shell and the worker: each command's
 // flags, how processes start and what they inherit, the log's file.

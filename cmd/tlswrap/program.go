@@ -10,9 +10,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -25,13 +26,21 @@ import (
 
 // runProgram wraps: tlswrap [flags] program [args...].
 func runProgram(args []string, std stdio) int {
-	var o options
+	return wrap(args, std, nil)
+}
+
+// wrap does that. init is told where the worker is; without it, which is nil, there is none, and as process 1
+// this process becomes one.
+func wrap(args []string, std stdio, init *os.File) int {
+	o := options{init: init}
 	f := newFlags("tlswrap")
 	o.policyFlags(f)
 	f.StringVar(&o.worker, "worker", "", "use the running worker at `SOCKET`")
 	o.logFlags(f)
 	f.BoolVar(&o.verbose, "v", false, "")
+	f.BoolVar(&o.verbose, "verbose", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
+	f.BoolVar(&o.quiet, "quiet", false, "")
 	f.BoolVar(&o.enforce, "enforce", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
@@ -51,6 +60,9 @@ func runProgram(args []string, std stdio) int {
 	if err := o.checkRun(f.NArg()); err != nil {
 		return complain(std, exitOurs, "%v", err)
 	}
+	if init == nil && os.Getpid() == 1 {
+		return beInit(args, std)
+	}
 	library, err := findLibrary()
 	if err != nil {
 		return complain(std, exitOurs, "%v", err)
@@ -66,9 +78,13 @@ func (o *options) start(program []string, library string, std stdio) int {
 	}
 	preload, refused, cannotPreload := inspectProgram(path, program, library)
 	env := os.Environ()
+	trial := begin.Try(o.supervision(cannotPreload))
 	control, err := o.reachWorker(std)
 	if err != nil {
 		return complainLines(std, exitOurs, err)
+	}
+	if o.init != nil {
+		io.WriteString(o.init, control.setting())
 	}
 	if err := o.serveInherited(control); err != nil {
 		if _, told := errors.AsType[*verdict.Failure](err); told {
@@ -76,13 +92,12 @@ func (o *options) start(program []string, library string, std stdio) int {
 		}
 		return complain(std, exitOurs, "%v", err)
 	}
-	runtime.LockOSThread() // which is under the filter, and executes the program
-	unsupervised := begin.Supervise(begin.Reached{Address: control.address, UID: control.uid, Token: control.token}, o.supervision(cannotPreload))
+	unsupervised := begin.Supervise(control.Reached, trial)
 	switch {
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
 	case cannotPreload != nil && unsupervised != nil:
-		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v",
+		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v (tlswrap doctor says what would allow it)",
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
 	case cannotPreload != nil:
 		preload = library // for what the program starts
@@ -219,23 +234,46 @@ func inspectProgram(path string, argv []string, library string) (preload, refuse
 	return "", name, unix.ELOOP
 }
 
-// control is where this program's worker is.
+// control is this program's worker, and where it is.
 type control struct {
-	uid     uint32
-	token   wire.Token
-	address string
+	begin.Reached
+	quiet bool // nothing is to be said to people
 }
 
 // setting is what goes into TLSWRAP_CONTROL.
 func (c control) setting() string {
-	return fmt.Sprintf("1:%d:%s:%s", c.uid, hex.EncodeToString(c.token[:]), c.address)
+	version := "1"
+	if c.quiet {
+		version = "1q"
+	}
+	return fmt.Sprintf("%s:%d:%s:%s", version, c.UID, hex.EncodeToString(c.Token[:]), c.Address)
+}
+
+// parseControl reads what setting has written.
+func parseControl(setting string) (c control, err error) {
+	fields := strings.SplitN(setting, ":", 4)
+	if len(fields) < 4 {
+		return c, errors.New("it has too few fields")
+	}
+	uid, err := strconv.ParseUint(fields[1], 10, 32)
+	if err != nil {
+		return c, err
+	}
+	token, err := hex.DecodeString(fields[2])
+	if err != nil || len(token) != len(c.Token) {
+		return c, errors.New("its token is none")
+	}
+	c.UID, c.Address = uint32(uid), fields[3]
+	copy(c.Token[:], token)
+	return c, nil
 }
 
 // reachWorker begins a session with a worker, its own or the one that runs at
 // --worker.
 func (o *options) reachWorker(std stdio) (c control, err error) {
-	rand.Read(c.token[:])
+	rand.Read(c.Token[:])
 	c.keepCookie()
+	c.quiet = o.quiet
 	address := o.worker
 	var started *startedWorker
 	if address == "" {
@@ -254,13 +292,12 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		}
 		address = abs
 	}
-	c.address = address
 	var stranger error
 	trust := func(uid uint32) error {
 		stranger = mayServe(address, uid)
 		return stranger
 	}
-	c.uid, err = begin.Greet(address, trust, begin.Hello{Token: c.token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
+	c.Reached, err = begin.Greet(address, trust, begin.Hello{Token: c.Token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
 	if stranger != nil {
 		return c, stranger
 	}
@@ -268,7 +305,7 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		return c, started.explain(err)
 	}
 	if err != nil {
-		return c, fmt.Errorf("no worker at %s: %w", address, err)
+		return c, fmt.Errorf("no worker at %s: %w (tlswrap worker --socket %[1]s starts one)", address, err)
 	}
 	return c, nil
 }
@@ -276,12 +313,8 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 // keepCookie takes the cookie of the run that this process belongs to, where it does: that one's filter is
 // under the program as well.
 func (c *control) keepCookie() {
-	fields := strings.SplitN(os.Getenv(wire.Env), ":", 4)
-	if len(fields) < 4 {
-		return
-	}
-	if outer, err := hex.DecodeString(fields[2]); err == nil && len(outer) == len(c.token) {
-		copy(c.token[:8], outer)
+	if outer, err := parseControl(os.Getenv(wire.Env)); err == nil {
+		copy(c.Token[:8], outer.Token[:])
 	}
 }
 
@@ -339,6 +372,12 @@ func launch(args []string, listener, status *os.File) error {
 	stage := stageLaunch
 	if entered {
 		stage = stageWorker
+	}
+	// A process that adopts orphans (PR_SET_CHILD_SUBREAPER) would have the worker for a child.
+	var reaper int
+	if unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&reaper)), 0, 0, 0) == nil && reaper != 0 {
+		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+		defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
 	// os.StartProcess would first find out about pidfds, with a process of its own.
 	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{stage}, args...), &syscall.ProcAttr{

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,7 @@ import (
 	"tlswrap/proxy/machine"
 	"tlswrap/proxy/process"
 	"tlswrap/proxy/room"
+	"tlswrap/proxy/wire"
 )
 
 // A worker of a single run is to end up as nobody's child. Where entry_*.s does not see to
@@ -36,6 +38,7 @@ const (
 var stages = map[string]func(args []string, std stdio) int{
 	stageLaunch:   runLaunch,
 	stageWorker:   runOwnWorker,
+	stageProgram:  runBelowInit,
 	machine.Stage: runAttempt,
 	room.Stage:    runRoom,
 }
@@ -66,6 +69,8 @@ func runLaunch(args []string, _ stdio) int {
 
 // runRoom is a process of a worker's that keeps a network namespace.
 func runRoom(_ []string, _ stdio) int {
+	// It ends with the worker, which may have to look names up when all processes of a service are told to end.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
 	room.Keep()
 	return 0
 }
@@ -84,6 +89,9 @@ func runOwnWorker(args []string, _ stdio) int {
 	o.policyFlags(f)
 	o.logFlags(f)
 	if err := f.Parse(args); err != nil {
+		return fail(err)
+	}
+	if err := listenHere(listenerFD); err != nil {
 		return fail(err)
 	}
 	if err := process.Harden(); err != nil {
@@ -109,12 +117,60 @@ func runOwnWorker(args []string, _ stdio) int {
 	}
 	// The terminal's signals are the program's.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
+	ctx := farewell(w)
 	if err := (service{w, l.(*net.UnixListener), file}).run(ctx, func() { status.Close() }); err != nil {
 		return exitOurs
 	}
 	return 0
+}
+
+// listenHere makes this process the one that listens on a socket, which another may have made: who connects there asks
+// the kernel for it (SO_PEERCRED), to let it in past Yama or to spare it as process 1. The call carries the cookie
+// of the run that this process may belong to, whose worker could not look into a hardened process.
+func listenHere(fd int) error {
+	var cookie uint64
+	if outer, err := parseControl(os.Getenv(wire.Env)); err == nil {
+		cookie = outer.Token.Cookie()
+	}
+	if _, _, errno := unix.RawSyscall6(unix.SYS_LISTEN, uintptr(fd), unix.SOMAXCONN, 0, 0, 0, uintptr(cookie)); errno != 0 {
+		return os.NewSyscallError("listen", errno)
+	}
+	return nil
+}
+
+// farewellTime is how long the worker of a single run goes on once it was told to end: as long as systemd gives
+// a service's processes, which it tells all at once.
+const farewellTime = 90 * time.Second
+
+// noticeTime is how soon the worker knows at the latest that a program has ended.
+const noticeTime = 200 * time.Millisecond
+
+// farewell returns a context that is done when a worker of a single run is to end before its sessions have
+// ended. Its programs may have been told with it, and have something to say yet. A second signal means it,
+// unless a program has ended since the first: systemd tells those that are left once more then.
+func farewell(w *proxy.Worker) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	go func() {
+		defer cancel()
+		<-told
+		late := time.After(farewellTime)
+		for {
+			known := w.Departures()
+			select {
+			case <-late:
+				return
+			case <-told:
+			}
+			for end := time.Now().Add(noticeTime); w.Departures() == known; time.Sleep(noticeTime / 20) {
+				if time.Now().After(end) {
+					return
+				}
+			}
+		}
+	}()
+	return ctx
 }
 
 func newWorker(o *options, log *slog.Logger, allow []uint32, single bool) (*proxy.Worker, error) {
@@ -311,7 +367,7 @@ func listenAt(address string) (*os.File, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	if err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: address})); err == nil {
-		err = os.NewSyscallError("listen", unix.Listen(fd, unix.SOMAXCONN))
+		err = listenHere(fd)
 	}
 	if err != nil {
 		unix.Close(fd)

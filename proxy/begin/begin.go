@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,17 +30,17 @@ type Hello struct {
 }
 
 // Greet begins a run with the worker at address, an abstract socket
-// ("@name") or a path, on behalf of this process. It returns the user that the worker runs as, once
-// trust has nothing against that
-// user, and waits until the worker is ready; the error of a worker that went away is io.EOF
+// ("@name") or a path, on behalf of this process, once trust has nothing against the user that the
+// worker runs as. It waits until the worker is ready; the error of a worker that went away is io.EOF
 // or the network's.
-func Greet(address string, trust func(uid uint32) error, h Hello) (uid uint32, err error) {
+func Greet(address string, trust func(uid uint32) error, h Hello) (Reached, error) {
+	w := Reached{Address: address, Token: h.Token}
 	c, err := wire.Dial(address, wire.RequestTime, func(peer uint32) error {
-		uid = peer
+		w.UID = peer
 		return trust(peer)
 	})
 	if err != nil {
-		return 0, err
+		return w, err
 	}
 	defer c.Close()
 	hello := wire.Request{Op: wire.OpHello, Flags: wire.FlagStderr, Token: h.Token}
@@ -50,15 +52,16 @@ func Greet(address string, trust func(uid uint32) error, h Hello) (uid uint32, e
 	}
 	r, _, err := c.Ask(hello, int(h.Stderr.Fd()))
 	if err != nil {
-		return 0, err
+		return w, err
 	}
 	if r.Answer == wire.AnswerError && r.Errno == unix.ENETDOWN {
-		return 0, session.ErrManySessions
+		return w, session.ErrManySessions
 	}
 	if r.Answer != wire.AnswerGood {
-		return 0, errors.New("this user may not use it (tlswrap worker --allow lets others)")
+		return w, errors.New("this user may not use it (tlswrap worker --allow lets others)")
 	}
-	return uid, nil
+	w.Enforce = r.Number == wire.NumberEnforce
+	return w, nil
 }
 
 // Reached is a run's worker, as Greet has found it.
@@ -66,6 +69,7 @@ type Reached struct {
 	Address string
 	UID     uint32
 	Token   wire.Token
+	Enforce bool // its rules want the program enforced
 }
 
 // Serve shows the worker a TCP socket of this process, one that listens or, with
@@ -103,22 +107,23 @@ func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
 	return true, c.Tell(wire.Request{Op: wire.OpTaken, Token: w.Token})
 }
 
+// Finish lets the worker know that no process is left of the run, as soon as kill has seen to that, and waits until what
+// they have written is sent, for limit at most. kill gets the worker's own process, 0 where that is in another
+// PID namespace.
+func Finish(w Reached, limit time.Duration, kill func(worker int)) {
+	c, err := w.dialFor(limit)
+	if err != nil {
+		return // it has ended
+	}
+	defer c.Close()
+	kill(int(c.PID))
+	if c.Tell(wire.Request{Op: wire.OpFinish, Token: w.Token}) == nil {
+		c.Read(make([]byte, wire.ReplyHeader)) // or it ends, with its last session
+	}
+}
+
 // acceptTime is the longest that a client's handshake can take (see rules).
 const acceptTime = 11 * time.Minute
-
-// Supervise has the kernel hand the worker those calls of this process on sockets that the shim does not
-// make (package supervisor), and of whatever it becomes and starts. With enforce, or where the worker's
-// rules say so, the shim's own connects are handed over as well. The calling goroutine is locked to its
-// thread, and that executes the program. The error says why there is no supervision; no program may be
-// started without it where it wraps ErrEnforced.
-func Supervise(w Reached, want Supervision) error {
-	enforce := want == Enforced
-	err := w.supervise(want, &enforce)
-	if err != nil && enforce {
-		return fmt.Errorf("%w: %w", ErrEnforced, err)
-	}
-	return err
-}
 
 // Supervision is how much a program is to be supervised.
 type Supervision int
@@ -137,44 +142,66 @@ var ErrUnasked = errors.New("nobody has asked for it")
 // ErrEnforced is why no program is started: it would be free to connect.
 var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules promise")
 
-func (w Reached) supervise(want Supervision, enforce *bool) error {
-	tried := make(chan error, 1)
-	try := func() {
+// Trial finds out whether this process can have a filter under it.
+type Trial struct {
+	want Supervision
+	err  func() error
+}
+
+// Try begins a trial. It takes about as long as a worker to start, and goes on meanwhile.
+func Try(want Supervision) Trial {
+	try := sync.OnceValue(func() error {
 		features, err := seccomp.Try()
-		if err == nil {
-			err = features.Missing()
+		if err != nil {
+			return err
 		}
-		tried <- err
-	}
+		return features.Missing()
+	})
 	if want != Unasked {
-		go try() // while the worker tries what is its part
+		go try()
 	}
-	err := w.askSupervisable(enforce)
-	if want == Unasked {
-		if !*enforce {
-			return ErrUnasked
-		}
-		try()
+	return Trial{want, try}
+}
+
+// Supervise has the kernel hand the worker those calls of this process on sockets that the shim does not
+// make (package supervisor), and of whatever it becomes and starts. Where that is enforced, or the worker's
+// rules say so, the shim's own connects are handed over as well. It locks the calling goroutine to its
+// thread where that is under the filter then, and executes the program. The error says why there is no
+// supervision; no program may be started without it where it wraps ErrEnforced.
+func Supervise(w Reached, t Trial) error {
+	w.Enforce = w.Enforce || t.want == Enforced
+	if t.want == Unasked && !w.Enforce {
+		return ErrUnasked
 	}
-	if err != nil {
-		return err
+	held, err := w.supervise(t)
+	if err != nil && (held || w.Enforce) {
+		return fmt.Errorf("%w: %w", ErrEnforced, err)
 	}
-	if err := <-tried; err != nil {
-		return err // before a filter is under this thread for good
+	return err
+}
+
+// supervise reports, with an error, whether the filter stands and nobody answers.
+func (w Reached) supervise(t Trial) (held bool, err error) {
+	if err := w.askSupervisable(); err != nil {
+		return false, err
+	}
+	if err := t.err(); err != nil {
+		return false, err // before a filter is under this thread for good
 	}
 	c, err := w.dial()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer c.Close()
-	if *enforce {
+	runtime.LockOSThread()
+	if w.Enforce {
 		if err := seccomp.Confine(); err != nil {
-			return err
+			return false, err
 		}
 	}
-	listener, err := seccomp.Install(seccomp.Policy{Cookie: seccomp.Cookie(w.Token.Cookie()), Enforce: *enforce})
+	listener, err := seccomp.Install(seccomp.Policy{Cookie: seccomp.Cookie(w.Token.Cookie()), Enforce: w.Enforce})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unix.Close(int(listener))
 	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervise, Token: w.Token}, int(listener))
@@ -182,15 +209,15 @@ func (w Reached) supervise(want Supervision, enforce *bool) error {
 	if err == nil && r.Answer != wire.AnswerGood {
 		err = errors.New("the worker does not answer for the kernel's filter")
 	}
-	if err != nil {
-		*enforce = true // the filter stands, and nobody answers
-	}
-	return err
+	return true, err
 }
 
 // dial connects to the worker again.
-func (w Reached) dial() (wire.Conn, error) {
-	c, err := wire.Dial(w.Address, acceptTime, func(peer uint32) error {
+func (w Reached) dial() (wire.Conn, error) { return w.dialFor(acceptTime) }
+
+// dialFor connects for an exchange of at most limit.
+func (w Reached) dialFor(limit time.Duration) (wire.Conn, error) {
+	c, err := wire.Dial(w.Address, limit, func(peer uint32) error {
 		if peer != w.UID {
 			return fmt.Errorf("user %d has taken the worker's place", peer)
 		}
@@ -201,8 +228,7 @@ func (w Reached) dial() (wire.Conn, error) {
 }
 
 // askSupervisable asks the worker whether it can reach this process, and shows it by what it knows it.
-// enforce is set where the worker's rules want it.
-func (w Reached) askSupervisable(enforce *bool) error {
+func (w Reached) askSupervisable() error {
 	c, err := w.dial()
 	if err != nil {
 		return err
@@ -216,7 +242,6 @@ func (w Reached) askSupervisable(enforce *bool) error {
 	target.Admit(int(c.PID))
 	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: target.Show(w.Token[:])}, fd)
 	fdio.Close(got)
-	*enforce = *enforce || r.Number == wire.NumberEnforce
 	switch {
 	case err != nil:
 		return err

@@ -24,7 +24,7 @@ func Name(id uint64, peer wire.Addr) string {
 // ParseName reads the name of a channel; ok is not set for any other socket's.
 func ParseName(sa unix.Sockaddr) (id uint64, peer wire.Addr, ok bool) {
 	const digits = 16
-	name, ok := strings.CutPrefix(pathOf(sa), "@"+wire.NamePrefix)
+	name, ok := strings.CutPrefix(strings.TrimSuffix(pathOf(sa), wire.NameWords), "@"+wire.NamePrefix)
 	if !ok || len(name) < digits+len("/4pppp")+8+8 || name[digits] != '/' {
 		return 0, peer, false
 	}
@@ -42,6 +42,9 @@ func ParseName(sa unix.Sockaddr) (id uint64, peer wire.Addr, ok bool) {
 	}
 	return id, peer, true
 }
+
+// WordsFollow reports whether a channel's name says that its client's first words follow at once.
+func WordsFollow(sa unix.Sockaddr) bool { return strings.HasSuffix(pathOf(sa), wire.NameWords) }
 
 // ParseListener reads the name of what a program listens on in the place of a TCP socket, and of what
 // was accepted there.

@@ -119,7 +119,7 @@ func program(file *os.File, f *elf.File, library string, by Executor) (Result, e
 		return Result{}, err
 	}
 	if path := loadedBy(f); path != "" {
-		if !by.Mapped && !loaderName.MatchString(filepath.Base(path)) {
+		if !by.Mapped && !isLoaderName(filepath.Base(path)) {
 			return Result{}, fmt.Errorf("it is loaded by %s, which is not known to preload", quote.Printable([]byte(path)))
 		}
 		return Result{Library: library}, nil

@@ -4,7 +4,6 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -29,8 +28,14 @@ var (
 	muslOptions = map[string]int{"--library-path": 2, "--argv0": 2, "--list": 0}
 )
 
-// loaderName is what glibc's and musl's loaders are called, on all machines.
-var loaderName = regexp.MustCompile(`^ld(64|-.*)?\.so\.`)
+// isLoaderName tells whether glibc's or musl's loader is called so on some machine: ld.so.1, ld64.so.2,
+// ld-linux-x86-64.so.2.
+func isLoaderName(name string) bool {
+	machine, _, isLibrary := strings.Cut(name, ".so.")
+	machine, isLoader := strings.CutPrefix(machine, "ld")
+	return isLibrary && isLoader &&
+		(machine == "" || machine == "64" || strings.HasPrefix(machine, "-") && !strings.Contains(machine, "\n"))
+}
 
 // asLoader returns the dynamic loader in f, or nil.
 func asLoader(f *elf.File) *Loader {
@@ -38,7 +43,7 @@ func asLoader(f *elf.File) *Loader {
 		return nil
 	}
 	names, err := f.DynString(elf.DT_SONAME)
-	if err == nil && len(names) == 1 && loaderName.MatchString(names[0]) {
+	if err == nil && len(names) == 1 && isLoaderName(names[0]) {
 		return &Loader{name: names[0], options: glibcOptions}
 	}
 	// musl's is its libc, mostly without a name.

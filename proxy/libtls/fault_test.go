@@ -106,7 +106,7 @@ func TestAPanicEndsOnePump(t *testing.T) {
 			defer program.Close()
 			config := client(t, l)
 			p := &pump{state: l, link: link, config: config, records: make(chan []byte), gone: make(chan struct{})}
-			p.tls = config.Client(p, "localhost", nil, tls.RenegotiateNever)
+			p.tls = config.Client(p, engine.Peer{Name: "localhost", Renegotiation: tls.RenegotiateNever})
 			l.Opened()
 			done := make(chan struct{})
 			go func() {

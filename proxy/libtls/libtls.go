@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,9 +73,19 @@ func reply(c *wire.Call, r wire.TLSReply, err error) {
 func (l *State) Load(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 	var r wire.TLSReply
 	kind := engine.Kind(req.Flags)
-	data, err := loadPart(kind, fds.Take())
-	if err == nil {
-		r.Number, err = l.store.Load(kind, data)
+	var err error
+	fd := fds.Take()
+	if file, ok := fileOf(kind, fd); ok {
+		defer unix.Close(fd)
+		r.Number, err = l.store.LoadFile(file, func() ([]byte, error) { return readDuplicate(fd) })
+	} else {
+		var data []byte
+		if data, err = loadPart(kind, fd); err == nil {
+			r.Number, err = l.store.Load(kind, data)
+		}
+	}
+	if err == nil && l.store.Same(r.Number, req.Channel) {
+		r.Value = 1
 	}
 	reply(c, r, err)
 }
@@ -129,8 +140,8 @@ func (l *State) Compute(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 		}
 	}
 	// tls_load_file has no way to say why.
-	if key, ok := errors.AsType[engine.UnsupportedKey](err); ok && !l.Voice.Quiet {
-		l.Voice.Say("tls_load_file: the private key is of no use: " + key.Error())
+	if key, ok := errors.AsType[engine.UnsupportedKey](err); ok {
+		l.Say("tls_load_file: the private key is of no use: " + key.Error())
 	}
 	reply(c, wire.TLSReply{}, err)
 }
@@ -186,6 +197,32 @@ func sendData(c *wire.Call, data []byte) error {
 	return nil
 }
 
+// settled is how old a file's last change has to be: one that comes later has another time then, also where
+// the file system's clock is coarse.
+const settled = 2 * time.Second
+
+// fileOf tells which file of roots a descriptor is of; ok is false where its bytes may change unnoticed.
+func fileOf(kind engine.Kind, fd int) (file engine.File, ok bool) {
+	var st unix.Stat_t
+	if !kind.IsRoots() || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return file, false
+	}
+	file = engine.File{
+		Kind: kind, Device: st.Dev, Inode: st.Ino, Size: st.Size, Changed: st.Ctim.Nano(), Wrote: st.Mtim.Nano(),
+	}
+	age := time.Since(time.Unix(0, file.Changed))
+	return file, age > settled
+}
+
+// readDuplicate reads a file, and leaves the descriptor open.
+func readDuplicate(fd int) ([]byte, error) {
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return fdio.ReadFile(own, engine.Most)
+}
+
 // loadPart reads a part of a configuration, and closes its descriptor.
 func loadPart(kind engine.Kind, fd int) ([]byte, error) {
 	if kind.IsWords() {
@@ -221,7 +258,7 @@ func (l *State) Start(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 		l.startPump(c, config, req, fds)
 		return
 	}
-	t := &stream{id: session.NewID(), state: l, config: config, name: string(req.Body), pid: c.PID}
+	t := &stream{id: session.NewID(), state: l, config: config, now: req.Now, name: string(req.Body), pid: c.PID}
 	want := transports(req.Flags)
 	if req.Flags&wire.StartSession != 0 {
 		want++

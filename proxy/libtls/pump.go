@@ -63,10 +63,10 @@ func (l *State) startPump(c *wire.Call, config *engine.Config, req wire.Request,
 		return
 	}
 	if config.IsServer() {
-		p.tls = config.Server(p)
+		p.tls = config.Server(p, req.Now)
 	} else {
 		// In the middle of a renegotiation a write would wait for records, which only a read asks for.
-		p.tls = config.Client(p, string(req.Body), p.file.forEngine(), tls.RenegotiateNever)
+		p.tls = config.Client(p, engine.Peer{Name: string(req.Body), Now: req.Now, Session: p.file.forEngine(), Renegotiation: tls.RenegotiateNever})
 	}
 	l.Opened()
 	go p.run()

@@ -33,6 +33,7 @@ type stream struct {
 	id     uint64
 	state  *State
 	config *engine.Config
+	now    uint32 // settings as they were at the first handshake
 	name   string
 	peer   netip.AddrPort
 	pid    int32
@@ -125,9 +126,9 @@ func (t *stream) logEnd(why string) {
 // closes its end.
 func (t *stream) open() (facts []byte, ok bool) {
 	if t.config.IsServer() {
-		t.tls = t.config.Server(t.up)
+		t.tls = t.config.Server(t.up, t.now)
 	} else {
-		t.tls = t.config.Client(t.up, t.name, t.file.forEngine(), tls.RenegotiateFreelyAsClient)
+		t.tls = t.config.Client(t.up, engine.Peer{Name: t.name, Now: t.now, Session: t.file.forEngine(), Renegotiation: tls.RenegotiateFreelyAsClient})
 	}
 	watch := channel.WatchSetup(t.pair, t.up, func() {}, t.state.Log)
 	facts, ok = t.tls.Open()
@@ -177,6 +178,9 @@ func (t *stream) Verdict(flags uint16) wire.Reply { return connected(flags) }
 
 // Lend implements session.Entry.
 func (t *stream) Lend() int { return t.up.Duplicate() }
+
+// Waiting implements session.Entry.
+func (t *stream) Waiting() int { return t.pair.Waiting() }
 
 // Restart implements session.Entry: the program connects its own socket.
 func (t *stream) Restart() int { return -1 }

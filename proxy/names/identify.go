@@ -92,5 +92,5 @@ func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say f
 
 // Nobody is why nothing goes to a synthetic address that stands for nothing.
 func Nobody(ip netip.Addr) *verdict.Failure {
-	return verdict.Failf(unix.EHOSTUNREACH, "%s is a synthetic address that this run did not give out", ip)
+	return verdict.Failf(unix.EHOSTUNREACH, "%s is a synthetic address that this run did not give out (it counts once the name has been looked up)", ip)
 }

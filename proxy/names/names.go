@@ -63,6 +63,7 @@ type Table struct {
 	used4     int
 	used6     int
 	shown     map[netip.Addr][]string // names whose real address was shown
+	addresses map[string][]netip.Addr // real ones, of names that were shown in either way
 
 	shownCount int
 }
@@ -76,6 +77,7 @@ func NewTable(shared *Map, adopted time.Time) *Table {
 		synthetic: make(map[Identity]netip.Addr),
 		identity:  make(map[netip.Addr]Identity),
 		shown:     make(map[netip.Addr][]string),
+		addresses: make(map[string][]netip.Addr),
 	}
 }
 
@@ -118,6 +120,7 @@ func (n *Table) forIdentity(id Identity) (netip.Addr, error) {
 	}
 	n.synthetic[id] = ip
 	n.identity[ip] = id
+	n.note(id.Name, id.IP)
 	n.Shared.publish(ip, id)
 	return ip, nil
 }
@@ -176,7 +179,23 @@ func (n *Table) show(ip netip.Addr, name string) error {
 	}
 	n.shownCount++
 	n.shown[ip] = append(known[:len(known):len(known)], name)
+	n.note(name, ip)
 	return nil
+}
+
+// note remembers an address of a name.
+func (n *Table) note(name string, ip netip.Addr) {
+	if known := n.addresses[name]; !slices.Contains(known, ip) {
+		n.addresses[name] = append(known[:len(known):len(known)], ip)
+	}
+}
+
+// addressesOf are the real addresses of a name that programs were shown, synthetic ones for them too. Nobody
+// may change what is returned.
+func (n *Table) addressesOf(name string) []netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.addresses[name]
 }
 
 // shownAs returns the names whose real address ip was shown.

@@ -3,6 +3,7 @@ package outgoing
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,6 @@ import (
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/relay"
-	"tlswrap/proxy/session"
 	"tlswrap/proxy/starttls"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -40,6 +40,7 @@ type Conn struct {
 	said     []starttls.Line // with a proxy, for Explain
 	data     dataPorts       // that the program will connect to on this one's behalf
 	watch    *channel.Departure
+	began    time.Time     // setup did
 	until    time.Time     // setup may go on
 	opened   bool          // the program has been told that it is connected
 	taken    chan struct{} // closed when up is set, or never will be
@@ -82,13 +83,26 @@ func (c *Conn) run(failure *verdict.Failure) {
 // carry is the rest of the connection's life.
 func (c *Conn) carry() {
 	why := internalError
-	defer func() { c.end(dropSocket, why) }()
-	r := relay.Conn{
-		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: func(f *verdict.Failure) { c.report("broken", f) }},
+	var broke atomic.Bool
+	defer func() { c.end(socketsEnd(broke.Load()), why) }()
+	why = c.carrier(&broke).Carry()
+}
+
+// carrier is what carries the bytes. It is made in a function of its own, whose part of the stack is free
+// again when they are: with it the stack of each connection would have to be twice as large. broke is set
+// when an error ends it, of which the program, that still has its end, may ask.
+func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
+	broken := func(f *verdict.Failure) {
+		c.report("broken", f)
+		broke.Store(true)
+	}
+	r := &relay.Conn{
+		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: broken},
 		TLS:             c.tls,
 		Filter:          c.filter,
 		Peer:            "server",
 		AllowTruncation: c.Decision.Rule.AllowTruncation,
+		Truncated:       func() { c.state.Truncated(c.Target, c.pid) },
 		Attempt:         verdict.Attempt{Name: c.Host(), Asked: c.auth.Asked, HasCert: c.auth.Cert != nil},
 	}
 	// A program that was let in before TLS has begun already, or says anything: a file that
@@ -96,7 +110,7 @@ func (c *Conn) carry() {
 	if c.upgrade == nil || !c.upgrade.early {
 		r.ClientTLS = c.clientTLS
 	}
-	why = r.Carry()
+	return r
 }
 
 // internalError is why a connection ends after a panic, of which the log has more.
@@ -125,7 +139,8 @@ func (c *Conn) end(socket socketsEnd, why string) {
 		c.forgetSecrets()
 		c.pair.Close()
 		if socket == keepSocket {
-			c.keep()
+			c.up.Shutdown()
+			c.state.User.Keep(guard.Func(c.front.Log, "ended connection", c.forget))
 			return
 		}
 		c.forget()
@@ -138,17 +153,6 @@ func (c *Conn) forget() {
 		c.up.Close()
 	}
 	c.state.Forget(c.id)
-}
-
-// keep has a failed connection found for a while, with its socket.
-func (c *Conn) keep() {
-	forget := guard.Func(c.front.Log, "failed connection", c.forget)
-	kept := c.state.User.Failed.Enter(forget)
-	time.AfterFunc(session.KeepFailed, func() {
-		if c.state.User.Failed.Leave(kept) {
-			forget()
-		}
-	})
 }
 
 // forgetSecrets is called when nothing is carried any more.
@@ -165,6 +169,7 @@ func (c *Conn) setup() *verdict.Failure {
 	rule := c.Target.Decision.Rule
 	ctx, cancel := context.WithTimeout(context.Background(), rule.Timeout)
 	defer cancel()
+	c.began = time.Now()
 	c.until, _ = ctx.Deadline()
 	c.up.SetDeadline(c.until)
 
@@ -176,6 +181,7 @@ func (c *Conn) setup() *verdict.Failure {
 	left := c.watch.Stop()
 	c.watch = nil
 	if left {
+		c.reportLeft(failure)
 		return errLeft
 	}
 	if failure != nil {
@@ -186,6 +192,16 @@ func (c *Conn) setup() *verdict.Failure {
 		c.pair.SetReadDeadline(time.Time{})
 	}
 	return c.accept()
+}
+
+// waited is how long there was no answer, for a sentence: the rule's timeout, or less where the program
+// has given up before.
+func (c *Conn) waited() time.Duration {
+	if !time.Now().Before(c.until) {
+		return c.Decision.Rule.Timeout
+	}
+	const exact = 10 * time.Millisecond
+	return time.Since(c.began).Round(exact)
 }
 
 // connect does everything that comes before the program is told.
@@ -235,7 +251,7 @@ func (c *Conn) open() *verdict.Failure {
 // fail ends a setup that the program was not told of yet: the sentence first, then its errno.
 func (c *Conn) fail(f *verdict.Failure) {
 	if f != errLeft && c.state.recent.Note(c.question(), f, c.pid) {
-		c.report("failed", f)
+		c.reportFailed(f)
 	}
 	c.mu.Lock()
 	c.outcome, c.failure, c.told = failed, f, false
@@ -304,6 +320,16 @@ func (c *Conn) Lend() int {
 		return -1
 	}
 	return c.up.Duplicate()
+}
+
+// Waiting implements session.Entry.
+func (c *Conn) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outcome != good {
+		return 0 // the junk is nobody's
+	}
+	return c.pair.Waiting()
 }
 
 // Restart implements session.Entry: nothing of the old connection may come upon the new one.

@@ -30,6 +30,8 @@ type Front struct {
 	Log      *slog.Logger
 	Resolver *names.Resolver
 	Policy   func() *trust.Policy // the one in force
+	// Stopped closes what programs listened on at a port, before a connection goes there.
+	Stopped func(port uint16)
 }
 
 // State is what is kept for a session.
@@ -91,11 +93,11 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 func refused(d rules.Decision, inside string, supervised bool) *verdict.Failure {
 	switch {
 	case d.Action == rules.Deny && d.Rule == nil:
-		return verdict.Failf(unix.EACCES, "refused: no rule allows it")
+		return verdict.Failf(unix.EACCES, `refused: no rule allows it (default = "deny"; a rule with action = "tls" or "pass" would)`)
 	case d.Action == rules.Deny:
-		return verdict.Failf(unix.EACCES, "refused: a rule denies it")
+		return verdict.Failf(unix.EACCES, `refused: a rule denies it (action = "deny"; a rule before it would count first)`)
 	case d.Action != rules.Pass && inside != "" && !supervised:
-		return verdict.Failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS", inside)
+		return verdict.Failf(unix.EACCES, "refused: %q connects inside libc, where it cannot be made TLS unless the kernel holds the program (tlswrap doctor says what would allow that)", inside)
 	}
 	return nil
 }
@@ -120,6 +122,7 @@ func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target)
 			s.Say(line)
 		}
 	}
+	f.Stopped(t.Addr.Port)
 	s.Pass(call, t.Addr)
 }
 

@@ -62,17 +62,17 @@ func (c *Conn) dial(ctx context.Context, to rules.Endpoint) *verdict.Failure {
 // dialTo connects to an endpoint, of which host and port may be missing: those are the
 // target's.
 func (c *Conn) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Failure {
-	rule := c.Target.Decision.Rule
 	addrs, failure := c.upstreamAddrs(ctx, to)
 	for i, a := range addrs {
 		if i > 0 {
 			c.up.Disconnect()
 		}
+		c.front.Stopped(a.Port)
 		var err error
 		where := netip.AddrPortFrom(a.Real(), a.Port)
 		failure = c.trail().Step("dialled", func() *verdict.Failure {
 			if err = c.up.Connect(a); err != nil {
-				return verdict.Dial(err, where, rule.Timeout)
+				return verdict.Dial(err, where, c.waited())
 			}
 			return nil
 		}, "upstream", where)

@@ -38,7 +38,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 		return nil, err
 	}
 	c := &Conn{
-		front: &Front{Resolver: names.NewResolver()},
+		front: &Front{Resolver: names.NewResolver(), Stopped: func(uint16) {}}, // no program listens
 		aim:   aim{Target: t},
 		trust: p.Trust[rule],
 	}
@@ -59,7 +59,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 	deadline, _ := ctx.Deadline()
 	c.up.SetDeadline(deadline)
 
-	start := time.Now()
+	c.began, c.until = time.Now(), deadline
 	probe := &Probe{Name: c.verifiedName()}
 	if probe.Failure = c.reach(ctx); probe.Failure == nil {
 		probe.Failure, probe.Chain = c.handshake()
@@ -72,7 +72,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 		probe.Said = append(probe.Said, c.upgrade.dialogue.Said()...)
 	}
 	probe.Upstream = c.up.Peer
-	probe.Took = time.Since(start)
+	probe.Took = time.Since(c.began)
 	if c.tls != nil {
 		if st := c.tls.ConnectionState(); st.HandshakeComplete {
 			probe.State, probe.Chain = &st, st.PeerCertificates

@@ -44,7 +44,7 @@ func (c *Conn) handshake() (*verdict.Failure, []*x509.Certificate) {
 		return errNoTransfer, nil
 	}
 	a := verdict.Attempt{
-		Name: name, Head: c.up.First(), Timeout: rule.Timeout, Min: rule.MinVersion,
+		Name: name, Nameless: c.Target.Name == "" && rule.ServerName == "", Upgraded: c.upgrade != nil, Head: c.up.First(), Timeout: c.waited(), Min: rule.MinVersion, Legacy: rule.AllowLegacy,
 		Asked: auth.Asked, HasCert: auth.Cert != nil, Now: time.Now(),
 	}
 	return a.Explain(err), verdict.SentChain(err)

@@ -5,13 +5,34 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"tlswrap/proxy/report"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 )
 
 func (c *Conn) report(event string, f *verdict.Failure) {
 	c.state.Failed(event, c.Target, c.pid, f)
+}
+
+// reportFailed tells of a setup that failed before the program was let in.
+func (c *Conn) reportFailed(f *verdict.Failure) {
+	rule := c.Decision.Rule
+	if c.Name == "" || c.control != nil || rule.Upstream.Host != "" || rule.Via.Scheme != "" {
+		c.report("failed", f) // another address leads nowhere else
+		return
+	}
+	c.state.Unanswered(c.Target, c.pid, f, c.front.Resolver.Addresses(c.state.Names, c.Name))
+}
+
+// reportLeft tells of a setup that the program gave up, and how far that was; f is what it ended in, or nil.
+func (c *Conn) reportLeft(f *verdict.Failure) {
+	reason := errLeft.Reason
+	if f != nil {
+		reason += ": " + f.Reason
+	}
+	c.state.GaveUp(c.Target, c.pid, reason)
 }
 
 // trail tells the log of the steps of c's setup, and of its end.
@@ -20,18 +41,23 @@ func (c *Conn) trail() report.Trail {
 }
 
 // reportGood tells of a connection that was set up: in the log, to who asked for a
-// line each, and to everybody where nothing was verified.
+// line each, and to everybody where nothing was verified or it is not safe any more.
 func (c *Conn) reportGood() {
 	rule, v := c.Target.Decision.Rule, c.state.Voice
+	c.state.Answered(c.Target)
 	logged := c.front.Log.Enabled(context.Background(), slog.LevelInfo)
-	if !logged && !v.Verbose && !rule.VerifyNone {
+	st := c.tls.ConnectionState()
+	weak, keys := trust.Weaknesses(st)
+	if !logged && !v.Verbose && !rule.VerifyNone && len(weak) == 0 {
 		return
 	}
-	st := c.tls.ConnectionState()
 	if logged {
 		c.front.Log.Info("connected", append(report.Attrs(c.Target, c.pid),
 			"upstream", c.up.Peer.String(), "version", tls.VersionName(st.Version), "cipher", tls.CipherSuiteName(st.CipherSuite),
 			"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
+	}
+	if len(weak) > 0 && !v.Quiet {
+		v.Say(fmt.Sprintf("%s: warning: not safe any more: %s, which the rule lets in (%s) (%s)", c.Target, strings.Join(weak, ", "), strings.Join(keys, ", "), rule))
 	}
 	switch {
 	case rule.VerifyNone && !v.Quiet:

@@ -50,6 +50,7 @@ type Conn struct {
 	tls      *tls.Conn
 	conn     net.Conn
 	tap      *tap // nil where conn is no Transport
+	refusal  *refusal
 	isClient bool
 	after    int64 // bytes in one direction that make a connection bulk
 	inKernel bool  // seal there once it is
@@ -91,7 +92,8 @@ const Threshold = 256 << 10
 func Client(conn net.Conn, config *tls.Config) *Conn {
 	c := newConn(conn, true)
 	if c.tap == nil {
-		c.tls = tls.Client(conn, config)
+		config.KeyLogWriter = keyLog{refusal: c.refusal}
+		c.tls = tls.Client(bare{conn, c.refusal}, config)
 		return c
 	}
 	c.tap.logTo(config)
@@ -105,7 +107,10 @@ func Client(conn net.Conn, config *tls.Config) *Conn {
 func Server(conn net.Conn, config *tls.Config) *Conn {
 	c := newConn(conn, false)
 	if c.tap == nil {
-		c.tls = tls.Server(conn, config)
+		if config.GetConfigForClient == nil {
+			config.KeyLogWriter = keyLog{refusal: c.refusal}
+		}
+		c.tls = tls.Server(bare{conn, c.refusal}, config)
 		return c
 	}
 	if config.GetConfigForClient == nil {
@@ -131,9 +136,13 @@ func ServerConfig(config *tls.Config) *tls.Config {
 				chosen = other
 			}
 		}
-		if t, ok := hello.Conn.(*tap); ok {
+		switch conn := hello.Conn.(type) {
+		case *tap:
 			chosen = chosen.Clone()
-			t.logTo(chosen)
+			conn.logTo(chosen)
+		case bare:
+			chosen = chosen.Clone()
+			chosen.KeyLogWriter = keyLog{refusal: conn.refusal}
 		}
 		return chosen, nil
 	}
@@ -142,14 +151,14 @@ func ServerConfig(config *tls.Config) *tls.Config {
 
 // logTo has config tell t the secrets.
 func (t *tap) logTo(config *tls.Config) {
-	config.KeyLogWriter = keyLog{t}
+	config.KeyLogWriter = keyLog{t.refusal, t}
 	config.DynamicRecordSizingDisabled = true // Conn counts on the number of records
 }
 
 func newConn(conn net.Conn, isClient bool) *Conn {
-	c := &Conn{conn: conn, isClient: isClient, after: Threshold}
+	c := &Conn{conn: conn, isClient: isClient, after: Threshold, refusal: &refusal{isClient: isClient}}
 	if t, ok := conn.(Transport); ok {
-		c.tap = &tap{Transport: t}
+		c.tap = &tap{Transport: t, refusal: c.refusal}
 		c.fromServer().hello = make([]byte, 0, helloLen)
 	}
 	return c
@@ -173,12 +182,34 @@ func (c *Conn) HandshakeContext(ctx context.Context) error {
 	if c.version != 0 {
 		return nil
 	}
-	if err := c.tls.HandshakeContext(ctx); err != nil {
+	err := c.tls.HandshakeContext(ctx)
+	c.refusal.wipe()
+	if err != nil {
 		c.Forget()
-		return err
+		return c.asSaid(err)
 	}
 	c.established()
+	if c.tap != nil {
+		// Nothing may follow the handshake from here. A peer with Nagle's algorithm (RFC 896) holds its first
+		// words back until its last flight is acknowledged.
+		c.tap.Acknowledge()
+	}
 	return nil
+}
+
+// asSaid is why a handshake has failed. A client of TLS 1.3 that does not like the server's first flight may
+// say so in the clear (RFC 8446, section 6.2: OpenSSL does), which crypto/tls takes for a record that does not
+// open. Whoever can put in such a record can end the handshake anyway.
+func (c *Conn) asSaid(err error) error {
+	in := &c.refusal.in
+	if c.tap != nil {
+		in = &c.tap.in
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	if a, plain := in.plainAlert(); ok && plain && op.Op == "local error" && !c.isClient {
+		return remoteError(a)
+	}
+	return err
 }
 
 // ConnectionState is crypto/tls's.
@@ -208,6 +239,17 @@ func (c *Conn) Next() ([][]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// Here is Next, but that it does not wait: it returns nothing where no record with data is ahead.
+func (c *Conn) Here() [][]byte {
+	if c.tap == nil || !c.tap.in.between() || !atHand(c.tap.Ahead()) {
+		return nil
+	}
+	c.SetReadDeadline(time.Unix(1, 0))
+	defer c.SetReadDeadline(time.Time{})
+	batch, _ := c.Next() // which says it again if it is lasting
+	return batch
 }
 
 // giveBack ends the use of what Next has returned.

@@ -34,6 +34,15 @@ func (s *secrets) note(line []byte) {
 	}
 }
 
+// secretIn returns the secret of a line of the key log that has this label, or nil.
+func secretIn(line []byte, label string) []byte {
+	f := bytes.Fields(line)
+	if len(f) != 3 || string(f[0]) != label {
+		return nil
+	}
+	return unhex(f[2])
+}
+
 func unhex(b []byte) []byte {
 	out := make([]byte, hex.DecodedLen(len(b)))
 	if _, err := hex.Decode(out, b); err != nil {

@@ -118,6 +118,8 @@ func newReadAhead(conn net.Conn) *readAhead {
 	return &readAhead{Conn: conn, buf: make([]byte, buffers.Size)}
 }
 
+func (r *readAhead) Acknowledge() {}
+
 func (r *readAhead) Fill() error {
 	r.start, r.end = 0, copy(r.buf, r.Ahead())
 	room := r.buf[r.end:]

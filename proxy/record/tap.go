@@ -12,6 +12,8 @@ import (
 // crypto/tls, which may go on reading, has something to say.
 type tap struct {
 	Transport
+	refusal *refusal
+
 	in     counter
 	atOnce bool // Read does not wait for a record to begin
 
@@ -28,14 +30,20 @@ type tap struct {
 }
 
 // keyLog is the key log of one connection.
-type keyLog struct{ tap *tap }
+type keyLog struct {
+	refusal *refusal
+	tap     *tap // nil for a bare one
+}
 
 // Write takes one line, and wipes it. An io.Writer must not do that; crypto/tls made the
 // line for this call only, and it is a secret.
 func (k keyLog) Write(line []byte) (int, error) {
-	k.tap.mu.Lock()
-	defer k.tap.mu.Unlock()
-	k.tap.secrets.note(line)
+	k.refusal.note(line)
+	if k.tap != nil {
+		k.tap.mu.Lock()
+		defer k.tap.mu.Unlock()
+		k.tap.secrets.note(line)
+	}
 	clear(line)
 	return len(line), nil
 }
@@ -48,6 +56,7 @@ type counter struct {
 	records   uint64 // since the last change_cipher_spec
 
 	hello []byte // the first bytes, up to its capacity
+	said  []byte // the beginning of the last record, where that is an alert
 }
 
 // A ServerHello begins with the record's header, its own header, a version and the
@@ -78,7 +87,11 @@ func (c *counter) pass(b []byte) {
 			return
 		}
 		c.left = int(binary.BigEndian.Uint16(c.header[3:]))
+		c.said = c.said[:0]
 	} else {
+		if contentType(c.header[0]) == alertType && len(c.said) < alertLen {
+			c.said = append(c.said, b[:min(len(b), alertLen-len(c.said))]...)
+		}
 		c.left -= len(b)
 	}
 	if c.left > 0 {
@@ -90,6 +103,17 @@ func (c *counter) pass(b []byte) {
 	} else {
 		c.records++
 	}
+}
+
+// alertLen is the length of an alert that is not encrypted.
+const alertLen = 2
+
+// plainAlert is the alert that was the last record, as it came.
+func (c *counter) plainAlert() (a alert, ok bool) {
+	if !c.between() || len(c.said) < alertLen || binary.BigEndian.Uint16(c.header[3:]) != alertLen {
+		return 0, false
+	}
+	return alert(c.said[1]), true
 }
 
 // serverRandom is the random in the ServerHello that the direction began with, or nil.
@@ -127,6 +151,7 @@ func (t *tap) Write(b []byte) (int, error) {
 	if t.writer != nil {
 		return t.writer.relay(b)
 	}
+	t.refusal.restate(b)
 	record := b
 	for rest := b; len(rest) > 0; {
 		if t.out.between() {

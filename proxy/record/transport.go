@@ -22,6 +22,9 @@ type Transport interface {
 	// Consume drops the first n bytes of Ahead. Where none are left, none that were there
 	// are valid.
 	Consume(n int)
+
+	// Acknowledge has the peer told at once what has arrived from it.
+	Acknowledge()
 }
 
 // atHand reports whether a first record lies in b, or what cannot become one.

@@ -125,5 +125,6 @@ func (e *Ends) broken(f *verdict.Failure) {
 func (e *Ends) breakOff(f *verdict.Failure) {
 	e.broken(f)
 	e.Channel.Close()
-	e.Upstream.Close()
+	e.Upstream.SetDeadline(fdio.Past)
+	e.Upstream.Shutdown() // the program may ask about the socket
 }

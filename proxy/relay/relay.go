@@ -37,8 +37,9 @@ type Conn struct {
 	Filter starttls.Filter // that the data goes through; nil for none
 	Peer   string          // what the other side is, for people: "server" or "client"
 
-	// AllowTruncation takes an end without close_notify for one.
+	// AllowTruncation takes an end without close_notify for one, and Truncated is told.
 	AllowTruncation bool
+	Truncated       func()
 	// ClientTLS is asked, if it is not nil, about a program whose first words are a ClientHello: it
 	// refuses, or connects the upstream anew to where the program's own TLS goes.
 	ClientTLS func() *verdict.Failure
@@ -194,8 +195,13 @@ func (c *Conn) downloadEnd(err error) *verdict.Failure {
 		return verdict.Failf(unix.ECONNRESET, "the server went on without TLS: it said %s", quote.Line(said))
 	case c.Upstream.Ended:
 		// crypto/tls takes a FIN between two records for a close_notify.
-		if over, ok := c.Filter.(starttls.Farewell); !c.AllowTruncation && (!ok || !over.Over()) {
+		over, ok := c.Filter.(starttls.Farewell)
+		switch {
+		case ok && over.Over():
+		case !c.AllowTruncation:
 			return verdict.Failf(unix.ECONNRESET, "the %s ended the connection without close_notify: what it sent may be cut short (allow_truncation = true accepts that)", c.Peer)
+		default:
+			c.Truncated()
 		}
 		c.Channel.Finish()
 		return nil

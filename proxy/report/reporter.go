@@ -4,6 +4,7 @@
 package report
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -20,6 +21,8 @@ import (
 type Reporter struct {
 	Log   *slog.Logger
 	Voice *Voice
+
+	unanswered unanswered
 }
 
 // Say tells the session's person something, and the log.
@@ -52,7 +55,23 @@ func ByWay(t names.Target) string {
 
 // Failed tells of a failure, in one sentence. event is what the log calls it.
 func (r *Reporter) Failed(event string, t names.Target, pid int32, f *verdict.Failure) {
-	r.Log.Error(event, append(Attrs(t, pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
+	r.fail(slog.LevelError, event, attempt{t, pid}, f)
+}
+
+// remark tells of a failure that the program may well make up for.
+func (r *Reporter) remark(t names.Target, pid int32, f *verdict.Failure) {
+	r.fail(slog.LevelWarn, "failed", attempt{t, pid}, f)
+}
+
+// attempt is a process's, to connect.
+type attempt struct {
+	target names.Target
+	pid    int32
+}
+
+func (r *Reporter) fail(level slog.Level, event string, a attempt, f *verdict.Failure) {
+	t := a.target
+	r.Log.Log(context.Background(), level, event, append(Attrs(t, a.pid), "errno", unix.ErrnoName(f.Errno), "reason", f.Reason)...)
 	if r.Voice.Quiet {
 		return
 	}
@@ -61,6 +80,11 @@ func (r *Reporter) Failed(event string, t names.Target, pid int32, f *verdict.Fa
 		where = fmt.Sprintf(" (%s)", t.Decision.Rule)
 	}
 	r.Voice.Say(t.String() + ": " + f.Reason + where)
+}
+
+// Truncated tells the log of an end without close_notify that was taken for one.
+func (r *Reporter) Truncated(t names.Target, pid int32) {
+	r.Log.Info("truncated", Attrs(t, pid)...)
 }
 
 // Passed tells of a connection that is not TLS of ours.

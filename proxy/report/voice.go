@@ -12,7 +12,10 @@ import (
 // Voice writes sentences to a session's standard error.
 type Voice struct {
 	Quiet, Verbose bool
-	stat           os.FileInfo
+	// Awaited is set where somebody may read standard error until its end, as one does a pipe: it comes when
+	// nobody holds it any more.
+	Awaited bool
+	stat    os.FileInfo
 
 	mu    sync.Mutex
 	lines chan line
@@ -35,6 +38,7 @@ func NewVoice(stderr *os.File, verbose, quiet bool) *Voice {
 		return v
 	}
 	v.stat, _ = stderr.Stat()
+	v.Awaited = v.stat == nil || v.stat.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
 	v.lines = make(chan line, 64)
 	go func(lines <-chan line) {
 		for l := range lines {

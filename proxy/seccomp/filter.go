@@ -5,8 +5,8 @@
 package seccomp
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -45,28 +45,47 @@ const (
 	Sendto
 	Sendmsg
 	Sendmmsg
+	Reach      // prctl(2) by the shim with an option of ours: it asks for a connection to the worker
 	socketcall // socketcall(2) of 32-bit programs, which names one of the others by a number
 	ioUring    // io_uring_setup(2), which is answered with ENOSYS: what a ring does no filter sees
 )
 
+// reachOption is the option of Reach (TW_MAGIC in preload/wire.h), which prctl(2) does not know.
+const reachOption = 0x544c5701
+
 // inSocketcall are the calls by their numbers in socketcall(2) (linux/net.h).
-var inSocketcall = map[uint32]Call{
-	2: Bind, 3: Connect, 4: Listen, 5: Accept, 6: Getsockname, 7: Getpeername, 11: Sendto,
-	14: Setsockopt, 15: Getsockopt, 16: Sendmsg, 18: Accept4, 20: Sendmmsg,
+var inSocketcall = []numbered{
+	{2, Bind}, {3, Connect}, {4, Listen}, {5, Accept}, {6, Getsockname}, {7, Getpeername}, {11, Sendto},
+	{14, Setsockopt}, {15, Getsockopt}, {16, Sendmsg}, {18, Accept4}, {20, Sendmmsg},
+}
+
+// numbered is a call, and the number that it has in some way.
+type numbered struct {
+	number uint32
+	Call
+}
+
+// find returns the call of a number.
+func find(in []numbered, number uint32) (Call, bool) {
+	for _, n := range in {
+		if n.number == number {
+			return n.Call, true
+		}
+	}
+	return 0, false
 }
 
 // abi is one way to make system calls.
 type abi struct {
 	arch    uint32 // AUDIT_ARCH_… (linux/audit.h)
-	numbers map[uint32]Call
+	numbers []numbered
 	wide    bool   // registers have 64 bits
 	foreign uint32 // numbers from here on are another way's, which is answered with ENOSYS; 0: none
 }
 
 // of returns what a notification is about, and its arguments: those of socketcall(2) are in memory.
 func (a abi) of(number uint32) (Call, bool) {
-	c, ok := a.numbers[number]
-	return c, ok
+	return find(a.numbers, number)
 }
 
 // abiOf finds the way in which a call was made.
@@ -113,10 +132,18 @@ func (a abi) filter(p *program, name string, by Policy) {
 	if a.foreign != 0 {
 		p.when(unix.BPF_JGE, a.foreign, "unknown")
 	}
-	p.unless(unix.BPF_JGE, slices.Min(slices.Collect(maps.Keys(a.numbers))), "allow") // read(2) and the like
-	for number, c := range sorted(a.numbers) {
-		p.when(unix.BPF_JEQ, number, c.part(by)+" "+name)
+	least := slices.MinFunc(a.numbers, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	p.unless(unix.BPF_JGE, least.number, "allow") // read(2) and the like
+	for _, c := range a.numbers {
+		p.when(unix.BPF_JEQ, c.number, c.part(by)+" "+name)
 	}
+	p.jump("allow")
+
+	p.label("reach " + name)
+	p.load(low(0))
+	p.unless(unix.BPF_JEQ, reachOption, "allow")
+	p.load(low(5))
+	p.when(unix.BPF_JEQ, uint32(by.Cookie), "notify")
 	p.jump("allow")
 
 	p.label("never " + name)
@@ -126,8 +153,8 @@ func (a abi) filter(p *program, name string, by Policy) {
 	a.ofSending(p, name)
 	p.label("socketcall " + name)
 	p.load(low(0))
-	for number := range sorted(inSocketcall) {
-		p.when(unix.BPF_JEQ, number, "notify")
+	for _, c := range inSocketcall {
+		p.when(unix.BPF_JEQ, c.number, "notify")
 	}
 	p.jump("allow")
 
@@ -146,6 +173,8 @@ func (c Call) part(by Policy) string {
 	switch {
 	case c == ioUring, c == socketcall && by.Enforce: // its arguments, flags too, are in memory that another thread can change
 		return "never"
+	case c == Reach:
+		return "reach"
 	case c == Sendto:
 		return "sendto"
 	case c == socketcall:

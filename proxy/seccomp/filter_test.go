@@ -107,12 +107,13 @@ func TestFilter(t *testing.T) {
 // A notification says what is asked by the numbers of the way in which the call was made.
 func TestAsked(t *testing.T) {
 	for _, a := range abis {
-		for number, want := range a.numbers {
+		for _, n := range a.numbers {
+			number, want := n.number, n.Call
 			if want == ioUring || want == socketcall {
 				continue
 			}
-			n := Notification{nr: int32(number), arch: a.arch, args: [6]uint64{1, 2, 3}}
-			if got, ok := n.Asked(); !ok || got.Call != want || got.Args != n.args || got.InMemory || got.Wide != a.wide {
+			asks := Notification{nr: int32(number), arch: a.arch, args: [6]uint64{1, 2, 3}}
+			if got, ok := asks.Asked(); !ok || got.Call != want || got.Args != asks.args || got.InMemory || got.Wide != a.wide {
 				t.Errorf("call %d of %#x is %+v, %v", number, a.arch, got, ok)
 			}
 		}

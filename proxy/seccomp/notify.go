@@ -204,7 +204,7 @@ func (n *Notification) Asked() (a Asked, ok bool) {
 	}
 	a.Args, a.IP, a.Wide = n.args, n.ip, by.wide
 	if a.Call, ok = by.of(uint32(n.nr)); a.Call == socketcall {
-		a.Call, ok = inSocketcall[uint32(n.args[0])]
+		a.Call, ok = find(inSocketcall, uint32(n.args[0]))
 		a.InMemory = true
 	}
 	return a, ok

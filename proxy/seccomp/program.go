@@ -2,9 +2,6 @@ package seccomp
 
 import (
 	"fmt"
-	"iter"
-	"maps"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,15 +81,4 @@ func (p *program) distance(from int, label string) (int, error) {
 		return 0, fmt.Errorf("the filter has no %q behind instruction %d", label, from)
 	}
 	return to - from - 1, nil
-}
-
-// sorted yields a map in the order of its keys, so that a filter is always the same.
-func sorted[V any](m map[uint32]V) iter.Seq2[uint32, V] {
-	return func(yield func(uint32, V) bool) {
-		for _, k := range slices.Sorted(maps.Keys(m)) {
-			if !yield(k, m[k]) {
-				return
-			}
-		}
-	}
 }

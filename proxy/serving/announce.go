@@ -33,15 +33,17 @@ const (
 	proxyClientCertSess = 0x04
 )
 
-// announce sends the header, where the service has one.
-func (c *Client) announce() {
+// first is what the program reads first: the header, where the service has one, and what the client has
+// said with the end of its handshake. It is to be sent before anything else is read from the client.
+func (c *Client) first() [][]byte {
+	c.up.FillNow()
+	words := c.tls.Here()
 	if !c.service.Listen.ProxyProtocol {
-		return
+		return words
 	}
 	local := c.up.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
 	from := netip.AddrPortFrom(c.target.Addr.Real(), c.target.Addr.Port)
-	// A program that has gone is noticed by who carries its bytes.
-	c.pair.Send(proxyHeader(from, local, c.tls.ConnectionState()))
+	return append([][]byte{proxyHeader(from, local, c.tls.ConnectionState())}, words...)
 }
 
 // proxyHeader makes a header of the connection's addresses and what TLS knows.

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,7 @@ type Client struct {
 	up       *upstream.Conn
 	tls      *record.Conn
 	pair     *channel.Pair // nil before the handshake has ended well
+	broke    atomic.Bool   // while the program had its end
 	ended    chan struct{} // closed when its goroutines use nothing of it any more
 	ending   sync.Once
 }
@@ -93,7 +95,12 @@ func (l *listener) greet(c *Client) *verdict.Failure {
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
 // pair, and can be found, before.
 func (l *listener) deliver(c *Client) *verdict.Failure {
-	fd, err := boundSocket(channel.Name(c.id, c.target.Addr))
+	first := c.first()
+	name := channel.Name(c.id, c.target.Addr)
+	if len(first) > 0 {
+		name += wire.NameWords // the program waits for them
+	}
+	fd, err := boundSocket(name)
 	if err == nil {
 		c.pair, err = channel.Accepted(fd, l.session.Token[:])
 	}
@@ -101,7 +108,11 @@ func (l *listener) deliver(c *Client) *verdict.Failure {
 		return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 	}
 	c.session.Enter(c.id, c)
-	return l.enqueue(c.pair)
+	if failure := l.enqueue(c.pair); failure != nil {
+		return failure
+	}
+	c.pair.SendAll(first) // who carries its bytes sees that the program has gone
+	return nil
 }
 
 // shakeHands lets a client prove what the service demands, within its time.
@@ -129,27 +140,35 @@ func (c *Client) handshake() *verdict.Failure {
 // begin has the bytes of a client carried that has a program, on a stack of its own: the handshake's is
 // large, and the connection may idle.
 func (c *Client) begin() {
-	c.announce()
 	go guard.Run(c.front.log, "client's bytes", c.drop, c.carry)
 }
 
 func (c *Client) carry() {
 	why := internalError
 	defer func() { c.end(why) }()
-	r := relay.Conn{
+	why = c.carrier().Carry()
+}
+
+// carrier is what carries the bytes. It is made in a function of its own, whose part of the stack is free
+// again when they are: with it the stack of each connection would have to be twice as large.
+func (c *Client) carrier() *relay.Conn {
+	return &relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.log, Target: c.target.String(), Broken: c.broken},
 		TLS:             c.tls,
 		Peer:            "client",
 		AllowTruncation: c.target.Decision.Rule.AllowTruncation,
+		Truncated:       func() { c.session.Truncated(c.target, c.pid) },
 		Attempt:         verdict.Attempt{Name: c.target.Host()},
 	}
-	why = r.Carry()
 }
 
 // internalError is why a client's connection ends after a panic, of which the log has more.
 const internalError = "internal error"
 
-func (c *Client) broken(f *verdict.Failure) { c.session.Failed("broken", c.target, c.pid, f) }
+func (c *Client) broken(f *verdict.Failure) {
+	c.session.Failed("broken", c.target, c.pid, f)
+	c.broke.Store(true)
+}
 
 // reject ends a client that the program is not told of.
 func (c *Client) reject(f *verdict.Failure) {
@@ -181,6 +200,11 @@ func (c *Client) end(why string) {
 		if c.pair != nil {
 			c.pair.Close()
 		}
+		if c.broke.Load() {
+			c.up.Shutdown()
+			c.session.User.Keep(guard.Func(c.front.log, "ended client", c.forget))
+			return
+		}
 		c.forget()
 	})
 }
@@ -204,6 +228,9 @@ func (c *Client) Settled() <-chan struct{} { return session.AlreadySettled }
 
 // Lend implements session.Entry.
 func (c *Client) Lend() int { return c.up.Duplicate() }
+
+// Waiting implements session.Entry.
+func (c *Client) Waiting() int { return c.pair.Waiting() }
 
 // Restart implements session.Entry: nothing of the old connection may come upon a new one.
 func (c *Client) Restart() int {
@@ -267,6 +294,7 @@ func (c *Client) serve(call *wire.Call) {
 		return
 	}
 	c.session.Enter(c.id, c)
+	c.pair.SendAll(c.first())
 	if !call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
 		c.reject(verdict.Failf(unix.ECONNRESET, "the program gave up"))
 		return

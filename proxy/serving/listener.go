@@ -6,10 +6,12 @@
 //
 // The program listens on an AF_UNIX socket in the place of its TCP socket, the queue, into which the
 // worker puts each client by connecting to it: so blocking, polling, prefork and threads need no hooks.
-// Nobody tells when a program stops to listen. The worker finds out with a connect of another socket
-// type, which the kernel refuses in two ways (EPROTOTYPE, or ECONNREFUSED where nobody listens): when a
-// process ends, every two seconds, when a bind finds its port in use (TW_SWEEP), and when a client
-// comes, who is reset then, before any handshake.
+// When a program has stopped to listen, the kernel tells the worker at once (closings). Where that may
+// still be under way the worker looks, with a connect of another socket type, which the kernel refuses in
+// two ways (EPROTOTYPE, or ECONNREFUSED where nobody listens): before a connection of the same session's
+// or one that the worker makes (Stopped), when a bind finds its port in use (TW_SWEEP), and when a client
+// comes, who is reset then, before any handshake. It is larger than others because what listens, who
+// comes, and how each of them ends is one state.
 package serving
 
 import (
@@ -36,14 +38,21 @@ type Front struct {
 	log    *slog.Logger
 	policy func() *trust.Policy // the one in force
 
+	closings func() (*closings, error) // the same each time
+
+	sweeps sync.Mutex // held from when a listener is found to be over until its port is free
+
 	mu        sync.Mutex
 	listeners map[uint64]*listener
+	blind     bool // there is a queue of which nothing would tell that it was closed
 	sweeping  bool // a sweep is due
 }
 
 // NewFront serves by the policy that is in force when a client comes.
 func NewFront(log *slog.Logger, policy func() *trust.Policy) *Front {
-	return &Front{log: log, policy: policy, listeners: make(map[uint64]*listener)}
+	f := &Front{log: log, policy: policy, listeners: make(map[uint64]*listener)}
+	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.goBlind) })
+	return f
 }
 
 // listener is a TCP socket that a program listens on, and that the worker accepts from.
@@ -123,6 +132,7 @@ func (l *listener) begin(call *wire.Call) error {
 	if err != nil {
 		return err
 	}
+	defer l.sweep() // it may be over already
 	own, err := unix.FcntlInt(uintptr(end), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(end)
@@ -199,12 +209,25 @@ func (f *Front) enter(fresh *listener) (l *listener, q *queue, end int, err erro
 		}
 		return nil, nil, -1, err
 	}
+	l.watch(q, end)
 	f.listeners[l.id] = l
 	l.session.Enter(l.id, l)
 	l.mu.Lock()
 	l.coming++
 	l.mu.Unlock()
 	return l, q, end, nil
+}
+
+// watch has the service end with its last queue. The caller holds the front's mu.
+func (l *listener) watch(q *queue, end int) {
+	c, err := l.front.closings()
+	if err == nil {
+		err = q.watch(c, end, l.sweep)
+	}
+	if err != nil && !l.front.blind {
+		l.front.blind = true
+		l.front.log.Error("closed listeners are found out by looking", "error", err.Error())
+	}
 }
 
 // Verdict implements session.Entry: nothing is set up.
@@ -218,6 +241,9 @@ func (l *listener) Restart() int { return -1 }
 
 // Hurry implements session.Entry: a listener ends with its session.
 func (l *listener) Hurry(time.Time) {}
+
+// Waiting implements session.Entry.
+func (l *listener) Waiting() int { return 0 }
 
 // Lend implements session.Entry.
 func (l *listener) Lend() int {
@@ -240,7 +266,7 @@ func (l *listener) add(q *queue, handedOver bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.coming--
-	if !handedOver || l.closed {
+	if !handedOver || l.closed || q.gone.Load() {
 		q.close()
 		return nil
 	}
@@ -253,6 +279,7 @@ func (l *listener) add(q *queue, handedOver bool) error {
 		l.fd = -1
 		return err
 	}
+	l.session.Map.Hold(l.local.Port()) // see Stopped
 	l.front.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.Listen.String())
 	go func() {
 		defer close(l.done)
@@ -295,29 +322,11 @@ func (l *listener) accept() {
 		if !l.wanted() { // nobody listens any more, and nobody is let in
 			resetClient(fd)
 			<-l.slots
-			if l.front.forgetListener(l) {
-				go l.close() // which waits for this goroutine
-				return
-			}
+			go guard.Run(l.front.log, "sweep", nil, l.sweep) // which waits for this goroutine
 			continue
 		}
 		go l.serve(fd, wire.AddrOf(from))
 	}
-}
-
-// wanted reports whether a program listens, or is about to. It is asked once a client is here: who
-// comes after the program has stopped is not served.
-func (l *listener) wanted() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.queues) > 0 {
-		if l.queues[0].alive().Possibly() {
-			return true
-		}
-		l.queues[0].close()
-		l.queues = l.queues[1:]
-	}
-	return l.coming > 0
 }
 
 // resetClient closes a client's socket, as the kernel does with those that a listener has not accepted.
@@ -376,53 +385,6 @@ func (l *listener) enqueue(pr *channel.Pair) *verdict.Failure {
 	}
 }
 
-// drop forgets a queue that no program listens on any more.
-func (l *listener) drop(q *queue) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range l.queues {
-		if l.queues[i] == q {
-			l.queues = append(l.queues[:i:i], l.queues[i+1:]...)
-			q.close()
-			return
-		}
-	}
-}
-
-// sweep drops the queues that no program listens on any more, and closes a listener
-// without one. It returns when its port is free.
-func (l *listener) sweep() {
-	l.mu.Lock()
-	var alive []*queue
-	for _, q := range l.queues {
-		if q.alive().Possibly() {
-			alive = append(alive, q)
-		} else {
-			q.close()
-		}
-	}
-	l.queues = alive
-	l.mu.Unlock()
-	if l.front.forgetListener(l) {
-		l.close()
-	}
-}
-
-// forgetListener drops a listener without a queue, and reports whether it did: then
-// nobody can give it one any more.
-func (f *Front) forgetListener(l *listener) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.queues) > 0 || l.coming > 0 {
-		return false
-	}
-	delete(f.listeners, l.id)
-	l.session.Forget(l.id)
-	return true
-}
-
 // abandon ends a listener that nobody accepts for any more.
 func (f *Front) abandon(l *listener) {
 	f.mu.Lock()
@@ -450,44 +412,11 @@ func (l *listener) close() {
 		return
 	}
 	if first {
+		l.session.Map.Release(l.local.Port())
 		close(l.stop)
 		tcp.Close()
 	}
 	<-l.done // without the lock, which accept takes
-}
-
-// sweepEvery is how long a port can stay in use that a program has stopped to listen on,
-// where neither a client nor another program wants it: those are seen at once, and turned away.
-const sweepEvery = 2 * time.Second
-
-// Sweep closes what programs have stopped to listen on.
-func (f *Front) Sweep() {
-	f.mu.Lock()
-	all := make([]*listener, 0, len(f.listeners))
-	for _, l := range f.listeners {
-		all = append(all, l)
-	}
-	f.mu.Unlock()
-	for _, l := range all {
-		l.sweep()
-	}
-}
-
-// sweepLater sweeps as long as there are listeners.
-func (f *Front) sweepLater() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.sweeping || len(f.listeners) == 0 {
-		return
-	}
-	f.sweeping = true
-	time.AfterFunc(sweepEvery, guard.Func(f.log, "sweep", func() {
-		f.Sweep()
-		f.mu.Lock()
-		f.sweeping = false
-		f.mu.Unlock()
-		f.sweepLater()
-	}))
 }
 
 // SessionEnded closes what the programs of a session have listened on.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -17,15 +18,18 @@ import (
 type queue struct {
 	mu sync.Mutex // for connects that wait for room
 	fd int        // O_PATH
+
+	gone   atomic.Bool // no descriptor of the program's side is left
+	forget func()      // ends the watch for that
 }
 
-// newQueue makes a queue, and the program's side of it, which the caller closes.
+// newQueue makes a queue, and the program's side of it, which the caller closes. It is not watched.
 func newQueue(id uint64, backlog int) (q *queue, end int, err error) {
 	end, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, -1, os.NewSyscallError("socket", err)
 	}
-	q = &queue{}
+	q = &queue{forget: func() {}}
 	if q.fd, err = bindUnlinked(end, fmt.Sprintf("%s%016x", wire.ListenPrefix, id)); err == nil {
 		if err = os.NewSyscallError("listen", unix.Listen(end, backlog)); err == nil {
 			return q, end, nil
@@ -98,9 +102,24 @@ func (q *queue) connect(path, fd int) error {
 	return err
 }
 
+// watch has closed called once no descriptor of end, the program's side, is left.
+func (q *queue) watch(c *closings, end int, closed func()) error {
+	watch, err := c.watch(end, func() {
+		q.gone.Store(true)
+		closed()
+	})
+	if err == nil {
+		q.forget = func() { c.forget(watch) }
+	}
+	return err
+}
+
 // alive reports whether a program still listens: a socket of another type is told so
 // (EPROTOTYPE), and nobody notices.
 func (q *queue) alive() told.Answer {
+	if q.gone.Load() {
+		return told.If(false)
+	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return told.Answer{}
@@ -115,4 +134,7 @@ func (q *queue) alive() told.Answer {
 	return told.Answer{}
 }
 
-func (q *queue) close() { unix.Close(q.fd) }
+func (q *queue) close() {
+	q.forget()
+	unix.Close(q.fd)
+}

@@ -34,7 +34,17 @@ func (s *Session) Join(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 			p.inode = NewID()
 		}
 	}
+	if req.Op == wire.OpHello && req.Flags&wire.FlagStderr != 0 {
+		s.begunBy(p)
+	}
 	s.enter(p, pidfd)
+}
+
+// begunBy notes which process has begun the session: it becomes the program.
+func (s *Session) begunBy(p process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.first = p
 }
 
 // pidfdInode returns the number that the kernel gives a process's pidfds, where it does: until

@@ -49,14 +49,17 @@ type Session struct {
 
 	mu          sync.Mutex
 	processes   map[process]struct{}
+	first       process   // that began the session, and is the program; the zero value where that is not known
 	watched     bool      // there was a process whose end can be seen
 	asked       time.Time // when a process last asked whose end cannot
 	connections int
 	held        int // by who knows that there are processes which may never have asked
 	entries     map[uint64]Entry
 	idle        *time.Timer // running while there is neither a process nor a connection
+	finished    bool        // nobody is left who could ask again
 	ended       bool
-	detach      *time.Timer // looks whether standard error is still held; nil before a process left
+	over        chan struct{} // closed when it has ended
+	detach      *time.Timer   // looks whether standard error is still held; nil before a process left
 	detachIn    time.Duration
 }
 
@@ -72,7 +75,7 @@ type Config struct {
 // New makes a session without a process.
 func New(c Config) *Session {
 	return &Session{Reporter: c.Reporter, Token: c.Token, User: c.User, Map: c.Names.Shared, Names: c.Names, owner: c.Owner,
-		processes: make(map[process]struct{}), entries: make(map[uint64]Entry)}
+		processes: make(map[process]struct{}), entries: make(map[uint64]Entry), over: make(chan struct{})}
 }
 
 // linger is how long a session outlives its last process: a child that was forked
@@ -144,16 +147,21 @@ const (
 	detachMost = 5 * time.Second
 )
 
-// releaseVoice closes the session's standard error when no process has it open any
-// more: whoever reads it, until its end, is not kept waiting by us. A daemon lets go of
-// it some time after its parent has ended.
+// releaseVoice closes the session's standard error, where that is a pipe, when the program has ended and no
+// other process has it open any more: whoever reads it, until its end, is not kept waiting by us. A daemon
+// lets go of it some time after its parent has ended. A program that sends its own elsewhere, as jobs do,
+// is still told of.
 func (s *Session) releaseVoice() {
-	if s.Voice.Hushed() {
+	if s.Voice.Hushed() || !s.Voice.Awaited {
 		return
 	}
 	s.mu.Lock()
+	_, runs := s.processes[s.first]
 	all := slices.Collect(maps.Keys(s.processes))
 	s.mu.Unlock()
+	if runs {
+		return // it has left when this is called again
+	}
 	if !slices.ContainsFunc(all, func(p process) bool { return s.Voice.IsHeldBy(p.pid) }) {
 		s.Voice.Hush()
 		return
@@ -221,6 +229,20 @@ func (s *Session) Release() {
 	s.stir()
 }
 
+// Finish notes that no process is left which might ask again, and returns a channel that is closed when the
+// session has ended.
+func (s *Session) Finish() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = true
+	if s.idle != nil {
+		s.idle.Stop()
+		s.idle = nil
+	}
+	s.stir()
+	return s.over
+}
+
 // stir starts or stops the timer that ends the session. The caller holds mu.
 func (s *Session) stir() {
 	busy := len(s.processes) > 0 || s.connections > 0 || s.held > 0
@@ -230,7 +252,9 @@ func (s *Session) stir() {
 		s.idle = nil
 	case !busy && s.idle == nil && !s.ended:
 		wait := linger
-		if !s.watched {
+		if s.finished {
+			wait = 0
+		} else if !s.watched {
 			wait = max(linger, time.Until(s.asked.Add(unwatched)))
 		}
 		s.idle = time.AfterFunc(wait, guard.Func(s.Log, "session", s.end))
@@ -240,7 +264,7 @@ func (s *Session) stir() {
 func (s *Session) end() {
 	s.mu.Lock()
 	done := s.idle != nil && len(s.processes) == 0 && s.connections == 0 && s.held == 0
-	if done && !s.watched && time.Since(s.asked) < unwatched {
+	if done && !s.watched && !s.finished && time.Since(s.asked) < unwatched {
 		s.idle, done = nil, false
 		s.stir()
 	}
@@ -252,5 +276,6 @@ func (s *Session) end() {
 		s.Voice.Hush()
 		s.Map.Close()
 		s.owner.Ended(s)
+		close(s.over)
 	}
 }

@@ -15,12 +15,22 @@ const (
 	MostListeners  = 1024
 	MostHandshakes = 4096     // that programs do not know of, of clients of all listeners
 	mostEndsOfUser = 4 * 4096 // that are remembered, of libtls connections of all sessions
-	mostFailed     = 4096     // connections that did not come to be, and that are remembered
+	mostFailed     = 4096     // connections that did not come to be, or that broke, and that are remembered
 )
 
-// KeepFailed is how long a connection that has failed, or how one has ended, is remembered for a
+// KeepFailed is how long a connection that has failed or broken, or how one has ended, is remembered for a
 // program that asks, or connects again.
 const KeepFailed = 30 * time.Second
+
+// Keep has forget called for a connection after that time, or when it has to go for a later one.
+func (u *User) Keep(forget func()) {
+	kept := u.Failed.Enter(forget)
+	time.AfterFunc(KeepFailed, func() {
+		if u.Failed.Leave(kept) {
+			forget()
+		}
+	})
+}
 
 // ErrManySessions refuses a session.
 var ErrManySessions = fmt.Errorf("it has %d sessions of this user already, which is the most", MostSessions)

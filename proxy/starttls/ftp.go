@@ -221,9 +221,10 @@ func (f *ftpFilter) answered() (answers []byte) {
 	return answers
 }
 
+// They are compiled where they are needed: every start of a program would wait for that.
 var (
-	ftpPassive  = regexp.MustCompile(`\d+,\d+,\d+,\d+,(\d+),(\d+)`) // RFC 959, section 4.1.2
-	ftpExtended = regexp.MustCompile(`\(\D\D\D(\d+)\D\)`)           // RFC 2428, section 3
+	ftpPassive  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\d+,\d+,\d+,\d+,(\d+),(\d+)`) }) // RFC 959, section 4.1.2
+	ftpExtended = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\(\D\D\D(\d+)\D\)`) })           // RFC 2428, section 3
 )
 
 // passive announces the port that the program is about to connect to, and only then lets
@@ -253,9 +254,9 @@ func passivePort(code string, text []byte) uint16 {
 	bits := 16
 	switch code {
 	case "227":
-		numbers, bits = ftpPassive.FindSubmatch(text), 8
+		numbers, bits = ftpPassive().FindSubmatch(text), 8
 	case "229":
-		numbers = ftpExtended.FindSubmatch(text)
+		numbers = ftpExtended().FindSubmatch(text)
 	}
 	var port uint64
 	for i, digits := range numbers {

@@ -300,7 +300,7 @@ func FuzzFTPFilter(f *testing.F) {
 			}
 			server, toProgram = server[n:], append(toProgram, p...)
 		}
-		if n := len(ftpPassive.FindAll(toProgram, -1)); n > 0 && len(passive.FindAll(toProgram, -1)) > 0 && len(talk.expected) == 0 {
+		if n := len(ftpPassive().FindAll(toProgram, -1)); n > 0 && len(passive.FindAll(toProgram, -1)) > 0 && len(talk.expected) == 0 {
 			t.Errorf("the program reads %q, and nothing was announced", toProgram)
 		}
 		for line := range bytes.Lines(toServer) {

@@ -125,13 +125,16 @@ func (c *call) write(pieces ...piece) answer {
 	return nil
 }
 
-// connect is connect(2) with an address as it stands in memory, and does not interpret it.
-func connect(fd int, raw []byte) error {
+// connect is connect(2) with an address as it stands in memory, and does not interpret it; bind is bind(2).
+func connect(fd int, raw []byte) error { return withAddress(unix.SYS_CONNECT, fd, raw) }
+func bind(fd int, raw []byte) error    { return withAddress(unix.SYS_BIND, fd, raw) }
+
+func withAddress(number uintptr, fd int, raw []byte) error {
 	var at unsafe.Pointer
 	if len(raw) > 0 {
 		at = unsafe.Pointer(&raw[0])
 	}
-	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(at), uintptr(len(raw)))
+	_, _, errno := unix.Syscall(number, uintptr(fd), uintptr(at), uintptr(len(raw)))
 	if errno != 0 {
 		return errno
 	}

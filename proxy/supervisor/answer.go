@@ -52,11 +52,11 @@ func failed(err error) answer {
 	return fail(errno)
 }
 
-// descriptor is a new descriptor of the target's for fd, which is closed.
-func descriptor(fd int, closeOnExec bool) answer {
+// descriptor is a new descriptor of the target's for fd, which is taken over.
+func (c *call) descriptor(fd int, closeOnExec bool) answer {
+	c.release = func() { unix.Close(fd) }
 	return func(l kernel, id uint64) {
-		defer unix.Close(fd)
-		if err := l.ReturnFD(id, fd, closeOnExec); err != nil && err != unix.ENOENT {
+		if err := l.ReturnFD(id, fd, closeOnExec); err != nil && !gone(err) {
 			l.Fail(id, unix.EMFILE)
 		}
 	}
@@ -135,6 +135,16 @@ func (c *call) socket() (k kind, refusal answer) {
 		return k, failed(err)
 	}
 	k.ours = k.ours && c.knows(&k)
+	if c.inode, err = inodeOf(fd); err != nil {
+		k.close()
+		return k, failed(err)
+	}
+	if b := c.takeBegun(c.inode); b != nil {
+		if refusal := c.place(&k, b); refusal != nil {
+			fdio.Close(k.fd)
+			return k, refusal
+		}
+	}
 	return k, nil
 }
 

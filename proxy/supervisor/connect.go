@@ -32,8 +32,11 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 		return k, refusal
 	}
 	if k.ours {
-		if refusal := c.connectAgain(&k, to); refusal != nil {
+		connected, refusal := c.connectAgain(&k, to)
+		if refusal != nil {
 			k.close()
+		}
+		if connected || refusal != nil {
 			return k, refusal
 		}
 	}
@@ -85,6 +88,10 @@ func (c *call) connectTCP(k *kind, to address) answer {
 	}
 	if s.failure != nil {
 		return s.failure
+	}
+	if s.interrupted {
+		c.goOn(&s, k)
+		return nobody
 	}
 	nonblocking := k.nonblocking()
 	limit := timeoutOf(k.fd, unix.SO_SNDTIMEO)
@@ -140,50 +147,49 @@ func (c *call) finishConnect(k *kind, e session.Entry) answer {
 	return fail(unix.ECONNRESET)
 }
 
-// connectAgain answers a second connect on a channel. nil: it starts over, and k is a TCP socket again.
-func (c *call) connectAgain(k *kind, to address) answer {
+// connectAgain makes a second connect on a channel, unless there is an answer. Where it is not connected then, it
+// starts over, and k is a TCP socket again.
+func (c *call) connectAgain(k *kind, to address) (connected bool, refusal answer) {
 	if k.listens {
-		return fail(unix.EISCONN)
+		return false, fail(unix.EISCONN)
 	}
 	dissolve := len(to.raw) >= 2 && to.family() == unix.AF_UNSPEC
 	if !dissolve {
-		if a := c.connectPending(k); a != nil {
-			return a
+		if connected, refusal := c.connectPending(k); connected || refusal != nil {
+			return connected, refusal
 		}
 	}
 	if a := c.restart(k); a != nil {
-		return a
+		return false, a
 	}
 	if dissolve {
-		return value(0)
+		return false, value(0)
 	}
-	return nil
+	return false, nil
 }
 
-// connectPending is what a second connect says; nil where the first has failed, and it starts over.
-func (c *call) connectPending(k *kind) answer {
+// connectPending is how a second connect ends; it starts over where the first has failed, and there is no answer.
+func (c *call) connectPending(k *kind) (connected bool, refusal answer) {
 	e := c.session.Find(k.id)
 	if e == nil {
-		return nil
+		return false, nil
 	}
 	switch reply := e.Verdict(wire.FlagConsume); reply.Answer {
 	case wire.AnswerPending:
 		if k.nonblocking() {
-			return fail(unix.EALREADY)
+			return false, fail(unix.EALREADY)
 		}
-		if a := c.awaitChannel(k, timeoutOf(k.fd, unix.SO_SNDTIMEO), unix.EALREADY); a != nil {
-			return a
-		}
-		return value(0)
+		refusal = c.awaitChannel(k, timeoutOf(k.fd, unix.SO_SNDTIMEO), unix.EALREADY)
+		return refusal == nil, refusal
 	case wire.AnswerGood:
-		return value(0)
+		return true, nil
 	case wire.AnswerIsConn:
-		return fail(unix.EISCONN)
+		return false, fail(unix.EISCONN)
 	case wire.AnswerError:
 		unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		return fail(reply.Errno)
+		return false, fail(reply.Errno)
 	}
-	return nil
+	return false, nil
 }
 
 // restart gives the target a TCP socket again: the channel's own upstream, or a new one.

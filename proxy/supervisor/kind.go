@@ -16,6 +16,7 @@ type kind struct {
 	id      uint64
 	peer    wire.Addr
 	listens bool
+	words   bool // its client's first words follow at once
 }
 
 func (k *kind) close() { unix.Close(k.fd) }
@@ -54,6 +55,7 @@ func kindOf(fd int) (k kind, err error) {
 	peer, err := unix.Getpeername(fd)
 	if k.listens = err == unix.ENOTCONN; !k.listens {
 		k.id, k.peer, k.ours = channel.ParseName(peer)
+		k.words = channel.WordsFollow(peer)
 	}
 	return k, nil
 }

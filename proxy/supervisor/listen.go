@@ -1,13 +1,20 @@
 package supervisor
 
 import (
+	"os"
+	"strconv"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/names"
+	"tlswrap/proxy/target"
 	"tlswrap/proxy/wire"
 )
 
-// bind answers bind(2), which the kernel makes. A port may be in use only because it was not seen yet
-// that its program has stopped to listen.
+// bind answers bind(2). A port may be in use only because it was not seen yet that its program has stopped
+// to listen. To what a synthetic address stands for the socket is bound here, at a port that anybody may
+// have: the worker may have more rights than the program. All else the kernel makes.
 func (c *call) bind() answer {
 	k, refusal := c.socket()
 	if refusal != nil {
@@ -17,7 +24,25 @@ func (c *call) bind() answer {
 	if k.possiblyTCP() {
 		c.ask(wire.Request{Op: wire.OpSweep}, -1, nil)
 	}
-	return natively
+	if !k.internet() {
+		return natively
+	}
+	at, refusal := c.readAddress(c.Args[1], c.Args[2])
+	if refusal != nil || !at.internet || !names.IsSynthetic(at.Real()) || !forAnybody(at.Port) {
+		return natively // which says what is wrong with it
+	}
+	real, refusal := c.real(at.Addr)
+	if refusal != nil {
+		return natively
+	}
+	return failed(bind(k.fd, formatAddress(real)))
+}
+
+// forAnybody reports whether binding to a port needs no rights (ip(7), ip_unprivileged_port_start).
+func forAnybody(port uint16) bool {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	first, e := strconv.Atoi(strings.TrimSpace(string(b)))
+	return port == 0 || err == nil && e == nil && int(port) >= first
 }
 
 // listen answers listen(2).
@@ -93,6 +118,7 @@ func (c *call) acceptWith(flags int) answer {
 	if refusal != nil {
 		return refusal
 	}
+	target.LikeTimeouts(fd, k.fd)
 	return c.welcome(fd, flags&unix.SOCK_CLOEXEC != 0)
 }
 
@@ -143,11 +169,14 @@ func (c *call) welcome(fd int, closeOnExec bool) answer {
 	}
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, wire.SendBuffer)
 	unix.SendmsgN(fd, c.session.Token[:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	if k.words {
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wire.WordsTime)
+	}
 	if c.Args[1] != 0 {
 		if refusal := c.writeAddress(formatAddress(k.peer), c.Args[1], c.Args[2]); refusal != nil {
 			unix.Close(fd)
 			return refusal
 		}
 	}
-	return descriptor(fd, closeOnExec)
+	return c.descriptor(fd, closeOnExec)
 }

@@ -30,6 +30,12 @@ func staysOnChannel(level, option int32) bool {
 	return false
 }
 
+// isOfRecords reports whether an option is about the upstream's own bytes, which are records: a program
+// does without.
+func isOfRecords(level, option int32) bool {
+	return level == unix.IPPROTO_TCP && (option == unix.TCP_ZEROCOPY_RECEIVE || option == unix.TCP_INQ || option == unix.TCP_ULP)
+}
+
 // getsockopt answers getsockopt(2): what is of the network, the upstream tells.
 func (c *call) getsockopt() answer {
 	level, option := int32(c.Args[1]), int32(c.Args[2])
@@ -37,6 +43,8 @@ func (c *call) getsockopt() answer {
 		switch {
 		case level == unix.SOL_SOCKET && option == unix.SO_ERROR:
 			return c.getError(k)
+		case isOfRecords(level, option):
+			return fail(unix.EOPNOTSUPP)
 		case staysOnChannel(level, option):
 			return natively
 		}
@@ -88,6 +96,11 @@ func (c *call) getError(k *kind) answer {
 	if refusal != nil {
 		return refusal
 	}
+	if c.placed && !k.nonblocking() {
+		if e := c.session.Find(k.id); e != nil && c.await(e.Settled(), 0) != nil {
+			return nobody // poll(2) may have told that it is over too early
+		}
+	}
 	errno, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return failed(err)
@@ -118,6 +131,8 @@ func (c *call) setsockopt() answer {
 		return fail(unix.EOPNOTSUPP)
 	case !k.ours, staysOnChannel(level, option):
 		return natively
+	case isOfRecords(level, option):
+		return fail(unix.EOPNOTSUPP)
 	}
 	return c.withUpstream(&k, func(up int) answer {
 		size := int32(c.Args[4])
@@ -127,6 +142,9 @@ func (c *call) setsockopt() answer {
 		value := make([]byte, size)
 		if refusal := c.read(c.Args[3], value); refusal != nil {
 			return refusal
+		}
+		if level == unix.IPPROTO_TCP && option == unix.TCP_CORK && size >= 4 {
+			return fail(0) // it would hold back records that are complete: see preload/options.c
 		}
 		return failed(unix.SetsockoptString(up, int(level), int(option), string(value)))
 	})

@@ -32,6 +32,8 @@ type Front struct {
 	// Ask has a request answered, as one that came by the control socket; it closes the call, and takes
 	// over fds. A call that is not answered at all is refused.
 	Ask func(call *wire.Call, req wire.Request, fds wire.Descriptors)
+	// Serve answers what a program asks by a connection, and takes that over.
+	Serve func(fd int, by wire.Caller)
 	// Names is what look-ups of a session's programs go by.
 	Names func(s *session.Session) Names
 }
@@ -47,8 +49,9 @@ type supervision struct {
 	calls     sync.WaitGroup // that are being answered
 
 	mu      sync.Mutex
-	waiting map[uint32]*wait // by thread
-	told    map[int]bool     // processes of which a person knows that they are out of reach
+	waiting map[uint32]*wait  // by thread
+	begun   map[uint64]*begun // by the socket's inode
+	told    map[int]bool      // processes of which a person knows that they are out of reach
 }
 
 // Supervise takes over the listener of a filter, and answers its notifications in a goroutine of its own
@@ -71,7 +74,7 @@ func (f *Front) Supervise(s *session.Session, listener int) error {
 	}
 	names := f.Names(s)
 	v := &supervision{Front: f, session: s, listener: l, socket: socket, questions: &questions{Names: names, resolver: dns.New(names, f.Log)},
-		poller: poller, waiting: make(map[uint32]*wait), told: make(map[int]bool)}
+		poller: poller, waiting: make(map[uint32]*wait), begun: make(map[uint64]*begun), told: make(map[int]bool)}
 	s.Hold()
 	go guard.Run(f.Log, "poller", nil, poller.run)
 	go func() {
@@ -142,7 +145,10 @@ type call struct {
 	tid    uint32         // of the thread
 	thread *target.Thread // nil where it cannot be reached
 	known  bool           // that thread is the one that made the call
+	inode  uint64         // of the socket in the first argument, once that is known
+	placed bool           // a channel has come into that socket's place, whose connect was interrupted
 	*wait
+	release func() // frees what the answer has, once that is given; nil for nothing
 }
 
 // waits reports whether the thread still waits for its answer: what was found by its number before is then
@@ -166,6 +172,7 @@ var answers = map[seccomp.Call]func(*call) answer{
 	seccomp.Sendto:      (*call).sendto,
 	seccomp.Sendmsg:     (*call).sendmsg,
 	seccomp.Sendmmsg:    (*call).sendmmsg,
+	seccomp.Reach:       (*call).reach,
 }
 
 // handle answers one notification.
@@ -194,7 +201,16 @@ func (v *supervision) handle(n seccomp.Notification, w *wait) {
 		v.listener.Fail(n.ID, unix.EINTR)
 		return
 	}
-	answers[c.Call](&c)(v.listener, n.ID)
+	c.answer()
+}
+
+// answer answers the call, unless that was done before and not heard.
+func (c *call) answer() {
+	a := c.heardBefore()
+	if a == nil {
+		a = answers[c.Call](c)
+	}
+	c.give(a)
 }
 
 // readArguments reads those of socketcall(2): six longs of a 32-bit program's, or fewer.

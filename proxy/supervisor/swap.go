@@ -16,6 +16,8 @@ type swap struct {
 	old     int // a copy of it; not owned
 	end     int // a copy of what was put there; -1 before
 	failure answer
+
+	interrupted bool // nothing was put there, as the target does not wait any more
 }
 
 func (s *swap) close() { fdio.Close(s.end) }
@@ -24,7 +26,11 @@ func (s *swap) close() { fdio.Close(s.end) }
 func (s *swap) channel() (kind, error) {
 	end := s.end
 	s.end = -1
-	return kindOf(end)
+	k, err := kindOf(end)
+	if err == nil {
+		s.inode, err = inodeOf(end)
+	}
+	return k, err
 }
 
 // putFresh is put for a connection, whose upstream is a new socket like the target's: others may have
@@ -35,7 +41,9 @@ func (s *swap) putFresh(end int) (fresh int, err error) {
 		s.failure = failed(err)
 		return -1, err
 	}
-	_, err = s.put(end)
+	if _, err = s.put(end); err != nil && !s.waits() {
+		s.interrupted, s.failure, err = true, nil, nil
+	}
 	return fresh, err
 }
 

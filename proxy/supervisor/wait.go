@@ -19,6 +19,8 @@ type wait struct {
 	// limited is the call that the thread waited for with a limit, when it was interrupted; nil for none.
 	limited *seccomp.Asked
 	again   *seccomp.Asked // the same of the call before
+
+	unheard *unheard // what the thread was not told, by this call or one before; nil for nothing
 }
 
 // interrupts reports whether a call is made again by the kernel after a signal, and is to end instead: with
@@ -41,7 +43,7 @@ func (v *supervision) begin(tid uint32) *wait {
 func (w *wait) alone() {
 	if w.before != nil {
 		<-w.before.done
-		w.again, w.before = w.before.limited, nil
+		w.again, w.unheard, w.before = w.before.limited, w.before.unheard, nil
 	}
 }
 
@@ -49,8 +51,23 @@ func (v *supervision) finish(tid uint32, w *wait) {
 	close(w.done)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.waiting[tid] != w {
+		return
+	}
+	if w.unheard == nil {
+		delete(v.waiting, tid)
+		return
+	}
+	time.AfterFunc(remembered, func() { v.forget(tid, w) })
+}
+
+// forget drops what a thread was not told, and has not asked for since.
+func (v *supervision) forget(tid uint32, w *wait) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.waiting[tid] == w {
 		delete(v.waiting, tid)
+		w.unheard.forget()
 	}
 }
 

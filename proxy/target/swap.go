@@ -13,6 +13,12 @@ import (
 // LikeDescriptor gives a socket what belongs to a descriptor and not to the network, as another has it:
 // timeouts and flags.
 func LikeDescriptor(to, from int) error {
+	LikeTimeouts(to, from)
+	return likeFlags(to, from)
+}
+
+// LikeTimeouts gives it the timeouts alone, and how much is worth waking up for.
+func LikeTimeouts(to, from int) {
 	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
 		if tv, err := unix.GetsockoptTimeval(from, unix.SOL_SOCKET, option); err == nil && *tv != (unix.Timeval{}) {
 			unix.SetsockoptTimeval(to, unix.SOL_SOCKET, option, tv)
@@ -21,7 +27,6 @@ func LikeDescriptor(to, from int) error {
 	if n, err := unix.GetsockoptInt(from, unix.SOL_SOCKET, unix.SO_RCVLOWAT); err == nil && n > 1 {
 		unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 	}
-	return likeFlags(to, from)
 }
 
 func likeFlags(to, from int) error {

@@ -8,15 +8,12 @@
 package trust
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 
@@ -60,12 +57,16 @@ func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
 		p.Files = append(p.Files, r.Path)
 	}
 	// First by themselves: a file that every rule trusts is one mistake.
-	common := append(slices.Clone(extraCAs), r.CAFile)
+	var common []rules.File
+	for _, f := range extraCAs {
+		common = append(common, rules.File{Key: "--ca", Path: f})
+	}
+	common = append(common, r.CA())
 	for _, f := range common {
-		if f == "" {
+		if f.Path == "" {
 			continue
 		}
-		if _, err := readCertificates(f); err != nil {
+		if _, err := f.Certificates(); err != nil {
 			return nil, err
 		}
 	}
@@ -76,7 +77,7 @@ func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
 		}
 		t, err := newTrust(rule, slices.Clone(common))
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", rule, err))
+			failed = append(failed, err)
 			continue
 		}
 		for _, f := range append(t.caFiles, rule.CertFile, rule.KeyFile) {
@@ -128,31 +129,32 @@ func (p *Policy) adoptSessions(old *Policy) {
 // HasURLHosts reports whether a rule covers what URLs lead to.
 func (p *Policy) HasURLHosts() bool { return len(p.URLHosts[false])+len(p.URLHosts[true]) > 0 }
 
-func newTrust(rule *rules.Rule, caFiles []string) (*Trust, error) {
+func newTrust(rule *rules.Rule, caFiles []rules.File) (*Trust, error) {
 	t := &Trust{}
-	for _, f := range append(caFiles, rule.CAFile) {
-		if f == "" || slices.Contains(t.caFiles, f) {
+	for _, f := range append(caFiles, rule.CA()) {
+		if f.Path == "" || slices.Contains(t.caFiles, f.Path) {
 			continue
 		}
-		certs, err := readCertificates(f)
+		certs, err := f.Certificates()
 		if err != nil {
 			return nil, err
 		}
-		t.caFiles = append(t.caFiles, f)
-		t.extra = append(t.extra, certs...)
+		t.caFiles = append(t.caFiles, f.Path)
+		for _, c := range certs {
+			t.extra = append(t.extra, c.Raw)
+		}
 	}
 	if rule.CertFile != "" {
-		c, err := tls.LoadX509KeyPair(rule.CertFile, rule.KeyFile)
+		c, err := readPair(rule.ClientPair())
 		if err != nil {
-			return nil, fmt.Errorf("loading the client certificate %s with the key %s: %w",
-				rule.CertFile, rule.KeyFile, err)
+			return nil, err
 		}
-		t.client = &c
+		t.client = c
 	}
 	// A TLS session is good only for the same verification and the same credentials.
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %x %d %q %t %x", rule.ServerName, rule.Pins, rule.MinVersion, rule.ALPN,
-		rule.VerifyNone, t.extra)
+	fmt.Fprintf(h, "%q %x %d %q %t %q %d %t %x", rule.ServerName, rule.Pins, rule.MinVersion, rule.ALPN, rule.AllowNoALPN,
+		rule.AllowLegacy, rule.MinRSABits, rule.VerifyNone, t.extra)
 	if t.client != nil {
 		fmt.Fprintf(h, " %x", t.client.Certificate)
 	}
@@ -160,30 +162,17 @@ func newTrust(rule *rules.Rule, caFiles []string) (*Trust, error) {
 	return t, nil
 }
 
-// readCertificates returns the certificates of a PEM file.
-func readCertificates(file string) ([][]byte, error) {
-	data, err := os.ReadFile(file)
+// readPair reads a certificate and its key.
+func readPair(p rules.Pair) (*tls.Certificate, error) {
+	certPEM, keyPEM, _, err := p.Read()
 	if err != nil {
-		return nil, fmt.Errorf("reading CA certificates: %w", err)
+		return nil, err
 	}
-	var certs [][]byte
-	for len(data) > 0 {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return nil, fmt.Errorf("reading CA certificates: %s: %w", file, err)
-		}
-		certs = append(certs, bytes.Clone(block.Bytes))
+	c, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, &rules.Error{Pos: p.Cert.Pos, Msg: fmt.Sprintf("cert_file %s with the key %s: %v", p.Cert.Path, p.Key.Path, err)}
 	}
-	if len(certs) == 0 {
-		return nil, fmt.Errorf("reading CA certificates: %s has none in PEM form", file)
-	}
-	return certs, nil
+	return &c, nil
 }
 
 // pool returns the roots that the rule trusts: the system's and its own.

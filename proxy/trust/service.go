@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -32,51 +31,52 @@ func newService(l *rules.Listen) (*Service, error) {
 		NextProtos: l.ALPN,
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %q %d", l.MinVersion, l.ALPN, l.ClientAuth)
+	fmt.Fprintf(h, "%d %q %d %d", l.MinVersion, l.ALPN, l.ClientAuth, l.MinRSABits)
 	for _, c := range l.Allow {
 		fmt.Fprintf(h, " %q %q", c.Name, c.URI)
 		if c.Pin != nil {
 			fmt.Fprintf(h, " %x", *c.Pin)
 		}
 	}
-	for _, pair := range l.Pairs {
-		c, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
+	for _, pair := range l.ServerPairs() {
+		c, err := readPair(pair)
 		if err != nil {
-			return nil, fmt.Errorf("loading the certificate %s with the key %s: %w", pair.CertFile, pair.KeyFile, err)
+			return nil, err
 		}
-		config.Certificates = append(config.Certificates, c)
-		s.files = append(s.files, pair.CertFile, pair.KeyFile)
+		config.Certificates = append(config.Certificates, *c)
+		s.files = append(s.files, pair.Cert.Path, pair.Key.Path)
 		fmt.Fprintf(h, " %x", c.Certificate)
 	}
 	if l.OCSPFile != "" {
-		response, err := os.ReadFile(l.OCSPFile)
+		response, err := l.OCSP().Read()
 		if err != nil {
-			return nil, fmt.Errorf("reading the OCSP response: %w", err)
+			return nil, err
 		}
 		config.Certificates[0].OCSPStaple = response
 		s.files = append(s.files, l.OCSPFile)
 		fmt.Fprintf(h, " %x", response)
 	}
 	if l.ClientAuth != rules.NoClientAuth {
-		certs, err := readCertificates(l.ClientCAFile)
+		certs, err := l.ClientCA().Certificates()
 		if err != nil {
 			return nil, err
 		}
 		config.ClientCAs = x509.NewCertPool()
-		for _, der := range certs {
-			c, err := x509.ParseCertificate(der)
-			if err != nil {
-				return nil, err
-			}
+		for _, c := range certs {
 			config.ClientCAs.AddCert(c)
+			fmt.Fprintf(h, " %x", c.Raw)
 		}
 		s.files = append(s.files, l.ClientCAFile)
-		fmt.Fprintf(h, " %x", certs)
 		config.ClientAuth = tls.VerifyClientCertIfGiven
 		if l.ClientAuth == rules.RequireClientAuth {
 			config.ClientAuth = tls.RequireAndVerifyClientCert
 		}
-		config.VerifyConnection = func(st tls.ConnectionState) error { return checkClient(l.Allow, st.PeerCertificates) }
+		config.VerifyConnection = func(st tls.ConnectionState) error {
+			if err := checkKeys("the client's certificate", l.MinRSABits, st.VerifiedChains); err != nil {
+				return err
+			}
+			return checkClient(l.Allow, st.PeerCertificates)
+		}
 	}
 	s.Config = record.ServerConfig(config)
 	h.Sum(s.identity[:0])
@@ -136,7 +136,7 @@ func (p *Policy) newServices(old *Policy) error {
 	for _, l := range p.Rules.Listens {
 		s, err := newService(l)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", l, err))
+			failed = append(failed, err)
 			continue
 		}
 		for _, f := range s.files {

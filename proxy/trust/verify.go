@@ -1,36 +1,82 @@
 package trust
 
 import (
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/verdict"
 	"tlswrap/rules"
 )
 
 // Config is the configuration for one connection under rule to a server that has
-// to be name: the chain and the name are verified by crypto/tls, the pins on top.
+// to be name: the chain and the name are verified by crypto/tls, what else the rule demands
+// on top. It may be given other NextProtos, which are demanded then.
 func (t *Trust) Config(rule *rules.Rule, name string) (*tls.Config, *ClientAuth, error) {
 	roots, err := t.pool()
 	if err != nil {
 		return nil, nil, err
 	}
 	auth := &ClientAuth{Cert: t.client}
-	return &tls.Config{
+	config := &tls.Config{
 		RootCAs:              roots,
 		ServerName:           name,
 		InsecureSkipVerify:   rule.VerifyNone,
 		MinVersion:           rule.MinVersion,
 		NextProtos:           rule.ALPN,
 		ClientSessionCache:   t.Sessions,
+		CipherSuites:         cipherSuites(rule.AllowLegacy),
 		GetClientCertificate: auth.get,
-		VerifyConnection: func(s tls.ConnectionState) error {
-			return checkPins(rule.Pins, s.PeerCertificates)
-		},
-	}, auth, nil
+	}
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		if err := checkPins(rule.Pins, s.PeerCertificates); err != nil {
+			return err
+		}
+		if err := checkKeys("certificate", rule.MinRSABits, s.VerifiedChains); err != nil {
+			return err
+		}
+		if err := checkStaple(s, time.Now()); err != nil {
+			return err
+		}
+		if len(config.NextProtos) > 0 && s.NegotiatedProtocol == "" && !rule.AllowNoALPN {
+			return verdict.Failf(unix.EPROTO, "the server chose none of the protocols that were offered by ALPN, %s (allow_no_alpn = true in the rule accepts that)",
+				strings.Join(config.NextProtos, ", "))
+		}
+		return nil
+	}
+	return config, auth, nil
+}
+
+// checkKeys passes where no chain was verified, or all RSA keys in one are of min bits or more. leaf is
+// what the first certificate is called.
+func checkKeys(leaf string, min int, chains [][]*x509.Certificate) error {
+	var short error
+	for _, chain := range chains {
+		i := slices.IndexFunc(chain, func(c *x509.Certificate) bool {
+			key, ok := c.PublicKey.(*rsa.PublicKey)
+			return ok && key.N.BitLen() < min
+		})
+		if i < 0 {
+			return nil
+		}
+		if short != nil {
+			continue
+		}
+		if i > 0 {
+			leaf = fmt.Sprintf("the issuer's certificate %q", verdict.Subject(chain[i]))
+		}
+		bits := chain[i].PublicKey.(*rsa.PublicKey).N.BitLen()
+		short = verdict.Failf(unix.EKEYREJECTED, "%s has an RSA key of %d bits, and at least %d are demanded (min_rsa_bits = %[2]d accepts it)", leaf, bits, min)
+	}
+	return short
 }
 
 // ClientAuth presents the rule's certificate and remembers whether one was asked for.

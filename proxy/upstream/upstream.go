@@ -174,12 +174,27 @@ func (u *Conn) Await() error {
 	return nil
 }
 
-// Fill implements record.Transport.
-func (u *Conn) Fill() error {
+// FillNow reads ahead what is there, and waits for nothing. An end or an error is left for Fill.
+func (u *Conn) FillNow() {
+	u.Control(func(fd int) {
+		n, err := fdio.Unread(fd)
+		if err == nil && n > 0 && u.makeRoom() {
+			u.tryFill(fd)
+		}
+	})
+}
+
+// makeRoom reports whether there is room to read ahead.
+func (u *Conn) makeRoom() bool {
 	if u.start > 0 {
 		u.start, u.end = 0, copy(*u.in, u.Ahead())
 	}
-	if u.in != nil && u.end == len(*u.in) {
+	return u.in == nil || u.end < len(*u.in)
+}
+
+// Fill implements record.Transport.
+func (u *Conn) Fill() error {
+	if !u.makeRoom() {
 		return io.ErrShortBuffer
 	}
 	if err := u.ReadWith(u.fill); err != nil {
@@ -259,6 +274,11 @@ func (u *Conn) Consume(n int) {
 
 // headLen is how much of a peer's first words a sentence may quote.
 const headLen = 64
+
+// Acknowledge implements record.Transport.
+func (u *Conn) Acknowledge() {
+	u.Control(func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+}
 
 // Write implements io.Writer.
 func (u *Conn) Write(b []byte) (int, error) { return u.to.Write(b) }

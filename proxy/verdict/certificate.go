@@ -6,21 +6,21 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tlswrap/proxy/quote"
 )
 
-func whenValid(bad *x509.Certificate, sent []*x509.Certificate, now time.Time) string {
-	what := "certificate"
-	if len(sent) > 0 && bad != nil && !bad.Equal(sent[0]) {
-		what = fmt.Sprintf("the issuer's certificate %q", Subject(bad))
-	}
+// wrongTime explains why a certificate does not count now.
+func (c chain) wrongTime(bad *x509.Certificate) *Failure {
 	if bad == nil {
-		return what + " is not valid today"
+		return Failf(unix.EKEYEXPIRED, "%s is not valid today", c.leaf)
 	}
-	if now.Before(bad.NotBefore) {
-		return fmt.Sprintf("%s is not valid before %s", what, bad.NotBefore.UTC().Format(time.DateTime+" MST"))
+	what := c.call(bad)
+	if c.now.Before(bad.NotBefore) {
+		return Failf(unix.EKEYEXPIRED, "%s is not valid before %s", what, bad.NotBefore.UTC().Format(time.DateTime+" MST"))
 	}
-	return fmt.Sprintf("%s expired %s ago, on %s", what, roughly(now.Sub(bad.NotAfter)),
+	return Failf(unix.EKEYEXPIRED, "%s expired %s ago, on %s", what, roughly(c.now.Sub(bad.NotAfter)),
 		bad.NotAfter.UTC().Format(time.DateTime+" MST"))
 }
 
@@ -37,21 +37,6 @@ func roughly(d time.Duration) string {
 		}
 	}
 	return "less than a minute"
-}
-
-func unknownIssuer(sent []*x509.Certificate) string {
-	if len(sent) == 0 {
-		return "certificate has an unknown issuer"
-	}
-	leaf, last := sent[0], sent[len(sent)-1]
-	switch {
-	case selfIssued(leaf):
-		return fmt.Sprintf("certificate is self-signed (%s) and not trusted", Subject(leaf))
-	case selfIssued(last):
-		return fmt.Sprintf("certificate chain ends in %q, which is not a trusted root", Subject(last))
-	}
-	return fmt.Sprintf("certificate is issued by %q, which is neither a trusted root nor sent along by the server",
-		last.Issuer.String())
 }
 
 func selfIssued(c *x509.Certificate) bool {

@@ -71,7 +71,7 @@ type PinError struct{ Have [sha256.Size]byte }
 
 func (e PinError) Error() string {
 	return "the server's key is not among the rule's pins: it is sha256/" +
-		base64.StdEncoding.EncodeToString(e.Have[:])
+		base64.StdEncoding.EncodeToString(e.Have[:]) + " (which is to be one of them if that is its new key)"
 }
 
 // Dial explains why the upstream could not be reached.

@@ -7,6 +7,8 @@ const (
 	Env          = "TLSWRAP_CONTROL"
 	NamePrefix   = "tlswrap/"        // of a channel's abstract name
 	ListenPrefix = "tlswrap-listen-" // of the file that a queue was bound to
+	NameWords    = "+"               // ends a channel's name whose client's first words follow at once
+	WordsTime    = 100               // ms, that who accepts waits for them
 )
 
 // The layout of struct tw_map.

@@ -41,6 +41,7 @@ const (
 	OpSweep
 	OpSupervisable
 	OpSupervise
+	OpFinish
 )
 
 // The part of libtls/wire.h.
@@ -106,7 +107,7 @@ const (
 	AnswerProgram
 )
 
-// NumberEnforce is the number of the reply to OpSupervisable where the rules have "enforce".
+// NumberEnforce is the number of the reply to tlswrap's OpHello where the rules have "enforce".
 const NumberEnforce = 1
 
 // Token names a session: whoever knows it belongs to it.
@@ -124,6 +125,7 @@ type Request struct {
 	Name    string
 	Addrs   []Addr
 	Body    []byte // of libtls's requests, which have neither name nor addresses
+	Now     uint32 // of OpTLSStart: settings as they are at this moment
 }
 
 func (r Request) IsTLS() bool { return r.Op >= OpTLSLoad }
@@ -156,7 +158,9 @@ func parseRequest(b []byte) (Request, error) {
 	copy(r.Token[:], b[8:])
 	r.Channel = ne.Uint64(b[24:])
 	count := ne.Uint32(b[32:])
-	if reserved := ne.Uint32(b[36:]); reserved != 0 {
+	if reserved := ne.Uint32(b[36:]); r.Op == OpTLSStart {
+		r.Now = reserved
+	} else if reserved != 0 {
 		return r, fmt.Errorf("control request has %#x in a reserved field", reserved)
 	}
 	if r.IsTLS() {
@@ -247,7 +251,7 @@ func (r Request) Marshal() []byte {
 	b = ne.AppendUint64(b, r.Channel)
 	if r.IsTLS() {
 		b = ne.AppendUint32(b, uint32(len(r.Body)))
-		return append(ne.AppendUint32(b, 0), r.Body...)
+		return append(ne.AppendUint32(b, r.Now), r.Body...)
 	}
 	b = ne.AppendUint32(b, uint32(len(r.Addrs)))
 	b = ne.AppendUint32(b, 0)

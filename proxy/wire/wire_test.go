@@ -52,7 +52,7 @@ type (
 		Op, Kind       uint16
 		Token          [TokenLen]byte
 		Number         uint64
-		Size, Reserved uint32
+		Size, Settings uint32
 		Body           [tlsBody]byte
 	}
 	cTlsReply struct {
@@ -79,6 +79,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 			"TW_HELLO": OpHello, "TW_CONNECT": OpConnect, "TW_TAKEN": OpTaken, "TW_VERDICT": OpVerdict, "TW_RESTART": OpRestart,
 			"TW_UPSTREAM": OpUpstream, "TW_NAMES": OpNames, "TW_ADDRESS": OpAddress, "TW_EXEC": OpExec, "TW_LISTEN": OpListen,
 			"TW_ACCEPT": OpAccept, "TW_SWEEP": OpSweep, "TW_SUPERVISABLE": OpSupervisable, "TW_SUPERVISE": OpSupervise,
+			"TW_FINISH":  OpFinish,
 			"TW_CONSUME": FlagConsume, "TW_NO_NEW_PRIVS": FlagNoNewPrivs, "TW_STDERR": FlagStderr, "TW_VERBOSE": FlagVerbose,
 			"TW_QUIET": FlagQuiet, "TW_DATAGRAM": FlagDatagram, "TW_UNTOLD": FlagUntold, "TW_IDS_DIFFER": FlagIDsDiffer,
 			"TW_IDS_RESET": FlagIDsReset, "TW_LIBRARY_NOEXEC": FlagLibraryNoExec, "TW_UNFOLLOWED": FlagUnfollowed,
@@ -87,7 +88,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 			"TW_ANSWER_GOOD": AnswerGood, "TW_ANSWER_ISCONN": AnswerIsConn, "TW_ANSWER_FD": AnswerFD, "TW_ANSWER_ADDRS": AnswerAddrs,
 			"TW_ANSWER_EXEC": AnswerExec, "TW_ANSWER_SCRIPT": AnswerScript, "TW_ANSWER_GONE": AnswerGone, "TW_ANSWER_ARGUMENT": AnswerArgument,
 			"TW_ANSWER_PROGRAM": AnswerProgram,
-			"TW_NAME_PREFIX":    NamePrefix, "TW_LISTEN_PREFIX": "/" + ListenPrefix, "TW_SEND_BUFFER": SendBuffer, "TW_ENV": Env,
+			"TW_NAME_PREFIX":    NamePrefix, "TW_LISTEN_PREFIX": "/" + ListenPrefix, "TW_NAME_WORDS": NameWords, "TW_WORDS_TIME": WordsTime, "TW_SEND_BUFFER": SendBuffer, "TW_ENV": Env,
 		},
 		Structs: map[string]any{"tw_addr": cAddr{}, "tw_request": cRequest{}, "tw_reply": cReply{}, "tw_real6": cReal6{}, "tw_map": cMap{}, "tw_life": cLife{}},
 	}.Check(t)
@@ -144,6 +145,11 @@ func TestMessagesStandWhereTheStructsSay(t *testing.T) {
 	s := cTlsRequest{Magic: wireMagic, Op: uint16(OpTLSName), Kind: StartSession, Number: 42, Size: 4}
 	s.Token, s.Body[0], s.Body[3] = c.Token, 'n', 'e'
 	tls := Request{Op: OpTLSName, Flags: StartSession, Token: c.Token, Channel: 42, Body: []byte{'n', 0, 0, 'e'}}
+	if got, err := parseRequest(bytesOf(&s, unsafe.Offsetof(s.Body)+4)); err != nil || !reflect.DeepEqual(got, tls) {
+		t.Errorf("got  %+v, %v\nwant %+v", got, err, tls)
+	}
+	s.Op, s.Settings = uint16(OpTLSStart), 1<<5
+	tls.Op, tls.Now = OpTLSStart, 1<<5
 	if got, err := parseRequest(bytesOf(&s, unsafe.Offsetof(s.Body)+4)); err != nil || !reflect.DeepEqual(got, tls) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, tls)
 	}

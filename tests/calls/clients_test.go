@@ -35,14 +35,18 @@ const clientTime = 20 * time.Second
 //
 //	dial PORT     one more connects: its number (counted from 0) and address
 //	stall PORT    the same, but it says nothing
+//	greet PORT    the same, and it sends a line with the end of its handshake
 //	say N WORD    client N sends a line: ok
 //	hear N        client N reads a line: the line, or how the connection ended
 //	finish N      client N sends no more: ok
 //	hangup N      client N closes: ok
 //	abort N       client N resets: ok
 func (c *clients) answer(words []string) string {
-	if words[0] == "dial" || words[0] == "stall" {
+	switch words[0] {
+	case "dial", "stall":
 		return c.dial(words[1], words[0] == "stall")
+	case "greet":
+		return c.greet(words[1])
 	}
 	n, err := strconv.Atoi(words[1])
 	if err != nil || n >= len(c.all) {
@@ -91,6 +95,54 @@ func (c *clients) dial(port string, silent bool) string {
 	one.reader = bufio.NewReader(one.Conn)
 	c.all = append(c.all, one)
 	return fmt.Sprintf("%d %s", len(c.all)-1, conn.LocalAddr())
+}
+
+// greet dials, and what is written for the end of the handshake and the line after it goes out at once.
+func (c *clients) greet(port string) string {
+	conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, clientTime)
+	if err != nil {
+		return err.Error()
+	}
+	c.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(clientTime))
+	joined := &joinedConn{Conn: conn}
+	one := &client{Conn: conn, raw: conn.(*net.TCPConn)}
+	if c.tls {
+		secured := tls.Client(joined, &tls.Config{RootCAs: c.roots, ServerName: "localhost", MinVersion: tls.VersionTLS13})
+		if err := secured.Handshake(); err != nil {
+			return err.Error()
+		}
+		joined.shaken = true
+		one.Conn = secured
+	}
+	one.reader = bufio.NewReader(one.Conn)
+	c.all = append(c.all, one)
+	if _, err := fmt.Fprintln(one, "hello"); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d %s", len(c.all)-1, conn.LocalAddr())
+}
+
+// joinedConn holds back what a client of TLS 1.3 says at the end of its handshake until it says more.
+type joinedConn struct {
+	net.Conn
+	heard, shaken bool
+	held          []byte
+}
+
+func (j *joinedConn) Read(b []byte) (int, error) {
+	j.heard = true
+	return j.Conn.Read(b)
+}
+
+func (j *joinedConn) Write(b []byte) (int, error) {
+	j.held = append(j.held, b...)
+	if j.heard && !j.shaken {
+		return len(b), nil
+	}
+	_, err := j.Conn.Write(j.held)
+	j.held = nil
+	return len(b), err
 }
 
 // nextPort spreads the ports of programs that listen over those that outgoing connections

@@ -438,7 +438,7 @@ func (s *servers) answer(conn *os.File) {
 			}
 			fmt.Fprintln(conn, answer)
 			continue
-		case "dial", "stall", "say", "hear", "finish", "hangup", "abort":
+		case "dial", "stall", "greet", "say", "hear", "finish", "hangup", "abort":
 			fmt.Fprintln(conn, s.clients.answer(words))
 			continue
 		}

@@ -535,7 +535,7 @@ func verbs(t *testing.T) map[string]bool {
 func parserKeys(t *testing.T, file string) (top, rule map[string]bool) {
 	t.Helper()
 	top, rule = make(map[string]bool), make(map[string]bool)
-	takers := []string{"str", "choice", "oneOf", "strings", "boolean", "take", "path", "paths"}
+	takers := []string{"str", "choice", "oneOf", "strings", "boolean", "booleanOr", "take", "path", "paths"}
 	f, err := parser.ParseFile(token.NewFileSet(), root+"/rules/"+file, nil, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -165,7 +165,7 @@ func missed(t *testing.T, d diagnosis, status int, name, why string) {
 func sameSentence(t *testing.T, d diagnosis, e ended, static string) {
 	t.Helper()
 	_, why, _ := strings.Cut(d["ways"], "because ")
-	want := "tlswrap: " + static + ": not started, because it cannot be preloaded: it is statically linked; and the kernel cannot hold it: " + why + "\n"
+	want := "tlswrap: " + static + ": not started, because it cannot be preloaded: it is statically linked; and the kernel cannot hold it: " + why + " (tlswrap doctor says what would allow it)\n"
 	if e.status != 126 || e.stderr != want || e.stdout != "" {
 		t.Errorf("status %d, stdout: %q, stderr: %q, want %q", e.status, e.stdout, e.stderr, want)
 	}

@@ -119,7 +119,7 @@ func logOf(file string) func() string {
 // connections resume the control connection's session. PAM takes any password.
 func startVsftpd(t *testing.T, host, certifiedHost string) *ftpSite {
 	t.Helper()
-	testkit.Need(t, filepath.Join(lab.dir, "vsftpd"))
+	testkit.NeedFetched(t, filepath.Join(lab.dir, "vsftpd"))
 	dir := openDir(t)
 	certFile, keyFile := certificateFor(t, dir, certifiedHost)
 	pam, root, empty := filepath.Join(dir, "pam"), filepath.Join(dir, "root"), filepath.Join(dir, "empty")

@@ -135,7 +135,7 @@ func TestProxyOfTheEnvironmentThatARuleCovers(t *testing.T) {
 	denying := wrapped{flags: []string{"--rules", writeRules(t, fmt.Sprintf("default = \"deny\"\nca_file = %q\n[[rule]]\nhost = %q\nport = %d\n", lab.rootPEM, s.host, s.port))},
 		env: env[:1]}
 	e := denying.run(t, proxiedCurl(s.url("/fixed"))...)
-	if want := "tlswrap: " + addr + ": refused: no rule allows it\n"; e.status == 0 || !strings.Contains(e.stderr, want) || strings.Contains(e.stderr, "by way of") {
+	if want := "tlswrap: " + addr + ": refused: no rule allows it (default = \"deny\"; a rule with action = \"tls\" or \"pass\" would)\n"; e.status == 0 || !strings.Contains(e.stderr, want) || strings.Contains(e.stderr, "by way of") {
 		t.Errorf("status %d, stderr %s, want %s", e.status, e.stderr, want)
 	}
 }

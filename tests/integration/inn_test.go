@@ -23,7 +23,8 @@ func asNews(argv ...string) []string {
 // test.big. The marker is that of its user "u".
 func startINN(t *testing.T, certifiedHost string, tls bool) *site {
 	t.Helper()
-	testkit.Need(t, "setpriv", filepath.Join(innDir(), "innd"), "openssl")
+	testkit.Need(t, "setpriv", "openssl")
+	testkit.NeedFetched(t, innDir())
 	dir, marker, port := openDir(t), newMarker(), closedPort(t)
 	for _, d := range []string{"articles", "overview", "incoming/bad", "outgoing", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {

@@ -66,6 +66,6 @@ func goProgram(t *testing.T, source string, cgo bool) string {
 func busyboxStatic(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(lab.dir, "busybox-static")
-	testkit.Need(t, file)
+	testkit.NeedFetched(t, file)
 	return file
 }

@@ -277,9 +277,29 @@ func TestServerIsNotHeldUpByClientsThatSayNothing(t *testing.T) {
 // ENOTCONN.
 var sawReset = regexp.MustCompile("echo ended: (Connection reset by peer|Broken pipe|Transport endpoint is not connected)")
 
+// Most clients close without close_notify, and servers take that for an end.
+func TestServerSeesAnEndWithoutCloseNotifyAsTheEnd(t *testing.T) {
+	s := serveUnder(t, "")
+	log := filepath.Join(t.TempDir(), "log")
+	s.more = []string{"--log", log}
+	s.startEcho(t)
+	_, conn := s.mustServe(t, nil)
+	raw := conn.NetConn()
+	if err := raw.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(conn); err != nil { // the server has closed, too, and well
+		t.Errorf("the client's end: %v", err)
+	}
+	eventually(t, "the log tells", 10*time.Second, func() bool { return contains(log, `"truncated"`) })
+	if said := s.stderr.String(); said != "" {
+		t.Errorf("the server said %s", said)
+	}
+}
+
 // What a client sent that was then cut off is no complete request.
 func TestServerSeesTruncationAsAReset(t *testing.T) {
-	s := serveUnder(t, "")
+	s := serveUnder(t, "allow_truncation = false\n")
 	s.startEcho(t)
 	conn, err := s.dial(t, nil)
 	if err != nil {
@@ -298,7 +318,7 @@ func TestServerSeesTruncationAsAReset(t *testing.T) {
 
 // One that was in the queue when it was cut off is seen as reset too.
 func TestServerSeesTruncationBeforeItAccepts(t *testing.T) {
-	s := serveUnder(t, "")
+	s := serveUnder(t, "allow_truncation = false\n")
 	s.startEcho(t)
 	conn, err := s.dial(t, nil)
 	if err != nil {

@@ -18,8 +18,9 @@ import (
 type served struct {
 	*site
 	*running
-	dir   string // its own, also for its files
-	rules string // the rules file
+	dir   string   // its own, also for its files
+	rules string   // the rules file
+	more  []string // flags of tlswrap, beside that
 	cert  *testkit.Certificate
 }
 
@@ -56,7 +57,7 @@ func serveUnder(t *testing.T, more string) *served {
 // start starts the server, and waits until it listens.
 func (s *served) start(t *testing.T, argv ...string) {
 	t.Helper()
-	s.running = wrapped{flags: []string{"--rules", s.rules}, dir: s.dir}.start(t, argv...)
+	s.running = wrapped{flags: append([]string{"--rules", s.rules}, s.more...), dir: s.dir}.start(t, argv...)
 	s.listens(t)
 }
 

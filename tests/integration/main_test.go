@@ -106,34 +106,20 @@ func build(dir string) error {
 	if err != nil {
 		return err
 	}
-	const inn = "build/inn"
-	files := []string{"build/tlswrap", "build/libtlswrap.so"}
-	if out, err := exec.Command("make", append([]string{"-s", "-C", root}, files...)...).CombinedOutput(); err != nil {
+	out, err := exec.Command("make", "-s", "-C", root, "build/tlswrap", "build/libtlswrap.so").CombinedOutput()
+	if err != nil {
 		return fmt.Errorf("make: %w\n%s", err, out)
 	}
-	fetched := true
-	if out, err := exec.Command("make", "-s", "-C", root, inn, "build/vsftpd", "build/busybox-static").CombinedOutput(); err != nil {
-		said := strings.Split(strings.TrimSpace(string(out)), "\n")
-		if err := testkit.NotTested("news, vsftpd and busybox-static", "they cannot be fetched: "+said[0]); err != nil {
-			return err
-		}
-		fetched = false
-	} else {
-		files = append(files, "build/vsftpd", "build/busybox-static")
+	fetched, err := testkit.Fetch(root, "build/inn", "build/vsftpd", "build/busybox-static")
+	if err != nil {
+		return err
 	}
-	for _, f := range files {
-		data, err := os.ReadFile(filepath.Join(root, f))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(f)), data, 0o755); err != nil {
-			return err
+	for _, f := range append(fetched, "build/tlswrap", "build/libtlswrap.so") {
+		if out, err := exec.Command("cp", "-r", filepath.Join(root, f), dir).CombinedOutput(); err != nil {
+			return fmt.Errorf("cp: %w\n%s", err, out)
 		}
 	}
-	if !fetched {
-		return nil
-	}
-	return os.CopyFS(filepath.Join(dir, filepath.Base(inn)), os.DirFS(filepath.Join(root, inn)))
+	return nil
 }
 
 // inside runs the tests: this process has namespaces of its own.

@@ -33,6 +33,9 @@ func TestVerdicts(t *testing.T) {
 	cases = append(cases, clientCertificateCases(t)...)
 	cases = append(cases, pinCases(t)...)
 	cases = append(cases, protocolCases(t)...)
+	cases = append(cases, legacyCases(t)...)
+	cases = append(cases, demandCases(t)...)
+	cases = append(cases, stapleCases(t)...)
 	for kind, flags := range kinds {
 		probe := compile(t, "probe.c", flags...)
 		for _, c := range cases {
@@ -130,7 +133,7 @@ func certificateCases(t *testing.T) []verdictCase {
 		{name: "wildcard is for one label", host: "a.b.wild.test", config: wild, want: rejected,
 			says: "certificate is for *.wild.test, not a.b.wild.test"},
 		{name: "name in the certificate and not the address", host: "127.0.0.1", config: serverConfig(t, forDB),
-			want: rejected, says: "certificate is for db.example.test, not 127.0.0.1"},
+			want: rejected, says: `certificate is for db.example.test, not 127.0.0.1; the program came with an address and no name: server_name = "db.example.test" in a rule for the address would verify that name, if it is meant`},
 		{name: "wrong usage", config: serverConfig(t, client), want: rejected,
 			says: "certificate is not for TLS servers (its extended key usage does not say so)"},
 	}
@@ -231,7 +234,13 @@ func protocolCases(t *testing.T) []verdictCase {
 		{name: "no ALPN in common", config: alpn, rule: `alpn = ["postgresql"]`, want: "connect=EPROTO",
 			says: "the server supports none of the rule's ALPN protocols"},
 		{name: "plaintext server", plain: true, handle: testkit.Say("220 mail.example.test ready\r\n"), want: "connect=EPROTO",
-			says: `the server does not speak TLS on this port: it said "220 mail.example.test ready"`},
+			says: `the server does not speak TLS on this port: it said "220 mail.example.test ready" (starttls = "smtp" in the rule would ask it for TLS)`},
+		{name: "IMAP server", plain: true, handle: testkit.Say("* OK ready\r\n"), want: "connect=EPROTO",
+			says: `it said "* OK ready" (starttls = "imap" in the rule would ask it for TLS)`},
+		{name: "SSH server", plain: true, handle: testkit.Say("SSH-2.0-OpenSSH_9.2\r\n"), want: "connect=EPROTO",
+			says: `it said "SSH-2.0-OpenSSH_9.2" (that is SSH, which encrypts by itself: action = "pass" would let it)`},
+		{name: "HTTP server", plain: true, handle: testkit.Say("HTTP/1.1 400 Bad Request\r\n\r\n"), want: "connect=EPROTO",
+			says: `it said "HTTP/1.1 400 Bad Request" (that is HTTP: if TLS is spoken on another port, such as 443, upstream = ":443" in the rule goes there)`},
 		{name: "silent server", plain: true, handle: testkit.Silent, rule: `timeout = "1s"`, want: "connect=ETIMEDOUT",
 			says: "the server accepted the connection but did not answer the TLS handshake within 1s"},
 		{name: "reset", plain: true, handle: testkit.Reset, want: "connect=ECONNRESET",
@@ -244,5 +253,99 @@ func protocolCases(t *testing.T) []verdictCase {
 			want: "connect=OK bytes=15 end=ECONNRESET", says: cut},
 		{name: "cut and allowed", config: good, handle: testkit.Cut("half a sentence"), rule: "allow_truncation = true",
 			want: "connect=OK bytes=15 end=EOF"},
+	}
+}
+
+// legacyCases are servers that know nothing of what is offered unless a rule says so.
+func legacyCases(t *testing.T) []verdictCase {
+	old := forDB
+	old.RSABits = 2048
+	only := func(version, suite uint16) *tls.Config {
+		c := serverConfig(t, old)
+		c.MinVersion, c.MaxVersion, c.CipherSuites = tls.VersionTLS10, version, []uint16{suite}
+		return c
+	}
+	rsa := only(tls.VersionTLS12, tls.TLS_RSA_WITH_AES_128_GCM_SHA256)
+	tdes := only(tls.VersionTLS12, tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA)
+	cbc := only(tls.VersionTLS12, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256)
+	oldest := only(tls.VersionTLS10, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA)
+	const refused = "the server answered with an alert: handshake failure; it may know nothing of what was offered, TLS 1.2 to TLS 1.3 with ECDHE key exchange, and AES-GCM, AES-CBC with SHA-1 or ChaCha20"
+	return []verdictCase{
+		{name: "RSA key exchange", config: rsa, want: "connect=EPROTO",
+			says: refused + ` (allow_legacy = ["rsa-key-exchange", "3des", "cbc-sha256"] in the rule would offer that of old servers); DHE alone cannot be spoken`},
+		{name: "RSA key exchange and 3DES allowed", config: rsa, rule: `allow_legacy = ["3des"]`, want: "connect=EPROTO",
+			says: refused + `, and 3des (allow_legacy = ["rsa-key-exchange", "cbc-sha256"] in the rule would offer that of old servers)`},
+		{name: "RSA key exchange allowed", config: rsa, rule: `allow_legacy = ["rsa-key-exchange"]`, want: talked,
+			says: "warning: not safe any more: rsa-key-exchange, which the rule lets in (allow_legacy)"},
+		{name: "3DES allowed", config: tdes, rule: `allow_legacy = ["3des"]`, want: talked,
+			says: "warning: not safe any more: 3des, which the rule lets in (allow_legacy)"},
+		{name: "CBC with SHA-256 allowed", config: cbc, rule: `allow_legacy = ["cbc-sha256"]`, want: talked,
+			says: "warning: not safe any more: cbc-sha256, which the rule lets in (allow_legacy)"},
+		{name: "TLS 1.0 with RSA key exchange and 3DES", config: oldest, want: talked,
+			rule: "min_version = \"1.0\"\nallow_legacy = [\"rsa-key-exchange\", \"3des\"]",
+			says: "warning: not safe any more: TLS 1.0, rsa-key-exchange, 3des, which the rule lets in (min_version, allow_legacy)"},
+		{name: "legacy allowed by another rule", config: rsa, rule: "[[rule]]\nhost = \"other.example.test\"\nallow_legacy = [\"rsa-key-exchange\"]", want: "connect=EPROTO", says: refused},
+		{name: "legacy allowed and not needed", config: serverConfig(t, old), rule: `allow_legacy = ["rsa-key-exchange", "3des", "cbc-sha256"]`, want: talked},
+	}
+}
+
+// demandCases are servers that speak TLS well enough, and not as it is demanded.
+func demandCases(t *testing.T) []verdictCase {
+	short := forDB
+	short.RSABits = 1024
+	weak, weak12 := serverConfig(t, short), serverConfig(t, short)
+	weak12.MaxVersion = tls.VersionTLS12
+	mute := serverConfig(t, forDB)
+	const rejected = "connect=EKEYREJECTED"
+	return []verdictCase{
+		{name: "RSA key of 1024 bits", config: weak, want: rejected,
+			says: "certificate has an RSA key of 1024 bits, and at least 2048 are demanded (min_rsa_bits = 1024 accepts it)"},
+		{name: "RSA key of 1024 bits with TLS 1.2", config: weak12, want: rejected, says: "certificate has an RSA key of 1024 bits"},
+		{name: "RSA key of 1024 bits accepted", config: weak, rule: "min_rsa_bits = 1024", want: talked},
+		{name: "RSA key that is shorter than the rule's", config: serverConfig(t, testkit.Leaf{Names: forDB.Names, RSABits: 2048}), rule: "min_rsa_bits = 3072", want: rejected,
+			says: "certificate has an RSA key of 2048 bits, and at least 3072 are demanded (min_rsa_bits = 2048 accepts it)"},
+		{name: "no ALPN chosen", config: mute, rule: `alpn = ["h2", "http/1.1"]`, want: "connect=EPROTO",
+			says: "the server chose none of the protocols that were offered by ALPN, h2, http/1.1 (allow_no_alpn = true in the rule accepts that)"},
+		{name: "no ALPN chosen and accepted", config: mute, rule: "alpn = [\"h2\"]\nallow_no_alpn = true", want: talked},
+	}
+}
+
+// stapleCases are servers that staple an OCSP response, or do not.
+func stapleCases(t *testing.T) []verdictCase {
+	demanding := forDB
+	demanding.MustStaple = true
+	stapled := func(leaf testkit.Leaf, by *testkit.Authority, s testkit.Staple) *tls.Config {
+		cert, err := lab.root.Issue(leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := by.Staple(cert, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := cert.TLS()
+		served.OCSPStaple = response
+		return &tls.Config{Certificates: []tls.Certificate{served}}
+	}
+	stranger, err := testkit.NewAuthority("tlswrap test root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good12 := stapled(demanding, lab.root, testkit.Staple{})
+	good12.MaxVersion = tls.VersionTLS12
+	junk := serverConfig(t, demanding)
+	junk.Certificates[0].OCSPStaple = []byte("junk")
+	old := testkit.Staple{Age: 2 * time.Hour}
+	const rejected, demands = "connect=EKEYREJECTED", "certificate demands that the server staples an OCSP response (RFC 7633), and "
+	return []verdictCase{
+		{name: "stapled as demanded", config: stapled(demanding, lab.root, testkit.Staple{}), want: talked},
+		{name: "stapled as demanded with TLS 1.2", config: good12, want: talked},
+		{name: "staple demanded and not sent", config: serverConfig(t, demanding), want: rejected, says: demands + "it sent none"},
+		{name: "staple demanded and junk", config: junk, want: rejected, says: demands + "the one that it sent cannot be read"},
+		{name: "staple demanded and old", config: stapled(demanding, lab.root, old), want: rejected, says: demands + "the one that it sent is not current"},
+		{name: "staple demanded and unknown", config: stapled(demanding, lab.root, testkit.Staple{Unknown: true}), want: rejected, says: demands + "the one that it sent does not know it"},
+		{name: "staple demanded and a stranger's", config: stapled(demanding, stranger, testkit.Staple{}), want: rejected, says: demands + "the one that it sent is not by its issuer"},
+		{name: "staple old and not demanded", config: stapled(forDB, lab.root, old), want: talked},
+		{name: "staple says revoked", config: stapled(forDB, lab.root, testkit.Staple{Revoked: true}), want: rejected, says: "certificate was revoked on "},
 	}
 }

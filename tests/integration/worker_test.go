@@ -129,6 +129,26 @@ say(lambda: socket.socket().connect(("127.0.0.1", int(sys.argv[2]))))`, s.host, 
 	}
 }
 
+// What the worker cannot say any more the library does, once for each program that is started later: one that
+// has the library starts none, and one that a static program starts has no network.
+func TestLaterProgramsSayThatTheWorkerHasEnded(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	for what, shell := range map[string][]string{"curl: not started": {"/bin/sh"}, "curl: has no network": {busyboxStatic(t), "sh"}} {
+		r := s.wrapped().start(t, append(shell, "-c", `"$@"; read line; "$@"; echo $?`, "sh", "curl", "-sS", s.url("/fixed"))...)
+		eventually(t, "the shell has started curl", 20*time.Second, func() bool { return r.stdout.String() == s.marker+"\n" })
+		syscall.Kill(workerOf(t, s.hostport()), syscall.SIGKILL)
+		mustEnd(t, s.hostport())
+		fmt.Fprintln(r.stdin)
+		<-r.done
+		if got := r.stderr.String(); strings.Count(got, "tlswrap: ") != 1 || !strings.Contains(got, what+": the worker has ended") {
+			t.Errorf("%v: a person sees %q", shell, got)
+		}
+		if got := strings.TrimPrefix(r.stdout.String(), s.marker+"\n"); got == "0\n" || strings.Contains(got, s.marker) {
+			t.Errorf("%v: curl has got something: %q", shell, got)
+		}
+	}
+}
+
 func TestSharedWorkerServesManyPrograms(t *testing.T) {
 	s := serveSite(t, "db.example.test")
 	dir := filepath.Join(t.TempDir(), "control")

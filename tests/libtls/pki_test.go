@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -95,6 +96,36 @@ func newPKI(dir string) (*pki, error) {
 	issue("future", ca, func(t *x509.Certificate) { t.NotBefore, t.NotAfter = now.Add(2*day), now.Add(3*day) })
 	issue("self", nil, same)
 	client := issue("client", ca, func(t *x509.Certificate) { t.DNSNames = nil })
+	issue("weak", ca, same)
+	weakca := issue("weakca", nil, authority)
+	issue("underweak", weakca, same)
+	issue("any", ca, func(t *x509.Certificate) { t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} })
+	issue("anytoo", ca, func(t *x509.Certificate) {
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny, x509.ExtKeyUsageServerAuth}
+	})
+	issue("gated", ca, func(t *x509.Certificate) {
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageNetscapeServerGatedCrypto}
+	})
+	issue("signer", ca, func(t *x509.Certificate) { t.KeyUsage = x509.KeyUsageCertSign })
+	anyca := issue("anyca", ca, func(t *x509.Certificate) {
+		authority(t)
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	})
+	issue("underany", anyca, same, anyca)
+	mute := issue("mute", ca, func(t *x509.Certificate) { authority(t); t.KeyUsage = x509.KeyUsageDigitalSignature })
+	issue("undermute", mute, same, mute)
+	issue("underleaf", host, same, host)
+	short := issue("short", ca, func(t *x509.Certificate) { authority(t); t.MaxPathLenZero = true })
+	long := issue("long", short, authority)
+	issue("underlong", long, same, long, short)
+	issue("critical", ca, func(t *x509.Certificate) {
+		t.ExtraExtensions = []pkix.Extension{{Id: []int{1, 3, 6, 1, 4, 1, 99999, 1}, Critical: true, Value: []byte{5, 0}}}
+	})
+	issue("undercritical", issue("criticalca", nil, func(t *x509.Certificate) {
+		authority(t)
+		t.ExtraExtensions = []pkix.Extension{{Id: []int{1, 3, 6, 1, 4, 1, 99999, 1}, Critical: true, Value: []byte{5, 0}}}
+	}), same)
+	issue("mapped", ca, func(t *x509.Certificate) { t.DNSNames, t.IPAddresses = nil, nil; t.Subject.CommonName = "127.0.0.1" })
 	issue("purpose", ca, func(t *x509.Certificate) { t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning} })
 
 	list := func(name string, revoked []x509.RevocationListEntry, until time.Time, extensions ...pkix.Extension) {
@@ -133,8 +164,32 @@ func newPKI(dir string) (*pki, error) {
 		command("openssl", "rehash", p.path("hashed")), command("mkfifo", p.path("hashed/00000000.0")), // nobody writes there
 		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
 		command("openssl", "pkcs8", "-topk8", "-scrypt", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("scrypt.key")),
+		p.openssl("sha1", "-sha1"), p.openssl("negative", "-set_serial", "-12345"),
+		p.trail("ca", "trailingca"),
 		command("openssl", "genpkey", "-algorithm", "ED448", "-out", p.path("ed448.key")),
 		command("openssl", "pkey", "-traditional", "-aes256", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("traditional.key")))
+}
+
+// openssl has a certificate like host made that crypto/x509 does not make.
+func (p *pki) openssl(name string, args ...string) error {
+	extensions, request := p.path(name+".ext"), p.path(name+".csr")
+	args = append([]string{"x509", "-req", "-days", "1", "-in", request, "-CA", p.path("ca.pem"), "-CAkey", p.path("ca.key"),
+		"-extfile", extensions, "-out", p.path(name + ".pem")}, args...)
+	return firstError(os.WriteFile(extensions, []byte("subjectAltName=DNS:host.test\n"), 0o644),
+		command("openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", p.path(name+".key"), "-subj", "/CN=host.test", "-out", request),
+		command("openssl", args...))
+}
+
+// trail makes a copy of a certificate with bytes behind it.
+func (p *pki) trail(from, name string) error {
+	text, err := os.ReadFile(p.path(from + ".pem"))
+	if err != nil {
+		return err
+	}
+	key, err := os.ReadFile(p.path(from + ".key"))
+	block, _ := pem.Decode(text)
+	block.Bytes = append(block.Bytes, 5, 0, 5, 0)
+	return firstError(err, os.WriteFile(p.path(name+".key"), key, 0o600), os.WriteFile(p.path(name+".pem"), pem.EncodeToMemory(block), 0o644))
 }
 
 func firstError(errs ...error) error {
@@ -147,6 +202,9 @@ func firstError(errs ...error) error {
 }
 
 func (p *pki) newKey(name string) (crypto.Signer, error) {
+	if strings.HasPrefix(name, "weak") {
+		return rsa.GenerateKey(rand.Reader, 1024)
+	}
 	if name == "rsa" || name == "second" {
 		return rsa.GenerateKey(rand.Reader, 2048)
 	}

@@ -4,13 +4,16 @@
 package testkit
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
@@ -39,12 +42,14 @@ type Leaf struct {
 	URIs                []*url.URL
 	NotBefore, NotAfter time.Time
 	ClientOnly          bool // extended key usage is clientAuth alone
+	RSABits             int  // 0 is an ECDSA key
+	MustStaple          bool // the server has to send an OCSP response along (RFC 7633)
 }
 
 // Certificate is an issued leaf with its key and the intermediates above it.
 type Certificate struct {
 	Leaf  *x509.Certificate
-	key   *ecdsa.PrivateKey
+	key   crypto.Signer
 	chain [][]byte
 }
 
@@ -77,7 +82,7 @@ func (a *Authority) Intermediate(name string) (*Authority, error) {
 
 // Issue makes a certificate with a new key.
 func (a *Authority) Issue(l Leaf) (*Certificate, error) {
-	key, err := newKey()
+	key, err := l.newKey()
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +95,7 @@ func (a *Authority) Issue(l Leaf) (*Certificate, error) {
 
 // SelfSigned makes a certificate that is its own issuer.
 func SelfSigned(l Leaf) (*Certificate, error) {
-	key, err := newKey()
+	key, err := l.newKey()
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +157,14 @@ func newKey() (*ecdsa.PrivateKey, error) {
 	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 }
 
-func sign(t, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
+func (l Leaf) newKey() (crypto.Signer, error) {
+	if l.RSABits > 0 {
+		return rsa.GenerateKey(rand.Reader, l.RSABits)
+	}
+	return newKey()
+}
+
+func sign(t, parent *x509.Certificate, key, signer crypto.Signer) (*x509.Certificate, error) {
 	der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate for %q: %w", t.Subject.CommonName, err)
@@ -182,6 +194,13 @@ func (l Leaf) template() *x509.Certificate {
 		NotAfter:     l.NotAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if l.RSABits > 0 {
+		t.KeyUsage |= x509.KeyUsageKeyEncipherment
+	}
+	if l.MustStaple {
+		// A TLSFeature of status_request, 5 (RFC 7633, section 6).
+		t.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}}
 	}
 	if l.ClientOnly {
 		t.ExtKeyUsage = t.ExtKeyUsage[1:]

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,9 @@ import (
 // allVariable says that every test has to run: make test sets it, after it has installed what the
 // tests need.
 const allVariable = "TLSWRAP_TEST_ALL"
+
+// listVariable names a file for what is not tested, which make test prints at its end.
+const listVariable = "TLSWRAP_NOT_TESTED"
 
 // Need skips a test that needs what this machine does not have, and says so once; under make test
 // the test fails instead. What is needed is a program, by its name or its path; a C header, whose name
@@ -42,9 +46,38 @@ func NeedRoot(t testing.TB) {
 // so once, under make test too: nothing can be installed for it.
 func KernelLacks(t testing.TB, why string) {
 	t.Helper()
-	say(t.Name(), why)
-	leftOut.Store(t.Name(), true)
-	t.Skip(why)
+	leaveOut(t, why)
+}
+
+// NeedFetched is Need of a file that the Makefile unpacks from one of Debian's packages. Where there is none,
+// the archive could not be reached (see Fetch), and the test is skipped under make test too.
+func NeedFetched(t testing.TB, file string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short leaves out what needs " + file)
+	}
+	if _, err := os.Stat(file); err != nil {
+		leaveOut(t, filepath.Base(file)+" could not be fetched from Debian's archive, which does not answer")
+	}
+}
+
+// unreachable is what apt-get says when no mirror answers, or none is found.
+var unreachable = regexp.MustCompile(`Temporary failure resolving|Could not (resolve|connect)|Unable to connect|Network is unreachable|Connection timed out`)
+
+// Fetch makes files of build/, by the Makefile in the directory root, that are unpacked from Debian's packages,
+// and returns those that are there now. That the archive does not answer, or, outside of make test, that there
+// is none for this machine, is no error: NeedFetched says then what is not tested.
+func Fetch(root string, files ...string) (there []string, err error) {
+	out, err := exec.Command("make", append([]string{"-s", "-k", "-j", "-C", root}, files...)...).CombinedOutput()
+	if err != nil && os.Getenv(allVariable) != "" && !unreachable.Match(out) {
+		return nil, fmt.Errorf("make: %w\n%s", err, out)
+	}
+	for _, f := range files {
+		if _, err := os.Stat(filepath.Join(root, f)); err == nil {
+			there = append(there, f)
+		}
+	}
+	return there, nil
 }
 
 func missing(t testing.TB, why string) {
@@ -52,6 +85,12 @@ func missing(t testing.TB, why string) {
 	if err := NotTested(t.Name(), why); err != nil {
 		t.Fatal(err)
 	}
+	leaveOut(t, why)
+}
+
+func leaveOut(t testing.TB, why string) {
+	t.Helper()
+	say(t.Name(), why)
 	leftOut.Store(t.Name(), true)
 	t.Skip(why)
 }
@@ -109,8 +148,24 @@ func NotTested(what, why string) error {
 	return nil
 }
 
+// say goes to the standard output, which go test shows with -v alone, and to the file that listVariable names.
 func say(what, why string) {
-	if _, again := told.LoadOrStore(why, true); !again {
-		fmt.Printf("not tested: %s: %s\n", what, why)
+	if _, again := told.LoadOrStore(why, true); again {
+		return
+	}
+	line := fmt.Sprintf("not tested: %s: %s\n", what, why)
+	fmt.Print(line)
+	file := os.Getenv(listVariable)
+	if file == "" {
+		return
+	}
+	list, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o666)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer list.Close()
+	if _, err := list.WriteString(line); err != nil {
+		fmt.Println(err)
 	}
 }

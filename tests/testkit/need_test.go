@@ -22,7 +22,7 @@ func TestNeedsWhatNobodyHas(t *testing.T) {
 func TestNeedSaysOnceWhatIsMissing(t *testing.T) {
 	for all, want := range map[string]string{"": "ok", "1": "exit status 1"} {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestNeedsWhatNobodyHas$")
-		cmd.Env = append(os.Environ(), "TLSWRAP_TEST_NEED=1", allVariable+"="+all)
+		cmd.Env = append(os.Environ(), "TLSWRAP_TEST_NEED=1", allVariable+"="+all, listVariable+"=")
 		out, err := cmd.CombinedOutput()
 		how := "ok"
 		if err != nil {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"time"
 )
 
@@ -16,20 +15,20 @@ func ContainsName(chain []byte, name string) (bool, error) {
 
 // ProcessOCSP says what a response says of a PEM chain, as a struct tw_tls_facts.
 func (c *Config) ProcessOCSP(chainPEM, response []byte) []byte {
+	f := newFacts()
 	sent, err := parseChain(chainPEM)
 	if err != nil {
-		return failure(err.Error()).marshal()
+		f.fail(err.Error())
+		return f.marshal()
 	}
 	now := time.Now()
-	f := newFacts()
-	result, err := checkResponse(response, c.bestChain(sent, now), now)
+	result, p := checkResponse(response, c.bestChain(sent, now), now)
 	if result != nil {
 		f.setOCSP(result)
 		f.setOCSPURL(sent[0])
 	}
-	if p, ok := errors.AsType[*problem](err); ok {
-		f.numbers[numFailed] = 1
-		f.set(strError, p.text)
+	if p != nil {
+		f.fail(p.text)
 	}
 	return f.marshal()
 }

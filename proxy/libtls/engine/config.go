@@ -17,8 +17,9 @@ import (
 type Config struct {
 	settings
 	shares   *Shares
-	share    *share // whose value it is
-	roots    *x509.CertPool
+	share    *share         // whose value it is
+	roots    *x509.CertPool // the system's, or
+	anchors  *anchors       // those that were set
 	crls     []*revocationList
 	revokes  bool // lists were set: a certificate without one is refused
 	pairs    []tls.Certificate
@@ -68,6 +69,9 @@ func (c *Config) loadProtocols() error {
 	if c.has(flagNoECDHE) && c.has(flagServer) {
 		c.ciphers = c.ciphers.withoutECDHE()
 	}
+	if c.has(flagRessl) {
+		c.ciphers.level = 0 // there were none in 2014
+	}
 	if c.curves, err = parseCurves(c.loaded(kindCurves)); err != nil {
 		return err
 	}
@@ -102,9 +106,25 @@ func (c *Config) loadPairs() error {
 		if err != nil {
 			return err
 		}
-		c.pairs = append(c.pairs, value.(tls.Certificate))
+		pair := value.(tls.Certificate)
+		if !c.presentable(pair) {
+			return errors.New("failed to load certificate")
+		}
+		c.pairs = append(c.pairs, pair)
 	}
 	return nil
+}
+
+// presentable reports whether a pair is as strong as the security level demands (ssl_security_cert in
+// ssl/t1_lib.c).
+func (c *Config) presentable(pair tls.Certificate) bool {
+	for _, der := range pair.Certificate {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil || !c.strong(cert) || c.ciphers.level > 0 && isWeakSignature(cert) && !isRoot(cert) {
+			return false
+		}
+	}
+	return true
 }
 
 func newPair(k keypair) (tls.Certificate, error) {
@@ -157,6 +177,16 @@ func isCertificate(b *pem.Block) bool {
 	return b.Type == "CERTIFICATE" || b.Type == "X509 CERTIFICATE" || b.Type == "TRUSTED CERTIFICATE"
 }
 
+// certificateIn is a block's certificate without bytes behind it, which OpenSSL does not look at either. In a
+// TRUSTED CERTIFICATE they say what it is not trusted for, so that one has to be without.
+func certificateIn(block *pem.Block) []byte {
+	if block.Type == "TRUSTED CERTIFICATE" {
+		return block.Bytes
+	}
+	d := readDER(block.Bytes)
+	return d.whole()
+}
+
 func blocks(data []byte) func(yield func(*pem.Block) bool) {
 	return func(yield func(*pem.Block) bool) {
 		for {
@@ -166,6 +196,21 @@ func blocks(data []byte) func(yield func(*pem.Block) bool) {
 			}
 		}
 	}
+}
+
+// at is c for a connection that begins when the program's configuration has these settings: libtls looks at
+// some of them only then.
+func (c *Config) at(now flag) *Config {
+	const late = flagVerifyCert | flagVerifyName | flagRequireStapling
+	if (c.flags^now)&late == 0 && now&flagVerifyTime != 0 {
+		return c
+	}
+	changed := *c
+	changed.flags = c.flags&^late | now&late
+	if now&flagVerifyTime == 0 {
+		changed.flags |= flagStapleUnread
+	}
+	return &changed
 }
 
 // verifies reports whether the peer's chain is looked at.
@@ -190,6 +235,7 @@ func (c *Config) loadRoots() error {
 	ca, path, env := c.from.things[kindCA], c.from.things[kindCAPath], c.from.things[kindCAEnv]
 	c.trust = sumOf("trust", ca.name(), path.name(), env.name(), c.from.things[kindCRL].name())
 	if !c.verifies() {
+		c.anchors = &anchors{} // who is told to verify later trusts nobody
 		return nil
 	}
 	if ca == nil && path == nil && env == nil {
@@ -199,36 +245,23 @@ func (c *Config) loadRoots() error {
 	name := sumOf("roots", ca.name(), path.name(), env.name())
 	size := len(ca.bytes()) + len(path.bytes()) + len(env.bytes())
 	value, err := c.shares.part(c.share, name, size, func(s *share) error {
-		pool := x509.NewCertPool()
-		s.value = pool
-		if ca != nil && addRoots(pool, ca.bytes()) == 0 {
+		all := &anchors{}
+		s.value = all
+		if ca != nil && all.add(ca.bytes()) == 0 {
 			return errors.New("ssl verify memory setup failure")
 		}
-		addRoots(pool, env.bytes())
-		addRoots(pool, path.bytes())
+		all.add(env.bytes())
+		all.add(path.bytes())
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	c.roots = value.(*x509.CertPool)
-	return nil
-}
-
-// addRoots adds the certificates of a PEM file, and returns how many there are. A pool that is given
-// PEM keeps the bytes, and takes them apart when it needs a certificate: most are never needed.
-func addRoots(pool *x509.CertPool, data []byte) int {
-	n := 0
-	for block := range blocks(data) {
-		if !isCertificate(block) {
-			continue
-		}
-		plain := pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes}
-		if pool.AppendCertsFromPEM(pem.EncodeToMemory(&plain)) {
-			n++
-		}
+	c.anchors = value.(*anchors)
+	if c.shares.isKept(ca, env) {
+		c.shares.keep(File{}, c.share.parts[len(c.share.parts)-1])
 	}
-	return n
+	return nil
 }
 
 func (c *Config) loadCRLs() error {

@@ -3,9 +3,11 @@ package engine
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"tlswrap/proxy/record"
@@ -18,13 +20,24 @@ type Conn struct {
 	name    string // that a client was told, without a dot at its end
 	session *sessionFile
 	problem *problem // that verification ended in
+	stapled *facts   // what the OCSP response says that came along, or nil
 	leaf    []byte   // that the peer presented first
 }
 
-// Client makes a client's connection to name, which may be empty. session, if it is not nil, is
-// the program's file of a TLS session, and remains the caller's. How a server's wish to negotiate anew is
-// met (RFC 5246, section 7.4.1.1) is the caller's to say: libtls grants it.
-func (c *Config) Client(transport net.Conn, name string, session SessionFile, renegotiation tls.RenegotiationSupport) *Conn {
+// Peer is whom a client connects to, and how.
+type Peer struct {
+	Name    string      // may be empty
+	Now     uint32      // settings of the program's, as Config.Server has them
+	Session SessionFile // the program's file of a TLS session, which remains the caller's, or nil
+
+	// How a server's wish to negotiate anew is met (RFC 5246, section 7.4.1.1): libtls grants it.
+	Renegotiation tls.RenegotiationSupport
+}
+
+// Client makes a client's connection.
+func (c *Config) Client(transport net.Conn, peer Peer) *Conn {
+	c = c.at(flag(peer.Now))
+	name := peer.Name
 	conn := &Conn{config: c, name: name}
 	config := c.common()
 	if _, err := netip.ParseAddr(name); err != nil {
@@ -33,25 +46,45 @@ func (c *Config) Client(transport net.Conn, name string, session SessionFile, re
 	if len(c.pairs) > 0 {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c.pairs[0], nil }
 	}
-	if session != nil {
-		conn.session = &sessionFile{file: session, identity: c.identity(name)}
+	if peer.Session != nil {
+		conn.session = &sessionFile{file: peer.Session, identity: c.identity(name)}
 		config.ClientSessionCache = conn.session
 	}
-	config.Renegotiation = renegotiation
+	config.Renegotiation = peer.Renegotiation
 	config.VerifyConnection = conn.verify
 	conn.Conn = record.Client(transport, config)
 	return conn
 }
 
-// Server makes a server's connection.
-func (c *Config) Server(transport net.Conn) *Conn {
+// Server makes a server's connection. now is enum tw_tls_setting as the program's configuration has it
+// when it begins.
+func (c *Config) Server(transport net.Conn, now uint32) *Conn {
+	c = c.at(flag(now))
 	conn := &Conn{config: c}
 	config := c.server.Clone() // its TLS session tickets go by c.server's keys
 	if c.verifies() {
 		config.VerifyConnection = conn.verify
 	}
+	if len(c.alpn) > 0 {
+		config = withoutCommonALPN(config)
+	}
 	conn.Conn = record.Server(transport, config)
 	return conn
+}
+
+// withoutCommonALPN has a server's handshake go on where the client offers none of its protocols, for which
+// crypto/tls ends it: libtls chooses none then.
+func withoutCommonALPN(config *tls.Config) *tls.Config {
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		offered := func(protocol string) bool { return slices.Contains(hello.SupportedProtos, protocol) }
+		if slices.ContainsFunc(config.NextProtos, offered) {
+			return nil, nil
+		}
+		silent := config.Clone()
+		silent.GetConfigForClient, silent.NextProtos = nil, nil
+		return silent, nil
+	}
+	return record.ServerConfig(config)
 }
 
 // IsServer reports whether a configuration is for accepting.
@@ -62,13 +95,40 @@ func (c *Config) IsServer() bool { return c.has(flagServer) }
 func (c *Conn) verify(state tls.ConnectionState) error {
 	if certs := state.PeerCertificates; len(certs) > 0 {
 		if c.leaf != nil && !bytes.Equal(c.leaf, certs[0].Raw) {
-			return &problem{"the peer has another certificate since it renegotiated"}
+			return &problem{text: "the peer has another certificate since it renegotiated"}
 		}
 		c.leaf = certs[0].Raw
 	}
-	err := c.config.verify(state, time.Now())
-	if err != nil {
-		c.problem, _ = err.(*problem)
+	now := time.Now()
+	chain, p := c.config.verify(state.PeerCertificates, now)
+	if p == nil && !c.config.IsServer() {
+		p = c.checkStaple(state, chain, now)
+	}
+	if p == nil {
+		return nil
+	}
+	c.problem = p
+	c.Refuse(p.alert, state)
+	return p
+}
+
+// checkStaple verifies the OCSP response that came along, and has the program told what it says: of none
+// where the configuration does not verify (tls_ocsp_verify_cb).
+func (c *Conn) checkStaple(state tls.ConnectionState, chain []*x509.Certificate, now time.Time) *problem {
+	if len(state.OCSPResponse) == 0 {
+		if c.config.has(flagRequireStapling) {
+			return stapleProblem("no stapled OCSP response provided")
+		}
+		return nil
+	}
+	c.stapled = newFacts()
+	c.stapled.setOCSPURL(state.PeerCertificates[0])
+	if !c.config.has(flagVerifyCert) || c.config.has(flagStapleUnread) {
+		return nil
+	}
+	result, err := checkResponse(state.OCSPResponse, chain, now)
+	if result != nil {
+		c.stapled.setOCSP(result)
 	}
 	return err
 }
@@ -80,33 +140,47 @@ func (c *Conn) Open() (facts []byte, ok bool) {
 		return c.failed(err), false
 	}
 	state := c.ConnectionState()
-	if err := c.checkName(state); err != nil {
-		return failure(err.Error()).marshal(), false
+	err := c.checkName(state)
+	if err == nil && c.session != nil {
+		err = c.session.write()
 	}
-	if c.session != nil {
-		if err := c.session.write(); err != nil {
-			return failure(err.Error()).marshal(), false
-		}
+	if err != nil {
+		return c.failure(err.Error()).marshal(), false
 	}
 	return c.facts(state).marshal(), true
+}
+
+// failure is what the program is to know of a connection that has not come about: why, and what was stapled.
+func (c *Conn) failure(text string) *facts {
+	f := c.known()
+	f.fail(text)
+	return f
+}
+
+// known is what the handshake has told already.
+func (c *Conn) known() *facts {
+	if c.stapled != nil {
+		return c.stapled
+	}
+	return newFacts()
 }
 
 func (c *Conn) failed(err error) []byte {
 	isServer := c.config.IsServer()
 	switch {
 	case c.config.has(flagRessl) && isServer:
-		return failure("ssl accept failure (1)").marshal()
+		return c.failure("ssl accept failure (1)").marshal()
 	case c.config.has(flagRessl):
-		return failure("SSL connect failed: 1").marshal()
+		return c.failure("SSL connect failed: 1").marshal()
 	case c.problem != nil && isServer:
 		// libtls has the reason on the listening context alone.
-		f := failure("handshake failed: error:0A000086:SSL routines::certificate verify failed")
+		f := c.failure("handshake failed: error:0A000086:SSL routines::certificate verify failed")
 		f.set(strListenerError, c.problem.text)
 		return f.marshal()
 	case c.problem != nil:
-		return failure(c.problem.text).marshal()
+		return c.failure(c.problem.text).marshal()
 	}
-	return failure("handshake failed: " + Sentence(err)).marshal()
+	return c.failure("handshake failed: " + Sentence(err)).marshal()
 }
 
 // checkName comes after the handshake, as in libtls: the server sees it succeed.
@@ -130,7 +204,7 @@ func (c *Conn) checkName(state tls.ConnectionState) error {
 }
 
 func (c *Conn) facts(state tls.ConnectionState) *facts {
-	f := newFacts()
+	f := c.known()
 	s := findSuite(state.CipherSuite)
 	f.set(strVersion, versionNames[state.Version])
 	f.set(strCipher, s.name)
@@ -152,11 +226,5 @@ func (c *Conn) facts(state tls.ConnectionState) *facts {
 		f.numbers[numResumed] = 1
 	}
 	f.setPeer(state.PeerCertificates)
-	if len(state.OCSPResponse) > 0 && !c.config.IsServer() {
-		now := time.Now()
-		if result, _ := checkResponse(state.OCSPResponse, c.config.bestChain(state.PeerCertificates, now), now); result != nil {
-			f.setOCSP(result)
-		}
-	}
 	return f
 }

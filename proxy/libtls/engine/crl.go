@@ -9,6 +9,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"tlswrap/proxy/ocsp"
 )
 
 // revocationList is a CRL (RFC 5280, section 5). x509.ParseRevocationList refuses version 1, and does
@@ -362,7 +364,7 @@ func listAlgorithm(encoded []byte) x509.SignatureAlgorithm {
 		return 0
 	}
 	if oid := id.Algorithm.String(); oid != "1.2.840.113549.1.1.10" {
-		if algorithm, ok := signatureAlgorithms[oid]; ok {
+		if algorithm, ok := ocsp.SignatureAlgorithms[oid]; ok {
 			return algorithm
 		}
 		return olderAlgorithms[oid]
@@ -376,7 +378,7 @@ func listAlgorithm(encoded []byte) x509.SignatureAlgorithm {
 		Salt int `asn1:"explicit,tag:2"`
 	}
 	rest, err := asn1.Unmarshal(id.Parameters.FullBytes, &pss)
-	hash := hashes[pss.Hash.Algorithm.String()]
+	hash := ocsp.Hashes[pss.Hash.Algorithm.String()]
 	if err != nil || len(rest) > 0 || pss.Mask.Function.String() != "1.2.840.113549.1.1.8" ||
 		!pss.Mask.Hash.Algorithm.Equal(pss.Hash.Algorithm) || hash == 0 || pss.Salt != hash.Size() {
 		return 0

@@ -9,7 +9,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -424,13 +423,14 @@ func expected(kind, certificate string, listed bool, got, theirs string) string 
 // ours is the verdict of a client with these lists: nothing, or why not.
 func (lab *revocationLab) ours(lists []byte, flags flag, leaf *x509.Certificate, between ...*x509.Certificate) string {
 	c, err := build(flagVerifyCert|flags, map[Kind][]byte{kindCA: pemBlocks("CERTIFICATE", lab.root.cert.Raw), kindCRL: lists})
-	if err == nil {
-		err = c.verify(tls.ConnectionState{PeerCertificates: append([]*x509.Certificate{leaf}, between...)}, time.Now())
+	if err != nil {
+		return err.Error()
 	}
-	if err == nil {
+	_, p := c.verify(append([]*x509.Certificate{leaf}, between...), time.Now())
+	if p == nil {
 		return ""
 	}
-	return strings.TrimPrefix(err.Error(), "certificate verification failed: ")
+	return strings.TrimPrefix(p.text, "certificate verification failed: ")
 }
 
 // build makes a configuration of what is not nil.

@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"strings"
 	"time"
+
+	"tlswrap/proxy/ocsp"
 )
 
 // facts are what tls_conn_* and tls_peer_* report: see struct tw_tls_facts.
@@ -41,18 +43,18 @@ func (f *facts) marshal() []byte {
 
 func newFacts() *facts {
 	f := &facts{}
-	f.setOCSP(&ocspResult{status: -1, cert: -1, reason: -1})
+	f.setOCSP(&ocsp.Result{Status: -1, Cert: -1, Reason: -1})
 	f.numbers[numNotBefore], f.numbers[numNotAfter] = -1, -1
 	return f
 }
 
-func (f *facts) setOCSP(r *ocspResult) {
-	f.numbers[numOCSPStatus], f.numbers[numOCSPCertStatus], f.numbers[numOCSPReason] = int64(r.status), int64(r.cert), int64(r.reason)
-	f.numbers[numOCSPThisUpdate] = seconds(r.thisUpdate)
-	f.numbers[numOCSPNextUpdate] = seconds(r.nextUpdate)
-	f.numbers[numOCSPRevocationTime] = seconds(r.revoked)
-	if r.text != "" {
-		f.set(strOCSPResult, r.text)
+func (f *facts) setOCSP(r *ocsp.Result) {
+	f.numbers[numOCSPStatus], f.numbers[numOCSPCertStatus], f.numbers[numOCSPReason] = int64(r.Status), int64(r.Cert), int64(r.Reason)
+	f.numbers[numOCSPThisUpdate] = seconds(r.ThisUpdate)
+	f.numbers[numOCSPNextUpdate] = seconds(r.NextUpdate)
+	f.numbers[numOCSPRevocationTime] = seconds(r.Revoked)
+	if r.Text != "" {
+		f.set(strOCSPResult, r.Text)
 	}
 }
 
@@ -63,12 +65,10 @@ func seconds(t time.Time) int64 {
 	return t.Unix()
 }
 
-// failure is what a connection begins with that has not come about.
-func failure(text string) *facts {
-	f := newFacts()
+// fail says why there is no more to tell.
+func (f *facts) fail(text string) {
 	f.numbers[numFailed] = 1
 	f.set(strError, text)
-	return f
 }
 
 // setPeer tells about the certificates that the peer sent.

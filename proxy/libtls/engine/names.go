@@ -19,7 +19,7 @@ import (
 func matchName(cert *x509.Certificate, name string, always bool) (bool, error) {
 	ip, err := netip.ParseAddr(name)
 	isIP := err == nil && ip.Zone() == ""
-	matched, alternatives, err := matchAlternatives(cert, name, ip.Unmap(), isIP)
+	matched, alternatives, err := matchAlternatives(cert, name, ip, isIP)
 	if matched || err != nil {
 		return matched, err
 	}
@@ -104,10 +104,8 @@ func matchCommonName(cert *x509.Certificate, name string, isIP bool) (bool, erro
 	if n := len(cn); n < 1 || n > mostCommonName {
 		return false, fmt.Errorf("error verifying name '%s': Common Name field has invalid length", name)
 	}
-	if isIP {
-		a, errA := netip.ParseAddr(cn)
-		b, _ := netip.ParseAddr(name)
-		return errA == nil && a.Unmap() == b.Unmap(), nil
+	if isIP { // as it is written, and without wildcards
+		return cn == name, nil
 	}
 	return matchHost(cn, name), nil
 }

@@ -49,42 +49,45 @@ type suite struct {
 	id       uint16
 	name     string
 	strength int
-	words    []string // that cipher strings have for it
+	words    string // that cipher strings have for it
 }
 
-func words(s string) []string { return strings.Fields(s) }
+// has tells whether word is one of the suite's.
+func (s suite) has(word string) bool {
+	return slices.Contains(strings.Fields(s.words), word)
+}
 
 // suites are crypto/tls's of up to TLS 1.2, the best first.
 var suites = []suite{
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "ECDHE-ECDSA-AES256-GCM-SHA384", 256, words("TLSv1.2 ECDHE aECDSA ECDSA AES AES256 AESGCM AEAD HIGH")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, "ECDHE-RSA-AES256-GCM-SHA384", 256, words("TLSv1.2 ECDHE aRSA AES AES256 AESGCM AEAD HIGH")},
-	{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-ECDSA-CHACHA20-POLY1305", 256, words("TLSv1.2 ECDHE aECDSA ECDSA CHACHA20 AEAD HIGH")},
-	{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-RSA-CHACHA20-POLY1305", 256, words("TLSv1.2 ECDHE aRSA CHACHA20 AEAD HIGH")},
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "ECDHE-ECDSA-AES128-GCM-SHA256", 128, words("TLSv1.2 ECDHE aECDSA ECDSA AES AES128 AESGCM AEAD HIGH")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "ECDHE-RSA-AES128-GCM-SHA256", 128, words("TLSv1.2 ECDHE aRSA AES AES128 AESGCM AEAD HIGH")},
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, "ECDHE-ECDSA-AES128-SHA256", 128, words("CBC TLSv1.2 ECDHE aECDSA ECDSA AES AES128 HIGH SHA256")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, "ECDHE-RSA-AES128-SHA256", 128, words("CBC TLSv1.2 ECDHE aRSA AES AES128 HIGH SHA256")},
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "ECDHE-ECDSA-AES256-SHA", 256, words("CBC TLSv1 ECDHE aECDSA ECDSA AES AES256 HIGH SHA SHA1")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, "ECDHE-RSA-AES256-SHA", 256, words("CBC TLSv1 ECDHE aRSA AES AES256 HIGH SHA SHA1")},
-	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, "ECDHE-ECDSA-AES128-SHA", 128, words("CBC TLSv1 ECDHE aECDSA ECDSA AES AES128 HIGH SHA SHA1")},
-	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, "ECDHE-RSA-AES128-SHA", 128, words("CBC TLSv1 ECDHE aRSA AES AES128 HIGH SHA SHA1")},
-	{tls.TLS_RSA_WITH_AES_256_GCM_SHA384, "AES256-GCM-SHA384", 256, words("TLSv1.2 kRSA RSA aRSA AES AES256 AESGCM AEAD HIGH")},
-	{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, "AES128-GCM-SHA256", 128, words("TLSv1.2 kRSA RSA aRSA AES AES128 AESGCM AEAD HIGH")},
-	{tls.TLS_RSA_WITH_AES_128_CBC_SHA256, "AES128-SHA256", 128, words("CBC TLSv1.2 kRSA RSA aRSA AES AES128 HIGH SHA256")},
-	{tls.TLS_RSA_WITH_AES_256_CBC_SHA, "AES256-SHA", 256, words("CBC SSLv3 kRSA RSA aRSA AES AES256 HIGH SHA SHA1")},
-	{tls.TLS_RSA_WITH_AES_128_CBC_SHA, "AES128-SHA", 128, words("CBC SSLv3 kRSA RSA aRSA AES AES128 HIGH SHA SHA1")},
-	{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, "ECDHE-RSA-DES-CBC3-SHA", 112, words("CBC TLSv1 ECDHE aRSA 3DES MEDIUM SHA SHA1")},
-	{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, "DES-CBC3-SHA", 112, words("CBC SSLv3 kRSA RSA aRSA 3DES MEDIUM SHA SHA1")},
-	{tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, "ECDHE-ECDSA-RC4-SHA", 128, words("TLSv1 ECDHE aECDSA ECDSA RC4 MEDIUM SHA SHA1")},
-	{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, "ECDHE-RSA-RC4-SHA", 128, words("TLSv1 ECDHE aRSA RC4 MEDIUM SHA SHA1")},
-	{tls.TLS_RSA_WITH_RC4_128_SHA, "RC4-SHA", 128, words("SSLv3 kRSA RSA aRSA RC4 MEDIUM SHA SHA1")},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "ECDHE-ECDSA-AES256-GCM-SHA384", 256, "TLSv1.2 ECDHE aECDSA ECDSA AES AES256 AESGCM AEAD HIGH"},
+	{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, "ECDHE-RSA-AES256-GCM-SHA384", 256, "TLSv1.2 ECDHE aRSA AES AES256 AESGCM AEAD HIGH"},
+	{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-ECDSA-CHACHA20-POLY1305", 256, "TLSv1.2 ECDHE aECDSA ECDSA CHACHA20 AEAD HIGH"},
+	{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-RSA-CHACHA20-POLY1305", 256, "TLSv1.2 ECDHE aRSA CHACHA20 AEAD HIGH"},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "ECDHE-ECDSA-AES128-GCM-SHA256", 128, "TLSv1.2 ECDHE aECDSA ECDSA AES AES128 AESGCM AEAD HIGH"},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "ECDHE-RSA-AES128-GCM-SHA256", 128, "TLSv1.2 ECDHE aRSA AES AES128 AESGCM AEAD HIGH"},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, "ECDHE-ECDSA-AES128-SHA256", 128, "CBC TLSv1.2 ECDHE aECDSA ECDSA AES AES128 HIGH SHA256"},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, "ECDHE-RSA-AES128-SHA256", 128, "CBC TLSv1.2 ECDHE aRSA AES AES128 HIGH SHA256"},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "ECDHE-ECDSA-AES256-SHA", 256, "CBC TLSv1 ECDHE aECDSA ECDSA AES AES256 HIGH SHA SHA1"},
+	{tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, "ECDHE-RSA-AES256-SHA", 256, "CBC TLSv1 ECDHE aRSA AES AES256 HIGH SHA SHA1"},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, "ECDHE-ECDSA-AES128-SHA", 128, "CBC TLSv1 ECDHE aECDSA ECDSA AES AES128 HIGH SHA SHA1"},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, "ECDHE-RSA-AES128-SHA", 128, "CBC TLSv1 ECDHE aRSA AES AES128 HIGH SHA SHA1"},
+	{tls.TLS_RSA_WITH_AES_256_GCM_SHA384, "AES256-GCM-SHA384", 256, "TLSv1.2 kRSA RSA aRSA AES AES256 AESGCM AEAD HIGH"},
+	{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, "AES128-GCM-SHA256", 128, "TLSv1.2 kRSA RSA aRSA AES AES128 AESGCM AEAD HIGH"},
+	{tls.TLS_RSA_WITH_AES_128_CBC_SHA256, "AES128-SHA256", 128, "CBC TLSv1.2 kRSA RSA aRSA AES AES128 HIGH SHA256"},
+	{tls.TLS_RSA_WITH_AES_256_CBC_SHA, "AES256-SHA", 256, "CBC SSLv3 kRSA RSA aRSA AES AES256 HIGH SHA SHA1"},
+	{tls.TLS_RSA_WITH_AES_128_CBC_SHA, "AES128-SHA", 128, "CBC SSLv3 kRSA RSA aRSA AES AES128 HIGH SHA SHA1"},
+	{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, "ECDHE-RSA-DES-CBC3-SHA", 112, "CBC TLSv1 ECDHE aRSA 3DES MEDIUM SHA SHA1"},
+	{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, "DES-CBC3-SHA", 112, "CBC SSLv3 kRSA RSA aRSA 3DES MEDIUM SHA SHA1"},
+	{tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, "ECDHE-ECDSA-RC4-SHA", 128, "TLSv1 ECDHE aECDSA ECDSA RC4 MEDIUM SHA SHA1"},
+	{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, "ECDHE-RSA-RC4-SHA", 128, "TLSv1 ECDHE aRSA RC4 MEDIUM SHA SHA1"},
+	{tls.TLS_RSA_WITH_RC4_128_SHA, "RC4-SHA", 128, "SSLv3 kRSA RSA aRSA RC4 MEDIUM SHA SHA1"},
 }
 
 // suites13 are those of TLS 1.3, which nobody chooses among.
 var suites13 = []suite{
-	{tls.TLS_AES_128_GCM_SHA256, "TLS_AES_128_GCM_SHA256", 128, nil},
-	{tls.TLS_AES_256_GCM_SHA384, "TLS_AES_256_GCM_SHA384", 256, nil},
-	{tls.TLS_CHACHA20_POLY1305_SHA256, "TLS_CHACHA20_POLY1305_SHA256", 256, nil},
+	{tls.TLS_AES_128_GCM_SHA256, "TLS_AES_128_GCM_SHA256", 128, ""},
+	{tls.TLS_AES_256_GCM_SHA384, "TLS_AES_256_GCM_SHA384", 256, ""},
+	{tls.TLS_CHACHA20_POLY1305_SHA256, "TLS_CHACHA20_POLY1305_SHA256", 256, ""},
 }
 
 // findSuite returns what is known of a suite; the zero one where it is nothing.
@@ -101,7 +104,13 @@ func findSuite(id uint16) suite {
 
 // cipherChoice is a cipher string's meaning for up to TLS 1.2. No suites are crypto/tls's own
 // choice, which is that of "secure".
-type cipherChoice struct{ suites []uint16 }
+type cipherChoice struct {
+	suites []uint16
+	level  int // OpenSSL's security level, of what certificates have to be like
+}
+
+// usualLevel is what Debian builds OpenSSL with.
+const usualLevel = 2
 
 // aliases are libtls's words for cipher strings.
 var aliases = map[string]string{
@@ -115,13 +124,18 @@ func parseCiphers(s []byte) (cipherChoice, error) {
 	text, ok := aliases[strings.ToLower(string(s))]
 	switch {
 	case s == nil || ok && text == "":
-		return cipherChoice{}, nil
+		return cipherChoice{level: usualLevel}, nil
 	case !ok:
 		text = string(s)
 	}
+	level := usualLevel
 	var chosen, killed []uint16
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(":, ;", r) }) {
-		if word, _, _ = strings.Cut(word, "@"); word == "" {
+		word, order, _ := strings.Cut(word, "@")
+		if digit, ok := strings.CutPrefix(order, "SECLEVEL="); ok && len(digit) == 1 && digit[0] >= '0' && digit[0] <= '5' {
+			level = int(digit[0] - '0')
+		}
+		if word == "" {
 			continue // @STRENGTH, @SECLEVEL=n
 		}
 		op := word[0]
@@ -152,14 +166,14 @@ func parseCiphers(s []byte) (cipherChoice, error) {
 	if len(chosen) == 0 {
 		return cipherChoice{}, fmt.Errorf("no ciphers for '%s'", s)
 	}
-	return cipherChoice{chosen}, nil
+	return cipherChoice{chosen, level}, nil
 }
 
 // withoutECDHE leaves the suites whose keys RSA carries.
 func (c cipherChoice) withoutECDHE() cipherChoice {
 	return cipherChoice{slices.DeleteFunc(slices.Clone(c.suites), func(id uint16) bool {
-		return !slices.Contains(findSuite(id).words, "kRSA")
-	})}
+		return !findSuite(id).has("kRSA")
+	}), c.level}
 }
 
 // matches reports whether a word of a cipher string, or several that are joined by "+", names s.
@@ -168,18 +182,18 @@ func (s suite) matches(word string) bool {
 		switch {
 		case part == s.name:
 		case part == "ALL" || part == "COMPLEMENTOFALL" || part == "DEFAULT":
-			if part == "COMPLEMENTOFALL" || part == "DEFAULT" && slices.Contains(s.words, "MEDIUM") {
+			if part == "COMPLEMENTOFALL" || part == "DEFAULT" && s.has("MEDIUM") {
 				return false
 			}
 		case part == "EECDH" || part == "kECDHE" || part == "kEECDH" || part == "ECDH":
-			if !slices.Contains(s.words, "ECDHE") {
+			if !s.has("ECDHE") {
 				return false
 			}
 		case part == "CHACHA20-POLY1305" || part == "CHACHA20":
-			if !slices.Contains(s.words, "CHACHA20") {
+			if !s.has("CHACHA20") {
 				return false
 			}
-		case slices.Contains(s.words, part):
+		case s.has(part):
 		default:
 			return false
 		}
@@ -189,11 +203,25 @@ func (s suite) matches(word string) bool {
 
 // ---- curves ----
 
-var curveNames = map[string]tls.CurveID{
-	"P-256": tls.CurveP256, "prime256v1": tls.CurveP256, "secp256r1": tls.CurveP256,
-	"P-384": tls.CurveP384, "secp384r1": tls.CurveP384, "P-521": tls.CurveP521, "secp521r1": tls.CurveP521,
-	"X25519": tls.X25519, "X25519MLKEM768": tls.X25519MLKEM768,
-	"SecP256r1MLKEM768": tls.SecP256r1MLKEM768, "SecP384r1MLKEM1024": tls.SecP384r1MLKEM1024,
+// curve is the one of a name, and 0 where there is none.
+func curve(name string) tls.CurveID {
+	switch name {
+	case "P-256", "prime256v1", "secp256r1":
+		return tls.CurveP256
+	case "P-384", "secp384r1":
+		return tls.CurveP384
+	case "P-521", "secp521r1":
+		return tls.CurveP521
+	case "X25519":
+		return tls.X25519
+	case "X25519MLKEM768":
+		return tls.X25519MLKEM768
+	case "SecP256r1MLKEM768":
+		return tls.SecP256r1MLKEM768
+	case "SecP384r1MLKEM1024":
+		return tls.SecP384r1MLKEM1024
+	}
+	return 0
 }
 
 // parseCurves reads a list of names; nil is the default. crypto/tls has an order of its own.
@@ -204,8 +232,8 @@ func parseCurves(s []byte) ([]tls.CurveID, error) {
 	var curves []tls.CurveID
 	for name := range strings.SplitSeq(strings.ReplaceAll(string(s), ":", ","), ",") {
 		name = strings.TrimLeft(name, " \t")
-		id, ok := curveNames[name]
-		if !ok {
+		id := curve(name)
+		if id == 0 {
 			return nil, fmt.Errorf("invalid ecdhe curve '%s'", name)
 		}
 		curves = append(curves, id)

@@ -15,8 +15,8 @@ import (
 // the commonest mistakes in OpenSSL's words, the system's errors in libc's.
 func Sentence(err error) string {
 	if alert, ok := remoteAlert(err); ok {
-		text, known := alertTexts[alert]
-		if !known {
+		text := alertTexts[alert]
+		if text == "" {
 			text = fmt.Sprintf("alert %d", alert)
 		}
 		const sslReasonAlert = 1000 // SSL_AD_REASON_OFFSET
@@ -50,7 +50,7 @@ func remoteAlert(err error) (uint8, bool) {
 }
 
 // alertTexts are OpenSSL's for the alerts of RFC 8446, section 6.
-var alertTexts = map[uint8]string{
+var alertTexts = [256]string{
 	10: "sslv3 alert unexpected message", 20: "sslv3 alert bad record mac", 21: "tlsv1 alert decryption failed",
 	22: "tlsv1 alert record overflow", 40: "sslv3 alert handshake failure", 42: "sslv3 alert bad certificate",
 	43: "sslv3 alert unsupported certificate", 44: "sslv3 alert certificate revoked",

@@ -140,7 +140,7 @@ func TestEqualConfigurationsAreOne(t *testing.T) {
 	if b := client(t, two, cert, cert, key); a != b || shares.size != size {
 		t.Errorf("they are two, of %d bytes with the first and %d with both", size, shares.size)
 	}
-	if b := client(t, two, append(bytes.Clone(cert), '\n'), cert, key); a == b || a.roots == b.roots {
+	if b := client(t, two, append(bytes.Clone(cert), '\n'), cert, key); a == b || a.anchors == b.anchors {
 		t.Error("one with other CA certificates is taken for the same")
 	}
 	_, another := newKeypair(t)

@@ -57,17 +57,25 @@ func (a attribute) text() string {
 }
 
 // shortNames are OpenSSL's for the attributes that certificates have.
-var shortNames = map[string]string{
-	"2.5.4.3": "CN", "2.5.4.4": "SN", "2.5.4.5": "serialNumber", "2.5.4.6": "C", "2.5.4.7": "L",
-	"2.5.4.8": "ST", "2.5.4.9": "street", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.12": "title",
-	"2.5.4.13": "description", "2.5.4.15": "businessCategory", "2.5.4.17": "postalCode",
-	"2.5.4.41": "name", "2.5.4.42": "GN", "2.5.4.43": "initials", "2.5.4.44": "generationQualifier",
-	"2.5.4.46": "dnQualifier", "2.5.4.65": "pseudonym", "2.5.4.97": "organizationIdentifier",
-	"1.2.840.113549.1.9.1":       "emailAddress",
-	"0.9.2342.19200300.100.1.1":  "UID",
-	"0.9.2342.19200300.100.1.25": "DC",
-	"1.3.6.1.4.1.311.60.2.1.1":   "jurisdictionL", "1.3.6.1.4.1.311.60.2.1.2": "jurisdictionST",
-	"1.3.6.1.4.1.311.60.2.1.3": "jurisdictionC",
+var shortNames = [...]struct{ oid, name string }{
+	{"2.5.4.3", "CN"}, {"2.5.4.4", "SN"}, {"2.5.4.5", "serialNumber"}, {"2.5.4.6", "C"}, {"2.5.4.7", "L"},
+	{"2.5.4.8", "ST"}, {"2.5.4.9", "street"}, {"2.5.4.10", "O"}, {"2.5.4.11", "OU"}, {"2.5.4.12", "title"},
+	{"2.5.4.13", "description"}, {"2.5.4.15", "businessCategory"}, {"2.5.4.17", "postalCode"},
+	{"2.5.4.41", "name"}, {"2.5.4.42", "GN"}, {"2.5.4.43", "initials"}, {"2.5.4.44", "generationQualifier"},
+	{"2.5.4.46", "dnQualifier"}, {"2.5.4.65", "pseudonym"}, {"2.5.4.97", "organizationIdentifier"},
+	{"1.2.840.113549.1.9.1", "emailAddress"}, {"0.9.2342.19200300.100.1.1", "UID"},
+	{"0.9.2342.19200300.100.1.25", "DC"}, {"1.3.6.1.4.1.311.60.2.1.1", "jurisdictionL"},
+	{"1.3.6.1.4.1.311.60.2.1.2", "jurisdictionST"}, {"1.3.6.1.4.1.311.60.2.1.3", "jurisdictionC"},
+}
+
+// shortName is an attribute's short name, or its number where it has none.
+func shortName(oid string) string {
+	for _, s := range shortNames {
+		if s.oid == oid {
+			return s.name
+		}
+	}
+	return oid
 }
 
 // oneLine writes a name as X509_NAME_oneline does: "/C=XX/O=Org/CN=name". Bytes that are not
@@ -79,11 +87,7 @@ func oneLine(raw []byte) string {
 	}
 	var b strings.Builder
 	for _, a := range all {
-		name := shortNames[a.oid.String()]
-		if name == "" {
-			name = a.oid.String()
-		}
-		b.WriteString("/" + name + "=")
+		b.WriteString("/" + shortName(a.oid.String()) + "=")
 		for _, c := range a.bytes() {
 			if c < ' ' || c > '~' {
 				fmt.Fprintf(&b, "\\x%02X", c)

@@ -27,6 +27,9 @@ func (k Kind) IsWords() bool {
 	return k == kindCiphers || k == kindCurves || k == kindALPN || k == kindSessionID
 }
 
+// IsRoots reports whether it is a file of CA certificates.
+func (k Kind) IsRoots() bool { return k == kindCA || k == kindCAEnv }
+
 type flag uint32
 
 const (
@@ -41,6 +44,9 @@ const (
 	flagRessl
 	flagNoECDHE
 )
+
+// flagStapleUnread is none of the wire's: of a connection whose OCSP response is not looked at.
+const flagStapleUnread flag = 1 << 31
 
 const (
 	ticketKeys      = 4

@@ -1,6 +1,8 @@
 /* connect: success, refusal, again. */
 #include "check.h"
 
+#include <sys/mman.h>
+
 #include <netinet/ip.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -283,7 +285,22 @@ static void asking_again_at_once_makes_no_handshake(void)
 	OK(dial(fd, "ECHO"));
 }
 
+/* Of a program that has a page there, such as a DOS emulator, no byte of it goes out. */
+static void memory_at_0_is_not_sent(void)
+{
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (page == MAP_FAILED) {
+		printf("this test needs CAP_SYS_RAWIO\n");
+		return;
+	}
+	int fd = connected("SINK");
+	OK(shutdown(fd, SHUT_WR));
+	if (strncmp(ask("got SINK"), "0 ", 2) != 0)
+		FAIL("the server got a byte");
+}
+
 const struct test tests[] = {
+	{"memory_at_0_is_not_sent", BOTH, memory_at_0_is_not_sent},
 	{"blocking", BOTH, blocking},
 	{"blocking_again_is_eisconn", BOTH, blocking_again_is_eisconn},
 	{"nonblocking", BOTH, nonblocking},

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static int serve_port(void) { return setting("PORT_SERVE"); }
 
@@ -221,6 +222,32 @@ static void accepted_has_tcps_options(void)
 	talks(conn, number);
 }
 
+static void accepted_inherits_timeouts(void)
+{
+	for (int when = 0; when <= 1; when++) {
+		struct timeval receive = {3, 0}, send = {4, 0}, got;
+		int fd = bound_to(serve_port());
+		if (when == 1)
+			OK(listen(fd, 16));
+		OK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &receive, sizeof receive));
+		OK(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &send, sizeof send));
+		set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 2);
+		if (when == 0)
+			OK(listen(fd, 16));
+		int number = dialled(), conn = (int)OK(accept(fd, NULL, NULL));
+		socklen_t len = sizeof got;
+		OK(getsockopt(conn, SOL_SOCKET, SO_RCVTIMEO, &got, &len));
+		EQUAL(got.tv_sec, 3);
+		len = sizeof got;
+		OK(getsockopt(conn, SOL_SOCKET, SO_SNDTIMEO, &got, &len));
+		EQUAL(got.tv_sec, 4);
+		EQUAL(option(conn, SOL_SOCKET, SO_RCVLOWAT), 2);
+		talks(conn, number);
+		OK(close(conn));
+		OK(close(fd));
+	}
+}
+
 static void half_close_both_ways(void)
 {
 	int fd = listening();
@@ -243,6 +270,12 @@ static void abort_is_a_reset(void)
 	ANSWERS("ok", "abort %d", number);
 	wait_for(conn, POLLIN);
 	FAILS(recv(conn, &byte, 1, 0), ECONNRESET);
+	struct sockaddr_in a;
+	socklen_t len = sizeof a;
+	OK(getsockname(conn, (struct sockaddr *)&a, &len));
+	EQUAL(ntohs(a.sin_port), serve_port());
+	EQUAL(option(conn, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+	FAILS(getpeername(conn, (struct sockaddr *)&a, &len), ENOTCONN);
 }
 
 /* In the order in which their handshakes have ended, which is not always that of connect. */
@@ -417,6 +450,106 @@ static void port_is_free_after_close(void)
 	}
 }
 
+/* Connects to itself: 0 or an errno. */
+static int calls_itself(void)
+{
+	struct sockaddr_in a = here(serve_port());
+	int fd = tcp(), error = connect(fd, (struct sockaddr *)&a, sizeof a) < 0 ? errno : 0;
+	OK(close(fd));
+	return error;
+}
+
+static void a_closed_listener_refuses_at_once(void)
+{
+	for (int i = 0; i < 5; i++) {
+		int fd = listening();
+		EQUAL(calls_itself(), 0);
+		OK(close(fd));
+		EQUAL(calls_itself(), ECONNREFUSED);
+		fd = listening();
+		OK(dup2(DRIVER, fd));
+		EQUAL(calls_itself(), ECONNREFUSED);
+		OK(close(fd));
+	}
+}
+
+static void a_listener_lasts_as_long_as_a_child_has_it(void)
+{
+	int fd = listening(), ends[2], status;
+	OK(pipe(ends));
+	pid_t pid = (pid_t)OK(fork());
+	if (pid == 0) {
+		char byte;
+		OK(close(ends[1]));
+		_exit((int)read(ends[0], &byte, 1));
+	}
+	OK(close(fd));
+	int number = dialled();
+	EQUAL(calls_itself(), 0);
+	OK(close(ends[1]));
+	OK(waitpid(pid, &status, 0));
+	EQUAL(status, 0);
+	EQUAL(calls_itself(), ECONNREFUSED);
+	ANSWERS("reset", "hear %d", number);
+}
+
+/* Started with standard input and output in the place of the child's. */
+static void says_that_it_runs(void)
+{
+	char byte = 'r';
+	EQUAL(write(1, &byte, 1), 1);
+	EQUAL(read(0, &byte, 1), 0);
+}
+
+static void exec_closes_a_listener(void)
+{
+	int in[2], out[2], status;
+	char byte;
+	OK(pipe2(in, O_CLOEXEC));
+	OK(pipe2(out, O_CLOEXEC));
+	pid_t pid = (pid_t)OK(fork());
+	if (pid == 0) {
+		OK(fcntl(listening(), F_SETFD, FD_CLOEXEC));
+		OK(dup2(in[0], 0));
+		OK(dup2(out[1], 1));
+		OK(execv(arguments[0], (char *[]){arguments[0], (char *)"says_that_it_runs", NULL}));
+	}
+	OK(close(in[0]));
+	OK(close(out[1]));
+	EQUAL(read(out[0], &byte, 1), 1);
+	EQUAL(calls_itself(), ECONNREFUSED);
+	OK(close(in[1]));
+	OK(waitpid(pid, &status, 0));
+	EQUAL(status, 0);
+}
+
+/* Whether anybody listens at a port, as /proc/net/tcp has it. */
+static bool somebody_listens(int at)
+{
+	char line[256], want[32];
+	bool found = false;
+	FILE *file = fopen("/proc/net/tcp", "r");
+	CHECK(file);
+	snprintf(want, sizeof want, ":%04X 00000000:0000 0A ", (unsigned)at);
+	while (fgets(line, sizeof line, file))
+		found |= strstr(line, want) != NULL;
+	fclose(file);
+	return found;
+}
+
+static void a_closed_listener_leaves_its_port(void)
+{
+	struct timespec start, now;
+	int fd = listening();
+	OK(clock_gettime(CLOCK_MONOTONIC, &start));
+	CHECK(somebody_listens(serve_port()));
+	OK(close(fd));
+	while (somebody_listens(serve_port())) {
+		OK(clock_gettime(CLOCK_MONOTONIC, &now));
+		CHECK(now.tv_sec - start.tv_sec < 2 && "it does not take a second");
+	}
+}
+
 static void port_is_taken_while_it_listens(void)
 {
 	struct sockaddr_in a = here(serve_port());
@@ -486,6 +619,22 @@ static void nothing_stays_open(void)
 	EQUAL(open_descriptors(), before);
 }
 
+/* A server may take a client for idle whose first words are not there yet. */
+static void what_came_with_the_handshake_is_there(void)
+{
+	enum { CLIENTS = 40 };
+	int fd = listening(), late = 0;
+	for (int i = 0; i < CLIENTS; i++) {
+		char line[8];
+		client("greet", serve_port(), NULL);
+		int conn = (int)OK(accept(fd, NULL, NULL));
+		if (recv(conn, line, sizeof line, MSG_DONTWAIT) != 6)
+			late++;
+		OK(close(conn));
+	}
+	EQUAL(late, 0);
+}
+
 /* A client that never shakes hands is not seen, and does not stand in others' way. */
 static void silent_clients_are_not_seen(void)
 {
@@ -511,6 +660,7 @@ const struct test tests[] = {
 	{"listener_says_what_it_is", BOTH, listener_says_what_it_is},
 	{"listener_is_no_connection", BOTH, listener_is_no_connection},
 	{"accepted_has_tcps_options", BOTH, accepted_has_tcps_options},
+	{"accepted_inherits_timeouts", BOTH, accepted_inherits_timeouts},
 	{"half_close_both_ways", BOTH, half_close_both_ways},
 	{"abort_is_a_reset", BOTH, abort_is_a_reset},
 	{"all_clients_come", BOTH, all_clients_come},
@@ -523,11 +673,17 @@ const struct test tests[] = {
 	{"accept_is_cancelled", BOTH, accept_is_cancelled},
 	{"a_native_accept_is_cancelled", BOTH, a_native_accept_is_cancelled},
 	{"port_is_free_after_close", BOTH, port_is_free_after_close},
+	{"a_closed_listener_refuses_at_once", BOTH, a_closed_listener_refuses_at_once},
+	{"a_listener_lasts_as_long_as_a_child_has_it", BOTH, a_listener_lasts_as_long_as_a_child_has_it},
+	{"says_that_it_runs", HELPER, says_that_it_runs},
+	{"exec_closes_a_listener", BOTH, exec_closes_a_listener},
+	{"a_closed_listener_leaves_its_port", BOTH, a_closed_listener_leaves_its_port},
 	{"port_is_taken_while_it_listens", BOTH, port_is_taken_while_it_listens},
 	{"what_does_not_listen_cannot_accept", BOTH, what_does_not_listen_cannot_accept},
 	{"other_ports_are_native", BOTH, other_ports_are_native},
 	{"clients_words_name_no_sender", BOTH, clients_words_name_no_sender},
 	{"nothing_stays_open", BOTH, nothing_stays_open},
+	{"what_came_with_the_handshake_is_there", WRAPPED, what_came_with_the_handshake_is_there},
 	{"silent_clients_are_not_seen", WRAPPED, silent_clients_are_not_seen},
 	{NULL, NULL, NULL},
 };

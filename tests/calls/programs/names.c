@@ -61,6 +61,27 @@ static void connects(struct in_addr ip)
 	ECHOES(fd);
 }
 
+/* A rule is about the name at other ports, and about connecting. */
+static void a_covered_name_is_bound_to(void)
+{
+	for (int passive = 0; passive < 2; passive++) {
+		for (int type = SOCK_STREAM; type <= SOCK_DGRAM; type++) {
+			struct sockaddr_in a, got;
+			socklen_t len = sizeof got;
+			struct addrinfo *ai = look_up("covered.test", AF_INET, type, passive ? AI_PASSIVE : 0);
+			memcpy(&a, ai->ai_addr, sizeof a);
+			freeaddrinfo(ai);
+			int fd = (int)OK(socket(AF_INET, type, 0));
+			a.sin_port = 0;
+			OK(bind(fd, (struct sockaddr *)&a, sizeof a));
+			OK(getsockname(fd, (struct sockaddr *)&got, &len));
+			if (strcmp(text4(&got.sin_addr), COVERED4) != 0)
+				FAIL("it is bound to %s", text4(&got.sin_addr));
+			OK(close(fd));
+		}
+	}
+}
+
 static void a_covered_name_is_synthetic(void)
 {
 	struct in_addr ip = covered();
@@ -431,6 +452,7 @@ static void an_address_that_stands_for_nothing(void)
 }
 
 const struct test tests[] = {
+	{"a_covered_name_is_bound_to", BOTH, a_covered_name_is_bound_to},
 	{"a_covered_name_is_synthetic", BOTH, a_covered_name_is_synthetic},
 	{"a_covered_name_is_synthetic_in_ipv6", BOTH, a_covered_name_is_synthetic_in_ipv6},
 	{"a_covered_name_is_synthetic_when_mapped", BOTH, a_covered_name_is_synthetic_when_mapped},

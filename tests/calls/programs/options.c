@@ -5,6 +5,7 @@
 #include <netinet/ip.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
+#include <time.h>
 #ifndef SO_PRIORITY
 #define SO_PRIORITY 12
 #endif
@@ -227,6 +228,70 @@ static void bad_arguments(void)
 	ECHOES(fd);
 }
 
+/* What a program writes is gathered in the channel: records are not held back. */
+static void a_cork_costs_no_time(void)
+{
+	enum { ROUNDS = 20 };
+	struct timespec start, now;
+	int fd = connected("ECHO"), on = 1;
+	set_option(fd, IPPROTO_TCP, TCP_CORK, 1);
+	OK(clock_gettime(CLOCK_MONOTONIC, &start));
+	for (int i = 0; i < ROUNDS; i++)
+		ECHOES(fd);
+	OK(clock_gettime(CLOCK_MONOTONIC, &now));
+	CHECK(now.tv_sec - start.tv_sec < 2); /* 200 ms for each (tcp(7)) are more */
+	set_option(fd, IPPROTO_TCP, TCP_CORK, 0);
+	ECHOES(fd);
+	FAILS(setsockopt(fd, IPPROTO_TCP, TCP_CORK, &on, 1), EINVAL);
+}
+
+/* The upstream's bytes are records. */
+static void what_is_of_records_is_refused(void)
+{
+	enum { OF_ZEROCOPY_RECEIVE = 35, OF_INQ = 36, OF_ULP = 31 };
+	int fd = connected("ECHO"), on = 1;
+	char room[64] = {0};
+	socklen_t len = sizeof room;
+	FAILS(setsockopt(fd, IPPROTO_TCP, OF_INQ, &on, sizeof on), EOPNOTSUPP);
+	FAILS(setsockopt(fd, IPPROTO_TCP, OF_ULP, "tls", 3), EOPNOTSUPP);
+	FAILS(getsockopt(fd, IPPROTO_TCP, OF_ZEROCOPY_RECEIVE, room, &len), EOPNOTSUPP);
+	ECHOES(fd);
+}
+
+static void worth_waking_up_for(void)
+{
+	int fd = tcp();
+	set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 5);
+	OK(dial(fd, "ECHO"));
+	EQUAL(option(fd, SOL_SOCKET, SO_RCVLOWAT), 5);
+	ECHOES(fd);
+}
+
+static void asked_after_a_reset(void)
+{
+	int fd = connected("CUT");
+	char got[128];
+	ssize_t n;
+	EQUAL(send(fd, "hello\n", 6, MSG_NOSIGNAL), 6);
+	while ((n = recv(fd, got, sizeof got, 0)) > 0)
+		;
+	EQUAL(errno, ECONNRESET);
+	struct sockaddr_in a;
+	socklen_t len = sizeof a;
+	OK(getsockname(fd, (struct sockaddr *)&a, &len));
+	EQUAL(a.sin_family, AF_INET);
+	EQUAL(ntohl(a.sin_addr.s_addr), INADDR_LOOPBACK);
+	CHECK(a.sin_port != 0);
+	FAILS(getpeername(fd, (struct sockaddr *)&a, &len), ENOTCONN);
+	EQUAL(option(fd, SOL_SOCKET, SO_TYPE), SOCK_STREAM);
+	EQUAL(option(fd, SOL_SOCKET, SO_DOMAIN), AF_INET);
+	EQUAL(option(fd, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	EQUAL(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	FAILS(dial(fd, "ECHO"), EISCONN);
+}
+
 static void ioctls(void)
 {
 	int fd = connected("ECHO"), n = -1, on = 1;
@@ -238,6 +303,21 @@ static void ioctls(void)
 	char back[16];
 	EQUAL(recv(fd, back, sizeof back, 0), 6);
 	FAILS(recv(fd, back, sizeof back, 0), EAGAIN);
+}
+
+/* Some wait until all that they have written has arrived. */
+static void what_is_on_its_way_is_counted(void)
+{
+	enum { SIZE = 50000 };
+	static char data[SIZE];
+	int fd = connected("SINK"), n = 0;
+	EQUAL(send(fd, data, SIZE, 0), SIZE);
+	do
+		OK(ioctl(fd, TIOCOUTQ, &n));
+	while (n > 0);
+	OK(close(fd));
+	if (strncmp(ask("got SINK"), "50000 ", 6) != 0)
+		FAIL("the server got %s", ask("got SINK"));
 }
 
 /* A program that waits for completions must get them, or be told beforehand. */
@@ -300,7 +380,12 @@ const struct test tests[] = {
 	{"what_only_root_may_set_is_kept", BOTH, what_only_root_may_set_is_kept},
 	{"source_address_is_kept", BOTH, source_address_is_kept},
 	{"bad_arguments", BOTH, bad_arguments},
+	{"a_cork_costs_no_time", WRAPPED, a_cork_costs_no_time},
+	{"what_is_of_records_is_refused", WRAPPED, what_is_of_records_is_refused},
+	{"worth_waking_up_for", BOTH, worth_waking_up_for},
+	{"asked_after_a_reset", BOTH, asked_after_a_reset},
 	{"ioctls", BOTH, ioctls},
+	{"what_is_on_its_way_is_counted", BOTH, what_is_on_its_way_is_counted},
 	{"zero_copy_completes_or_is_refused", BOTH_ONCE, zero_copy_completes_or_is_refused},
 	{"zero_copy_where_no_rule_is", BOTH_ONCE, zero_copy_where_no_rule_is},
 	{"owner_and_signal_are_kept", BOTH, owner_and_signal_are_kept},

@@ -198,6 +198,64 @@ static void a_restarting_signal_interrupts_with_a_timeout(void)
 	goes_on_well(fd);
 }
 
+/* A signal comes at some moment of each connect, its very first included. */
+static int dial_with_a_tick(int fd, const char *server, int flags, int us)
+{
+	struct sigaction action = {.sa_flags = flags};
+	struct itimerval timer = {{0, us}, {0, us}}, none = {{0, 0}, {0, 0}};
+	action.sa_handler = on_tick;
+	OK(sigaction(SIGALRM, &action, NULL));
+	OK(setitimer(ITIMER_REAL, &timer, NULL));
+	int r = dial(fd, server), error = errno;
+	OK(setitimer(ITIMER_REAL, &none, NULL));
+	errno = error;
+	return r;
+}
+
+static void at_any_moment(void (*each)(int fd, const char *server, int us))
+{
+	for (int us = 50; us < 1500; us += 50) {
+		int fd = tcp();
+		each(fd, us % 100 ? "ECHO" : "PLAIN", us);
+		ECHOES(fd);
+		close(fd);
+	}
+}
+
+static void restarts(int fd, const char *server, int us)
+{
+	OK(dial_with_a_tick(fd, server, SA_RESTART, us));
+	FAILS(dial(fd, server), EISCONN);
+}
+
+static void is_made_again(int fd, const char *server, int us)
+{
+	int r = dial_with_a_tick(fd, server, 0, us);
+	if (r < 0) {
+		EQUAL(errno, EINTR);
+		OK(dial(fd, server));
+	}
+	FAILS(dial(fd, server), EISCONN);
+}
+
+static void is_polled_for(int fd, const char *server, int us)
+{
+	if (dial_with_a_tick(fd, server, 0, us) == 0)
+		return;
+	EQUAL(errno, EINTR);
+	CHECK(wait_for(fd, POLLOUT) & POLLOUT);
+	EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+	struct sockaddr_in a;
+	socklen_t len = sizeof a;
+	OK(getsockname(fd, (struct sockaddr *)&a, &len));
+	if (is_wrapped() && a.sin_port == 0) /* before the worker has read what is asked */
+		OK(dial(fd, server));
+}
+
+static void restarting_signals_at_any_moment(void) { at_any_moment(restarts); }
+static void signals_at_any_moment_then_connect(void) { at_any_moment(is_made_again); }
+static void signals_at_any_moment_then_poll(void) { at_any_moment(is_polled_for); }
+
 static void a_handler_that_jumps_away_leaves_nothing_open(void)
 {
 	int fd = tcp(), before = open_descriptors();
@@ -406,6 +464,9 @@ const struct test tests[] = {
 	{"a_restarting_signal_does_not", BOTH, a_restarting_signal_does_not},
 	{"a_restarting_signal_interrupts_with_a_timeout", BOTH,
 	 a_restarting_signal_interrupts_with_a_timeout},
+	{"restarting_signals_at_any_moment", BOTH, restarting_signals_at_any_moment},
+	{"signals_at_any_moment_then_connect", BOTH, signals_at_any_moment_then_connect},
+	{"signals_at_any_moment_then_poll", BOTH, signals_at_any_moment_then_poll},
 	{"a_handler_that_jumps_away_leaves_nothing_open", BOTH,
 	 a_handler_that_jumps_away_leaves_nothing_open},
 	{"in_a_handler_on_a_small_stack", BOTH, in_a_handler_on_a_small_stack},

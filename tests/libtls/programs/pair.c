@@ -2,7 +2,10 @@
  * A client and a server in one process, as the arguments say, and all that libtls tells of them.
  * The same program runs with the real libtls and under tlswrap; the outputs are compared.
  *
- *   pair TRANSPORT [c.SETTING=VALUE | s.SETTING=VALUE | name=NAME | do=WORDS]...
+ *   pair TRANSPORT [c.SETTING=VALUE | s.SETTING=VALUE | late.SIDE.SETTING=VALUE | name=NAME | do=WORDS]...
+ *
+ * A late setting comes when both sides have their transport. A name is NULL where it is empty, and empty
+ * where it is "".
  *
  * TRANSPORT is poll, epoll, fds, or cbs with the bytes that go at once: cbs1, cbs512.
  */
@@ -174,7 +177,7 @@ static void set(struct side *s, char *setting)
 	else if (IS("lifetime")) r = tls_config_set_session_lifetime(c, atoi(value));
 	else if (IS("id")) r = tls_config_set_session_id(c, (const unsigned char *)value, strlen(value));
 	else if (IS("ticket")) {
-		unsigned char key[64] = {1, 2, 3};
+		unsigned char key[64] = {1, 2, third ? 4 : 3};
 		r = tls_config_add_ticket_key(c, (uint32_t)atoi(value), key, second ? (size_t)atoi(second) : 48);
 	}
 	else if (IS("session")) r = tls_config_set_session_fd(c, open(value, O_RDWR | O_CREAT, (mode_t)strtol(second ? second : "600", NULL, 8)));
@@ -342,6 +345,14 @@ static void close_side(struct side *s)
 	printf("%s close: %d %s\n", s->name, r, text(tls_error(s->ctx)));
 }
 
+static void write_closed(struct side *s)
+{
+	ssize_t n = tls_write(s->ctx, "x", 1);
+	printf("%s write of one: %zd %s\n", s->name, n, text(tls_error(s->ctx)));
+	n = tls_write(s->ctx, "x", 0);
+	printf("%s write of nothing: %zd %s\n", s->name, n, text(tls_error(s->ctx)));
+}
+
 static int make_transport(struct side *c, struct side *s, const char *kind)
 {
 	int fds[2], more[2];
@@ -391,7 +402,7 @@ int main(int argc, char **argv)
 		else if (strncmp(argv[i], "s.", 2) == 0)
 			set(&server, argv[i] + 2);
 		else if (strncmp(argv[i], "name=", 5) == 0)
-			name = argv[i][5] ? argv[i] + 5 : NULL;
+			name = strcmp(argv[i] + 5, "\"\"") == 0 ? "" : argv[i][5] ? argv[i] + 5 : NULL;
 		else if (strncmp(argv[i], "do=", 3) == 0)
 			todo = argv[i] + 3;
 		else if (strncmp(argv[i], "ocsp=", 5) == 0)
@@ -404,16 +415,15 @@ int main(int argc, char **argv)
 	printf("configure server: %d %s\n", r, text(tls_error(listener)));
 	if (keep)
 		tls_config_clear_keys(server.config);
-	tls_config_free(server.config);
 	if (r != 0) {
 		tls_config_free(client.config);
+		tls_config_free(server.config);
 		tls_free(listener);
 		return 0;
 	}
 	client.ctx = tls_client();
 	r = tls_configure(client.ctx, client.config);
 	printf("configure client: %d %s\n", r, text(tls_error(client.ctx)));
-	tls_config_free(client.config);
 	if (make_transport(&client, &server, argv[1]) < 0)
 		return 1;
 	r = tls_handshake(listener);
@@ -438,12 +448,18 @@ int main(int argc, char **argv)
 			                             : tls_accept_fds(listener, &server.ctx, server.rfd, server.wfd);
 	}
 	if (r == 0) {
+		for (int i = 2; i < argc; i++) {
+			if (strncmp(argv[i], "late.c.", 7) == 0)
+				set(&client, argv[i] + 7);
+			if (strncmp(argv[i], "late.s.", 7) == 0)
+				set(&server, argv[i] + 7);
+		}
 		shake(&client, &server);
 		printf("c handshake: %d %s\n", client.result, client.error);
 		printf("s handshake: %d %s\n", server.result, server.error);
 		printf("listener: %s\n", text(tls_error(listener)));
 	}
-	if (client.result == 0)
+	if (r == 0)
 		facts(&client);
 	if (server.result == 0)
 		facts(&server);
@@ -470,8 +486,10 @@ int main(int argc, char **argv)
 			close_side(&server);
 		} else {
 			close_side(&client);
+			write_closed(&client);
 			expect_end(&server);
 			close_side(&server);
+			write_closed(&server);
 			expect_end(&client);
 			close_side(&client);
 			facts(&client);
@@ -479,6 +497,8 @@ int main(int argc, char **argv)
 	} else if (client.result != 1) {
 		close_side(&client);
 	}
+	tls_config_free(client.config);
+	tls_config_free(server.config);
 	tls_reset(client.ctx);
 	facts(&client);
 	tls_free(client.ctx);
