@@ -97,6 +97,7 @@ func runOwnWorker(args []string, _ stdio) int {
 	if err := process.Harden(); err != nil {
 		return fail(err)
 	}
+	process.MoreDescriptors()
 	listener := os.NewFile(listenerFD, "listener")
 	l, err := net.FileListener(listener)
 	listener.Close()
@@ -251,7 +252,7 @@ func runWorker(args []string, std stdio) int {
 		return status
 	}
 	if socket == "" || f.NArg() > 0 {
-		return complain(std, exitOurs, "usage: tlswrap worker --socket PATH [--allow USER] [--rules FILE] [--ca FILE] [--tls HOST:PORT] [--log FILE] [--log-level LEVEL]")
+		return complain(std, exitOurs, "usage: tlswrap worker --socket PATH [--allow USER] [--rules FILE] [--ca FILE] [--tls HOST:PORT] [--errno WORD] [--log FILE] [--log-level LEVEL]")
 	}
 	uids, err := userIDs(allow)
 	if err != nil {

@@ -40,7 +40,6 @@ type Conn struct {
 	said     []starttls.Line // with a proxy, for Explain
 	data     dataPorts       // that the program will connect to on this one's behalf
 	watch    *channel.Departure
-	recalled *recent       // the verdict of another connection that this one has ended in; nil for none
 	began    time.Time     // setup did
 	until    time.Time     // setup may go on
 	opened   bool          // the program has been told that it is connected
@@ -175,7 +174,10 @@ func (c *Conn) setup() *verdict.Failure {
 	c.up.SetDeadline(c.until)
 
 	c.watch = channel.WatchSetup(c.pair, c.up, cancel, c.front.Log)
-	failure := c.connect(ctx)
+	failure := c.state.recent.Recall(ctx, c.question())
+	if failure == nil {
+		failure = c.connect(ctx)
+	}
 	left := c.watch.Stop()
 	c.watch = nil
 	if left {
@@ -204,9 +206,6 @@ func (c *Conn) waited() time.Duration {
 
 // connect does everything that comes before the program is told.
 func (c *Conn) connect(ctx context.Context) *verdict.Failure {
-	if f := c.recall(ctx); f != nil {
-		return f
-	}
 	if f := c.reach(ctx); f != nil {
 		return f
 	}
@@ -251,7 +250,7 @@ func (c *Conn) open() *verdict.Failure {
 
 // fail ends a setup that the program was not told of yet: the sentence first, then its errno.
 func (c *Conn) fail(f *verdict.Failure) {
-	if f != errLeft && c.news(f) {
+	if f != errLeft && c.state.recent.Note(c.question(), f, c.pid) {
 		c.reportFailed(f)
 	}
 	c.mu.Lock()

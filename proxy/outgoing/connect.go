@@ -15,6 +15,7 @@ import (
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/process"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/told"
 	"tlswrap/proxy/trust"
@@ -37,7 +38,7 @@ type Front struct {
 type State struct {
 	*session.Session
 	data    dataAddrs
-	recent  verdicts
+	recent  verdict.Recent[question]
 	Proxies *envproxy.Seen
 }
 
@@ -80,7 +81,7 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 		end, err := c.enter()
 		if err != nil {
 			unix.Close(fd)
-			f.refuse(call, s, a.Target, verdict.Failf(unix.ENETDOWN, "no channel: %v", err))
+			f.refuse(call, s, a.Target, verdict.Failf(unix.ENETDOWN, "no channel: %v%s", err, process.DescriptorHint(err)))
 			return
 		}
 		guard.Run(f.Log, "connect", c.abandon, func() { c.begin(call, end, fd) })

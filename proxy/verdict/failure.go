@@ -42,9 +42,9 @@ func (f *Failure) Told(plain bool) unix.Errno {
 	return f.Errno
 }
 
-// OfServer reports whether f is about what the server is, and not about the way to it: trying again at once
+// ofServer reports whether f is about what the server is, and not about the way to it: trying again at once
 // would end in the same.
-func (f *Failure) OfServer() bool {
+func (f *Failure) ofServer() bool {
 	return f.Errno == unix.EKEYREJECTED || f.Errno == unix.EKEYEXPIRED || f.Errno == unix.EPROTO
 }
 
