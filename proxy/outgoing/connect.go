@@ -3,6 +3,9 @@
 // what an FTP server announces to it. Once the handshake has ended well, relay carries the bytes. The
 // worker hands it the calls of a session's programs; tlswrap explain asks it what such a connection
 // would come to.
+//
+// It is larger than others because a connection's setup is one story: what each step has found out the next
+// one needs, and the verdict all of them.
 package outgoing
 
 import (
