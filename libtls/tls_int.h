@@ -227,6 +227,7 @@ struct tls {
 	bool closed;    /* close_notify was sent */
 	bool lost;      /* reading has failed, and for good */
 	unsigned wants; /* calls in a row that had to wait */
+	uint64_t wanted; /* when the first of them was made, in nanoseconds */
 	uint64_t number;
 	struct facts *facts;
 	struct facts *ocsp; /* of tls_ocsp_process_response, or of a handshake that has failed */

@@ -29,6 +29,8 @@ long channel_ask(int fd, const struct tw_request *request, struct tw_reply *repl
 	int stand_in = -1, life = -1;
 	long fresh = -1;
 	long control = control_open();
+	if (control == -ENETDOWN)
+		voice_unreached();
 	if (control < 0)
 		return control;
 	if (request->op == TW_CONNECT && !(taken & TW_CONSUME)) {

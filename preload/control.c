@@ -17,19 +17,26 @@ static bool is_worker(const struct worker *worker, int control)
 	       peer.uid == worker->uid;
 }
 
-static long reach(void)
+/* Lets neither direction of a connection take longer. */
+static void limit_time(int fd)
 {
-	const struct worker *worker = control_worker();
-	if (!worker)
-		return -ENETDOWN;
-	long fd = above_streams(SYS(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-	if (fd < 0)
-		return fd == -EMFILE || fd == -ENFILE ? fd : -ENETDOWN;
-
 	/* struct timeval as the kernel's SO_*TIMEO_OLD has it: two longs. */
 	const long limit[2] = {REPLY_SECONDS, 0};
 	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, limit, sizeof limit);
 	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, limit, sizeof limit);
+}
+
+/*
+ * A connection by the socket, or -errno. From other namespaces, another root folder or under a filter of somebody's
+ * there may be no way to it.
+ */
+static long reach_by_socket(const struct worker *worker)
+{
+	long fd = above_streams(SYS(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+	if (fd < 0)
+		return fd == -EMFILE || fd == -ENFILE ? fd : -ENETDOWN;
+
+	limit_time((int)fd);
 	long r;
 	do
 		r = SYS(SYS_connect, fd, &worker->address, worker->address_len);
@@ -39,6 +46,24 @@ static long reach(void)
 		return -ENETDOWN;
 	}
 	return fd;
+}
+
+/* One that the worker gives to processes that its filter is under, or -errno. Nobody else can answer. */
+static long reach_by_kernel(void)
+{
+	long fd = above_streams(SYS(SYS_prctl, TW_MAGIC));
+	if (fd >= 0)
+		limit_time((int)fd);
+	return fd < 0 && fd != -EMFILE && fd != -ENFILE ? -ENETDOWN : fd;
+}
+
+static long reach(void)
+{
+	const struct worker *worker = control_worker();
+	if (!worker)
+		return -ENETDOWN;
+	long fd = reach_by_socket(worker);
+	return fd == -ENETDOWN ? reach_by_kernel() : fd;
 }
 
 long control_open(void)
@@ -135,6 +160,8 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 			r = control_receive((int)control, reply, got, NULL);
 		SYS(SYS_close, control);
 	}
+	if (r == -ENETDOWN && request->op != TW_EXEC) /* what comes of that is not known yet */
+		voice_unreached();
 	signals_restore(&mask);
 	return r;
 }

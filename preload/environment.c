@@ -83,9 +83,28 @@ long sort_environment(struct plan *plan, char *const *env, char **out)
 	return 0;
 }
 
+/* Appends to end what the LD_PRELOAD entry theirs, n bytes, has beside the library, and returns the new end. */
+static char *append_theirs(char *end, const char *preload, const char *theirs, size_t n, const char *library)
+{
+	size_t own = strlen(library);
+	if (own && has_name(theirs, library, own) && (theirs[own] == ':' || !theirs[own])) {
+		theirs += own;
+		n -= own;
+	} else if (n && end > preload + sizeof preload_name - 1) {
+		*end++ = ':';
+	}
+	if (n && *theirs == ':' && end == preload + sizeof preload_name - 1) {
+		theirs++;
+		n--;
+	}
+	memmove(end, theirs, n);
+	return end + n;
+}
+
 long write_environment(const struct plan *plan, char **out, char *preload)
 {
 	size_t own = strlen(plan->library), name = sizeof preload_name - 1;
+	const char *library = own ? plan->library : own_library();
 	char *end = preload;
 	memcpy(end, preload_name, name);
 	end += name;
@@ -96,21 +115,13 @@ long write_environment(const struct plan *plan, char **out, char *preload)
 		long length = string_in(end, out[i], room);
 		if (length < (long)name || (size_t)length >= room)
 			return -EFAULT; /* another thread has changed it */
-		const char *theirs = end + name;
-		size_t n = (size_t)length - name;
-		if (has_name(theirs, plan->library, own) && (theirs[own] == ':' || !theirs[own])) {
-			theirs += own;
-			n -= own;
-		} else if (n) {
-			*end++ = ':';
-		}
-		memmove(end, theirs, n);
-		end += n;
+		end = append_theirs(end, preload, end + name, (size_t)length - name, library);
 	}
 	*end = '\0';
 	memmove(out, out + plan->preloads, plan->kept * sizeof *out);
 	out += plan->kept;
-	*out++ = preload;
+	if (end > preload + name)
+		*out++ = preload;
 	*out++ = (char *)(uintptr_t)control_setting();
 	*out = NULL;
 	return 0;

@@ -32,10 +32,15 @@ struct program {
 
 /*
  * Asks whether a program can be preloaded into: 0, with the library in library (TW_NAME_SIZE
- * bytes), or -errno. inspect asks for this process.
+ * bytes), or "" there where it starts without; or -errno. inspect asks for this process.
  */
 long inspect_as(const struct executor *by, const struct program *program, char *library);
 long inspect(int dir, const char *path, int flags, char *const *argv, char *library);
+
+/* ---- sandbox.c ---- */
+
+/* Whether neither this process nor what it starts can ever connect, for a filter that does not leave it. */
+bool never_connects(void);
 
 /* ---- environment.c ---- */
 
@@ -96,7 +101,8 @@ long sort_environment(struct plan *plan, char *const *env, char **out);
 
 /*
  * Finishes the environment: the library first in LD_PRELOAD, and TLSWRAP_CONTROL as it was.
- * An earlier mention of the library stays: the loader loads it once.
+ * An earlier mention of the library stays: the loader loads it once. Where the program starts without, it
+ * is taken out, as the loader would complain.
  */
 long write_environment(const struct plan *plan, char **out, char *preload);
 

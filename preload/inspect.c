@@ -114,8 +114,9 @@ static uint16_t library_missing(const char *library)
 	return st.f_flags & MOUNTED_NOEXEC ? TW_LIBRARY_NOEXEC : 0;
 }
 
-/* Whether the library that the worker has named can be loaded by what request was about, or need not
- * be: 0, with its name in library, or -errno. The worker has the voice to say why not. */
+/* Whether the library that the worker has named can be loaded by what request was about: 0, with its name in
+ * library, or "" where it cannot and the kernel holds the program; or -errno. The worker has the voice to say
+ * why not. */
 static long check_library(struct tw_request *request, struct tw_reply *reply, char *library)
 {
 	memcpy(library, reply->name, TW_NAME_SIZE);
@@ -124,9 +125,25 @@ static long check_library(struct tw_request *request, struct tw_reply *reply, ch
 		return 0;
 	request->flags |= missing;
 	long r = control_ask(request, -1, reply, NULL);
+	if (r == -ENETDOWN)
+		voice_unreached();
 	if (r < 0)
 		return r;
+	library[0] = '\0';
 	return reply->answer == TW_ANSWER_EXEC ? 0 : -EACCES;
+}
+
+/* What becomes of a program that the worker cannot be asked about: 0, with the library, where that can do no
+ * harm; or -errno. */
+static long unasked(char *library)
+{
+	const char *own = own_library();
+	if (own[0] && !library_missing(own) && never_connects()) {
+		memcpy(library, own, TW_NAME_SIZE);
+		return 0;
+	}
+	voice_unreached();
+	return -ENETDOWN;
 }
 
 static long follow(const struct executor *by, const struct program *program, char *library)
@@ -149,7 +166,7 @@ static long follow(const struct executor *by, const struct program *program, cha
 		if (file >= 0)
 			SYS(SYS_close, file);
 		if (r < 0)
-			return r;
+			return r == -ENETDOWN ? unasked(library) : r;
 		if (reply.answer == TW_ANSWER_EXEC)
 			return check_library(&request, &reply, library);
 		if (reply.answer != TW_ANSWER_SCRIPT && reply.answer != TW_ANSWER_PROGRAM)

@@ -14,6 +14,7 @@ extern char **environ WEAK;
 static _Atomic int ready;
 static char setting[SETTING_SIZE]; /* with the variable's name */
 static struct worker worker;
+static char library[TW_NAME_SIZE];
 
 uintptr_t sys_cookie;
 bool sys_cookie_final;
@@ -27,12 +28,15 @@ static int hex_digit(char c)
 	return -1;
 }
 
-/* Reads "1:UID:TOKEN:ADDRESS" into worker. */
+/* Reads "1:UID:TOKEN:ADDRESS", or "1q:" and so on, into worker. */
 static bool parse_setting(const char *s)
 {
-	if (s[0] != '1' || s[1] != ':')
+	if (*s++ != '1')
 		return false;
-	s += 2;
+	worker.quiet = *s == 'q';
+	s += worker.quiet;
+	if (*s++ != ':')
+		return false;
 	unsigned uid = 0;
 	for (; *s >= '0' && *s <= '9'; s++)
 		uid = uid * 10 + (unsigned)(*s - '0');
@@ -80,8 +84,36 @@ static void look_for_setting(char **env)
 	}
 }
 
+/* Keeps the path of the library, which stands first. */
+static void look_for_library(char **env)
+{
+	static const char name[] = "LD_PRELOAD=", file[] = "/libtlswrap.so";
+	for (; env && *env; env++) {
+		const char *path = *env;
+		size_t n = 0, at = 0;
+		while (at < sizeof name - 1 && path[at] == name[at])
+			at++;
+		if (at < sizeof name - 1)
+			continue;
+		for (path += at; path[n] && path[n] != ':' && path[n] != ' ';)
+			n++;
+		if (n < sizeof file || n >= sizeof library ||
+		    memcmp(path + n - (sizeof file - 1), file, sizeof file - 1) != 0)
+			return;
+		memcpy(library, path, n);
+		library[n] = '\0';
+		return;
+	}
+}
+
+const char *own_library(void)
+{
+	return library;
+}
+
 void control_remember(char **env)
 {
+	look_for_library(env);
 	look_for_setting(env);
 	sys_cookie_final = true;
 }

@@ -26,7 +26,7 @@ static long keep_environment(void)
 		return r;
 	if (!setting || !real)
 		return -ENETDOWN;
-	if (environment_is_kept(plan.library, setting))
+	if (!plan.library[0] || environment_is_kept(plan.library, setting))
 		return 0;
 	NEW_ENVIRONMENT(plan, environ);
 	if (r < 0)

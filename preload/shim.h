@@ -3,8 +3,8 @@
  *
  * The shim is a guest in someone else's process. It starts no thread, keeps no
  * descriptor open, takes no lock, allocates nothing of its own (but for
- * getaddrinfo_a, where libc does both), never prints, and leaves errno alone
- * when a call succeeds. It has no DT_NEEDED entry, so
+ * getaddrinfo_a, where libc does both), prints nothing but one sentence (voice.c), and leaves
+ * errno alone when a call succeeds. It has no DT_NEEDED entry, so
  * that one file loads into glibc and musl programs: whatever it takes from libc
  * is a weak reference, and everything else is a system call.
  *
@@ -146,6 +146,7 @@ const char *control_setting(void);
 
 /* What it says. */
 struct worker {
+	bool quiet; /* nothing is to be said to people */
 	unsigned uid;
 	uint8_t token[TW_TOKEN_SIZE];
 	struct sockaddr_un address;
@@ -154,6 +155,17 @@ struct worker {
 
 /* The same, or NULL where there is none. Static storage. */
 const struct worker *control_worker(void);
+
+/* The path of the shim, as this process has it in LD_PRELOAD from its start, or "". Static storage. */
+const char *own_library(void);
+
+/* ---- voice.c ---- */
+
+/* Notes what standard error is when the process starts. */
+void voice_remember(void);
+
+/* Says, once in a process's life, that the worker is not reached. */
+void voice_unreached(void);
 
 /* ---- signals.c ---- */
 

@@ -16,6 +16,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	(void)argv;
 	char **env = gnu_get_libc_version ? envp : &environ ? environ : NULL;
 	control_remember(env);
+	voice_remember();
 	next_functions_find();
 	symbols_lead_here();
 	trace_remember(env);

@@ -17,6 +17,11 @@
 /* "TLW" and the version of the protocol. A worker refuses any other. */
 #define TW_MAGIC 0x544c5701u
 
+/*
+ * A process that does not get to the control socket asks for a connection by prctl(TW_MAGIC), an option
+ * that no kernel knows, with the cookie in the sixth register: under the run's filter the worker answers with one.
+ */
+
 #define TW_TOKEN_SIZE 16
 #define TW_NAME_SIZE 256 /* a host name (RFC 1035: 253) or a path, with its NUL */
 #define TW_MAX_ADDRS 32
@@ -113,7 +118,8 @@ struct tw_request {
 struct tw_reply {
 	uint32_t magic;
 	uint16_t answer;
-	uint16_t number; /* of TW_ANSWER_ARGUMENT */
+	uint16_t number; /* of TW_ANSWER_ARGUMENT; of TW_UPSTREAM: bytes that the program has written and
+	                    the worker has not read, or 65535 for more */
 	int32_t error; /* errno, positive */
 	uint32_t count;
 	char name[TW_NAME_SIZE];
@@ -188,7 +194,7 @@ struct tw_life {
 #define TW_SEND_BUFFER (208 << 10)
 
 /*
- * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS tells the shim where its worker is: the
+ * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS, or with 1q where nothing is to be said to people, tells the shim where its worker is: the
  * worker's user, the session's token in hexadecimal, and the control socket,
  * @name for an abstract one or an absolute path.
  */

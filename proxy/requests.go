@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"time"
@@ -72,6 +73,13 @@ func (w *Worker) serve(fd int) {
 		w.log.Warn("refused", "error", err.Error())
 		return
 	}
+	w.serveCall(call)
+}
+
+// serveCaller answers one connection that the supervisor has given to a program.
+func (w *Worker) serveCaller(fd int, by wire.Caller) { w.serveCall(wire.NewCallBy(fd, by, w.turnsOf)) }
+
+func (w *Worker) serveCall(call *wire.Call) {
 	defer call.Close()
 	guard.Run(w.log, "request", nil, func() {
 		if err := w.answer(call); err != nil {
@@ -226,16 +234,16 @@ func (w *Worker) lend(a asked)    { a.sendSocket(session.Entry.Lend) }
 func (w *Worker) restart(a asked) { a.sendSocket(session.Entry.Restart) }
 
 func (a asked) sendSocket(of func(session.Entry) int) {
-	fd := -1
+	fd, waiting := -1, 0
 	if e := a.Find(a.Channel); e != nil {
-		fd = of(e)
+		fd, waiting = of(e), e.Waiting()
 	}
 	if fd < 0 {
 		a.Send(wire.Reply{Answer: wire.AnswerGone})
 		return
 	}
 	defer unix.Close(fd)
-	a.Send(wire.Reply{Answer: wire.AnswerFD}, fd)
+	a.Send(wire.Reply{Answer: wire.AnswerFD, Number: uint16(min(waiting, math.MaxUint16))}, fd)
 }
 
 // resolve answers a program that has looked a name up, with its /etc/hosts if that came along.

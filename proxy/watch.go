@@ -5,142 +5,60 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/folders"
 )
-
-// settle is how long files must be quiet before they are read again: editors write them
-// in pieces, and certificate tools more than one.
-const settle = 200 * time.Millisecond
 
 // Watch reloads the rules on a signal, and when one of the files that they come from
 // changes, until ctx is done.
 func (w *Worker) Watch(ctx context.Context, hup <-chan os.Signal) {
-	folders, err := watchFolders()
+	watched, err := folders.Watch()
 	if err != nil {
 		w.log.Warn("files are not watched", "error", err.Error())
-		folders = &watchedFolders{}
+		watched = &folders.Watched{}
 	} else {
-		defer folders.socket.Close()
-		go folders.run()
+		defer watched.Close()
+		go watched.Run()
 	}
 	watch := func() {
 		for _, f := range w.Files() {
-			if err := folders.add(filepath.Dir(f)); err != nil {
+			if err := watched.Add(filepath.Dir(f)); err != nil {
 				w.log.Warn("file is not watched", "file", f, "error", err.Error())
 			}
 		}
 	}
 	watch()
-	known := versions(w.Files())
+	known := folders.Versions(w.Files())
 	var look <-chan time.Time // nil while there is nothing to look at
-	if changing(known) {
-		known, look = nil, time.After(settle) // perhaps after it was read
+	if folders.Changing(known) {
+		known, look = nil, time.After(folders.Settle) // perhaps after it was read
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-folders.changed:
+		case <-watched.Changed:
 			if look == nil {
-				look = time.After(settle)
+				look = time.After(folders.Settle)
 			}
 			continue
 		case <-hup:
 		case <-look:
 			look = nil
-			now := versions(w.Files())
+			now := folders.Versions(w.Files())
 			if maps.Equal(now, known) {
 				continue
 			}
-			if changing(now) {
-				look = time.After(settle)
+			if folders.Changing(now) {
+				look = time.After(folders.Settle)
 				continue
 			}
 		}
-		known = versions(w.Files())
+		known = folders.Versions(w.Files())
 		w.reload()
 		watch()
-		look = time.After(settle) // the new rules may have other files
-	}
-}
-
-// version tells whether a file was changed or replaced.
-type version struct {
-	device, inode uint64
-	size          int64
-	modified      time.Time
-}
-
-func versions(files []string) map[string]version {
-	v := make(map[string]version)
-	for _, f := range files {
-		fi, err := os.Stat(f)
-		if err != nil {
-			continue
-		}
-		st := fi.Sys().(*syscall.Stat_t)
-		v[f] = version{uint64(st.Dev), st.Ino, fi.Size(), fi.ModTime()}
-	}
-	return v
-}
-
-// changing reports whether a file was written to a moment ago, and may not be whole.
-func changing(files map[string]version) bool {
-	for _, v := range files {
-		if age := time.Since(v.modified); age >= 0 && age < settle {
-			return true
-		}
-	}
-	return false
-}
-
-// watchedFolders watches folders, not files, so that a file which is replaced by another is
-// seen too (inotify(7)). What is only written to, such as a log file in the same folder,
-// wakes nobody.
-type watchedFolders struct {
-	socket  *fdio.Socket
-	changed chan struct{}
-}
-
-func watchFolders() (*watchedFolders, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, os.NewSyscallError("inotify_init1", err)
-	}
-	s, err := fdio.New(fd, "inotify")
-	if err != nil {
-		return nil, err
-	}
-	return &watchedFolders{s, make(chan struct{}, 1)}, nil
-}
-
-func (f *watchedFolders) add(dir string) error {
-	if f.socket == nil {
-		return nil
-	}
-	const mask = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE
-	var err error
-	if e := f.socket.Control(func(fd int) { _, err = unix.InotifyAddWatch(fd, dir, mask) }); e != nil {
-		return e
-	}
-	return err
-}
-
-func (f *watchedFolders) run() {
-	events := make([]byte, 4<<10)
-	for {
-		if _, err := f.socket.Read(events); err != nil {
-			return
-		}
-		select {
-		case f.changed <- struct{}{}:
-		default:
-		}
+		look = time.After(folders.Settle) // the new rules may have other files
 	}
 }
 

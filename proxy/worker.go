@@ -103,7 +103,7 @@ func New(config Config) (*Worker, error) {
 	w.serving = serving.NewFront(w.log, w.policy.Load)
 	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load, Stopped: w.serving.Stopped}
 	w.libtls = libtls.NewFront(w.log)
-	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally, Names: w.lookups}
+	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally, Serve: w.serveCaller, Names: w.lookups}
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,6 @@
 // Package rules is the rules file: what it says, where it is wrong, and what it means for a connection.
-// It knows nothing of sockets, and reads no file but the one that it is given: what a rule names,
-// package trust reads. Command and worker call it, and a Policy does not change once it is parsed.
+// It knows nothing of sockets. It reads the keys and certificates that rules name, for who checks them and for
+// package trust, which uses them. Command and worker call it, and a Policy does not change once it is parsed.
 //
 // It is larger than others because what the file may say, what is checked of it and what it then means
 // are one vocabulary, which each key is a word of.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"os/signal"
@@ -8,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -21,13 +21,16 @@ import (
 // whose parent has gone, a child of process 1, and ends all other processes with it. So the program is a child,
 // which waits for no child but its own and whose last bytes the worker sends before process 1 ends.
 
-// stageProgram is the child, which becomes the program. Its first argument is the descriptor by which it
-// tells where its worker is.
+// stageProgram is the child, which becomes the program. Its first arguments are the descriptor by which it
+// tells where its worker is, and the signals that the program is to ignore.
 const stageProgram = "tlswrap-program"
 
 // runBelowInit is the child.
 func runBelowInit(args []string, std stdio) int {
 	fd, err := strconv.Atoi(args[0])
+	if err == nil {
+		ignoredAtStart, err = strconv.ParseUint(args[1], 10, 64)
+	}
 	if err != nil {
 		return complain(std, exitOurs, "%v", err)
 	}
@@ -38,7 +41,7 @@ func runBelowInit(args []string, std stdio) int {
 	if err := ownGroup(); err != nil {
 		return complain(std, exitOurs, "%v", err)
 	}
-	return wrap(args[1:], std, os.NewFile(uintptr(fd), "init"))
+	return wrap(args[2:], std, os.NewFile(uintptr(fd), "init"))
 }
 
 // hasForeignTerminal reports whether this process has a terminal and a process group that was made outside of its
@@ -103,9 +106,7 @@ func beInit(args []string, std stdio) int {
 	p := initProcess{shares: hasForeignTerminal(), signals: make(chan os.Signal, 64), exits: make(chan os.Signal, 1)}
 	signal.Notify(p.exits, syscall.SIGCHLD)
 	signal.Notify(p.signals, handedOn()...)
-	restoreIgnoredSignals() // in the child
 	told, err := p.start(args)
-	signal.Notify(p.signals, handedOn()...)
 	if err != nil {
 		return complain(std, exitOurs, "%v", err)
 	}
@@ -151,7 +152,7 @@ func (p *initProcess) start(args []string) (told <-chan string, err error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	defer unix.Close(fd)
-	p.program, err = syscall.ForkExec("/proc/self/exe", append([]string{stageProgram, strconv.Itoa(fd)}, args...),
+	p.program, err = syscall.ForkExec("/proc/self/exe", append([]string{stageProgram, strconv.Itoa(fd), strconv.FormatUint(ignoredAtStart, 10)}, args...),
 		&syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}})
 	if err != nil {
 		from.Close()
@@ -247,8 +248,8 @@ func (p *initProcess) finish(setting string) {
 func killOthers(worker int) {
 	for end := time.Now().Add(killTime); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		left := false
-		for _, pid := range namespace() {
-			if pid != os.Getpid() && pid != worker {
+		for _, pid := range others() {
+			if pid != worker {
 				left = syscall.Kill(pid, syscall.SIGKILL) == nil || left
 			}
 		}
@@ -258,41 +259,19 @@ func killOthers(worker int) {
 	}
 }
 
-// namespace are the processes of this PID namespace that have not ended, by their numbers there: /proc may be that of
-// one around it.
-func namespace() (pids []int) {
-	depth := len(numbersOf("/proc/self"))
-	own, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil || depth == 0 {
-		return nil
+// others are the processes of this PID namespace that have not ended, but for this one.
+func others() (pids []int) {
+	if own, err := os.Readlink("/proc/self"); err != nil || own != strconv.Itoa(os.Getpid()) {
+		return nil // of another namespace
 	}
-	all, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range all {
-		numbers := numbersOf(dir)
-		if len(numbers) < depth {
-			continue
-		}
-		// One around this one has others as deep.
-		if ns, err := os.Readlink(filepath.Join(dir, "ns/pid")); depth > 1 && (err != nil || ns != own) {
-			continue
-		}
-		if pid, err := strconv.Atoi(numbers[depth-1]); err == nil {
+	all, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range all {
+		stat, _ := os.ReadFile(file)
+		_, state, _ := bytes.Cut(stat, []byte(") "))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil && len(state) > 0 && state[0] != 'Z' && pid != os.Getpid() {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
-}
-
-// numbersOf are a process's numbers, from the PID namespace of /proc down to its own; none once it has ended.
-func numbersOf(dir string) []string {
-	status, _ := os.ReadFile(filepath.Join(dir, "status"))
-	for line := range strings.Lines(string(status)) {
-		if state, ok := strings.CutPrefix(line, "State:"); ok && strings.HasPrefix(strings.TrimSpace(state), "Z") {
-			return nil
-		}
-		if numbers, ok := strings.CutPrefix(line, "NSpid:"); ok {
-			return strings.Fields(numbers)
-		}
-	}
-	return nil
 }

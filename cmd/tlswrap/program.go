@@ -235,11 +235,18 @@ func inspectProgram(path string, argv []string, library string) (preload, refuse
 }
 
 // control is this program's worker, and where it is.
-type control struct{ begin.Reached }
+type control struct {
+	begin.Reached
+	quiet bool // nothing is to be said to people
+}
 
 // setting is what goes into TLSWRAP_CONTROL.
 func (c control) setting() string {
-	return fmt.Sprintf("1:%d:%s:%s", c.UID, hex.EncodeToString(c.Token[:]), c.Address)
+	version := "1"
+	if c.quiet {
+		version = "1q"
+	}
+	return fmt.Sprintf("%s:%d:%s:%s", version, c.UID, hex.EncodeToString(c.Token[:]), c.Address)
 }
 
 // parseControl reads what setting has written.
@@ -266,6 +273,7 @@ func parseControl(setting string) (c control, err error) {
 func (o *options) reachWorker(std stdio) (c control, err error) {
 	rand.Read(c.Token[:])
 	c.keepCookie()
+	c.quiet = o.quiet
 	address := o.worker
 	var started *startedWorker
 	if address == "" {

@@ -355,6 +355,13 @@ func (pr *Pair) Unsent() bool {
 	})
 }
 
+// Waiting is how many bytes the program has written that were not read, about.
+func (pr *Pair) Waiting() int {
+	n := 0
+	pr.w.Control(func(fd int) { n, _ = fdio.Unread(fd) })
+	return max(0, n-1) // the reset byte
+}
+
 // leaving reports whether the program has closed, or shut one side.
 func (pr *Pair) leaving() bool { return pr.is(fdio.Leaving) }
 

@@ -33,6 +33,9 @@ func (e *end) Verdict(flags uint16) wire.Reply { return connected(flags) }
 // Lend implements session.Entry: there is nothing left.
 func (e *end) Lend() int { return -1 }
 
+// Waiting implements session.Entry.
+func (e *end) Waiting() int { return 0 }
+
 // Restart implements session.Entry.
 func (e *end) Restart() int { return -1 }
 

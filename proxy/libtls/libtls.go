@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,11 +73,19 @@ func reply(c *wire.Call, r wire.TLSReply, err error) {
 func (l *State) Load(c *wire.Call, req wire.Request, fds *wire.Descriptors) {
 	var r wire.TLSReply
 	kind := engine.Kind(req.Flags)
-	data, err := loadPart(kind, fds.Take())
-	if err == nil {
-		if r.Number, err = l.store.Load(kind, data); err == nil && l.store.Same(r.Number, req.Channel) {
-			r.Value = 1
+	var err error
+	fd := fds.Take()
+	if file, ok := fileOf(kind, fd); ok {
+		defer unix.Close(fd)
+		r.Number, err = l.store.LoadFile(file, func() ([]byte, error) { return readDuplicate(fd) })
+	} else {
+		var data []byte
+		if data, err = loadPart(kind, fd); err == nil {
+			r.Number, err = l.store.Load(kind, data)
 		}
+	}
+	if err == nil && l.store.Same(r.Number, req.Channel) {
+		r.Value = 1
 	}
 	reply(c, r, err)
 }
@@ -186,6 +195,32 @@ func sendData(c *wire.Call, data []byte) error {
 	}
 	c.Send(wire.TLSReply{Answer: wire.AnswerFD}, fd)
 	return nil
+}
+
+// settled is how old a file's last change has to be: one that comes later has another time then, also where
+// the file system's clock is coarse.
+const settled = 2 * time.Second
+
+// fileOf tells which file of roots a descriptor is of; ok is false where its bytes may change unnoticed.
+func fileOf(kind engine.Kind, fd int) (file engine.File, ok bool) {
+	var st unix.Stat_t
+	if !kind.IsRoots() || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return file, false
+	}
+	file = engine.File{
+		Kind: kind, Device: st.Dev, Inode: st.Ino, Size: st.Size, Changed: st.Ctim.Nano(), Wrote: st.Mtim.Nano(),
+	}
+	age := time.Since(time.Unix(0, file.Changed))
+	return file, age > settled
+}
+
+// readDuplicate reads a file, and leaves the descriptor open.
+func readDuplicate(fd int) ([]byte, error) {
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return fdio.ReadFile(own, engine.Most)
 }
 
 // loadPart reads a part of a configuration, and closes its descriptor.

@@ -179,6 +179,9 @@ func (t *stream) Verdict(flags uint16) wire.Reply { return connected(flags) }
 // Lend implements session.Entry.
 func (t *stream) Lend() int { return t.up.Duplicate() }
 
+// Waiting implements session.Entry.
+func (t *stream) Waiting() int { return t.pair.Waiting() }
+
 // Restart implements session.Entry: the program connects its own socket.
 func (t *stream) Restart() int { return -1 }
 

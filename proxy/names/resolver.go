@@ -122,8 +122,23 @@ func (r *Resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]s
 	return at, nil
 }
 
-// Known are the addresses of a name that was looked up, or nil. Nobody may change what is returned.
-func (r *Resolver) Known(name string) []netip.Addr {
+// Addresses are those of a name that a program can try: what it was shown or else, as it has resolved for
+// itself, what was looked up here.
+func (r *Resolver) Addresses(table *Table, name string) []netip.Addr {
+	all := slices.Clone(table.addressesOf(name))
+	if len(all) == 0 {
+		all = r.lookedUp(name)
+	}
+	for _, ip := range []netip.Addr{netip.IPv6Loopback(), netip.AddrFrom4([4]byte{127, 0, 0, 1})} {
+		if Owns(name, nil, ip) && !slices.Contains(all, ip) {
+			all = append(all, ip)
+		}
+	}
+	return all
+}
+
+// lookedUp are the addresses of a name that was looked up.
+func (r *Resolver) lookedUp(name string) []netip.Addr {
 	r.mu.Lock()
 	l := r.known[name]
 	r.mu.Unlock()
@@ -132,7 +147,7 @@ func (r *Resolver) Known(name string) []netip.Addr {
 	}
 	select {
 	case <-l.done:
-		return l.addrs
+		return slices.Clone(l.addrs)
 	default:
 		return nil
 	}

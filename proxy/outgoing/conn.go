@@ -89,9 +89,9 @@ func (c *Conn) carry() {
 	why = c.carrier(&broke).Carry()
 }
 
-// carrier is what carries the bytes, and sets broke where the connection breaks: the program still has its
-// end then. It is made in a function of its own, whose part of the stack is free again when they are
-// carried: with it the stack of each connection would have to be twice as large.
+// carrier is what carries the bytes. It is made in a function of its own, whose part of the stack is free
+// again when they are: with it the stack of each connection would have to be twice as large. broke is set
+// when an error ends it, of which the program, that still has its end, may ask.
 func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
 	broken := func(f *verdict.Failure) {
 		c.report("broken", f)
@@ -321,6 +321,16 @@ func (c *Conn) Lend() int {
 		return -1
 	}
 	return c.up.Duplicate()
+}
+
+// Waiting implements session.Entry.
+func (c *Conn) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outcome != good {
+		return 0 // the junk is nobody's
+	}
+	return c.pair.Waiting()
 }
 
 // Restart implements session.Entry: nothing of the old connection may come upon the new one.

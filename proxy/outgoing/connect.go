@@ -36,10 +36,9 @@ type Front struct {
 // State is what is kept for a session.
 type State struct {
 	*session.Session
-	data       dataAddrs
-	recent     verdicts
-	unanswered unanswered
-	Proxies    *envproxy.Seen
+	data    dataAddrs
+	recent  verdicts
+	Proxies *envproxy.Seen
 }
 
 // NewState begins with nothing.

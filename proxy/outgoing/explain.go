@@ -38,7 +38,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 		return nil, err
 	}
 	c := &Conn{
-		front: &Front{Resolver: names.NewResolver()},
+		front: &Front{Resolver: names.NewResolver(), Stopped: func(uint16) {}}, // no program listens
 		aim:   aim{Target: t},
 		trust: p.Trust[rule],
 	}

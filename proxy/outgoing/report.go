@@ -18,24 +18,21 @@ func (c *Conn) report(event string, f *verdict.Failure) {
 
 // reportFailed tells of a setup that failed before the program was let in.
 func (c *Conn) reportFailed(f *verdict.Failure) {
-	if n, may := c.othersMayAnswer(f); may {
-		c.state.Remark(c.Target, c.pid, verdict.Failf(f.Errno, "remark: one of its %d addresses does not answer: %s", n, f.Reason))
+	rule := c.Decision.Rule
+	if c.Name == "" || c.control != nil || rule.Upstream.Host != "" || rule.Via.Scheme != "" {
+		c.report("failed", f) // another address leads nowhere else
 		return
 	}
-	c.report("failed", f)
+	c.state.Unanswered(c.Target, c.pid, f, c.front.Resolver.Addresses(c.state.Names, c.Name))
 }
 
-// reportLeft tells the log, and who asked for a line each, of a setup that the program gave up, and how far
-// that was; f is what it ended in, or nil. The loser of a race between two addresses is one, too.
+// reportLeft tells of a setup that the program gave up, and how far that was; f is what it ended in, or nil.
 func (c *Conn) reportLeft(f *verdict.Failure) {
 	reason := errLeft.Reason
 	if f != nil {
 		reason += ": " + f.Reason
 	}
-	c.front.Log.Warn("left", append(report.Attrs(c.Target, c.pid), "reason", reason)...)
-	if v := c.state.Voice; v.Verbose {
-		v.Say(fmt.Sprintf("%s: %s (%s)", c.Target, reason, c.Decision.Rule))
-	}
+	c.state.GaveUp(c.Target, c.pid, reason)
 }
 
 // trail tells the log of the steps of c's setup, and of its end.
@@ -47,7 +44,7 @@ func (c *Conn) trail() report.Trail {
 // line each, and to everybody where nothing was verified or it is not safe any more.
 func (c *Conn) reportGood() {
 	rule, v := c.Target.Decision.Rule, c.state.Voice
-	c.state.unanswered.forget(c.Target)
+	c.state.Answered(c.Target)
 	logged := c.front.Log.Enabled(context.Background(), slog.LevelInfo)
 	st := c.tls.ConnectionState()
 	weak, keys := trust.Weaknesses(st)

@@ -186,7 +186,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) error {
 	c.refusal.wipe()
 	if err != nil {
 		c.Forget()
-		return err
+		return c.asSaid(err)
 	}
 	c.established()
 	if c.tap != nil {
@@ -195,6 +195,21 @@ func (c *Conn) HandshakeContext(ctx context.Context) error {
 		c.tap.Acknowledge()
 	}
 	return nil
+}
+
+// asSaid is why a handshake has failed. A client of TLS 1.3 that does not like the server's first flight may
+// say so in the clear (RFC 8446, section 6.2: OpenSSL does), which crypto/tls takes for a record that does not
+// open. Whoever can put in such a record can end the handshake anyway.
+func (c *Conn) asSaid(err error) error {
+	in := &c.refusal.in
+	if c.tap != nil {
+		in = &c.tap.in
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	if a, plain := in.plainAlert(); ok && plain && op.Op == "local error" && !c.isClient {
+		return remoteError(a)
+	}
+	return err
 }
 
 // ConnectionState is crypto/tls's.

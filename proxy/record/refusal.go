@@ -38,6 +38,7 @@ func (c *Conn) Refuse(a Alert, state tls.ConnectionState) {
 // refusal changes the alert by which crypto/tls ends a handshake that a callback of ours has failed.
 type refusal struct {
 	isClient bool
+	in       counter // of a bare connection: what its peer sends
 
 	mu     sync.Mutex
 	secret []byte // of TLS 1.3: what crypto/tls says when it looks at certificates goes under it
@@ -126,6 +127,17 @@ func (h *half) restate(record []byte, a alert) {
 type bare struct {
 	net.Conn
 	*refusal
+}
+
+// Read notes the records that come.
+func (b bare) Read(p []byte) (int, error) {
+	n, err := b.Conn.Read(p)
+	for rest := p[:n]; len(rest) > 0; {
+		most := min(len(rest), b.in.next())
+		b.in.pass(rest[:most])
+		rest = rest[most:]
+	}
+	return n, err
 }
 
 // Write takes whole records.

@@ -56,6 +56,7 @@ type counter struct {
 	records   uint64 // since the last change_cipher_spec
 
 	hello []byte // the first bytes, up to its capacity
+	said  []byte // the beginning of the last record, where that is an alert
 }
 
 // A ServerHello begins with the record's header, its own header, a version and the
@@ -86,7 +87,11 @@ func (c *counter) pass(b []byte) {
 			return
 		}
 		c.left = int(binary.BigEndian.Uint16(c.header[3:]))
+		c.said = c.said[:0]
 	} else {
+		if contentType(c.header[0]) == alertType && len(c.said) < alertLen {
+			c.said = append(c.said, b[:min(len(b), alertLen-len(c.said))]...)
+		}
 		c.left -= len(b)
 	}
 	if c.left > 0 {
@@ -98,6 +103,17 @@ func (c *counter) pass(b []byte) {
 	} else {
 		c.records++
 	}
+}
+
+// alertLen is the length of an alert that is not encrypted.
+const alertLen = 2
+
+// plainAlert is the alert that was the last record, as it came.
+func (c *counter) plainAlert() (a alert, ok bool) {
+	if !c.between() || len(c.said) < alertLen || binary.BigEndian.Uint16(c.header[3:]) != alertLen {
+		return 0, false
+	}
+	return alert(c.said[1]), true
 }
 
 // serverRandom is the random in the ServerHello that the direction began with, or nil.

@@ -21,6 +21,8 @@ import (
 type Reporter struct {
 	Log   *slog.Logger
 	Voice *Voice
+
+	unanswered unanswered
 }
 
 // Say tells the session's person something, and the log.
@@ -56,8 +58,8 @@ func (r *Reporter) Failed(event string, t names.Target, pid int32, f *verdict.Fa
 	r.fail(slog.LevelError, event, attempt{t, pid}, f)
 }
 
-// Remark tells of a failure that the program may well make up for.
-func (r *Reporter) Remark(t names.Target, pid int32, f *verdict.Failure) {
+// remark tells of a failure that the program may well make up for.
+func (r *Reporter) remark(t names.Target, pid int32, f *verdict.Failure) {
 	r.fail(slog.LevelWarn, "failed", attempt{t, pid}, f)
 }
 

@@ -7,7 +7,7 @@ import "golang.org/x/sys/unix"
 var abis = []abi{
 	{arch: unix.AUDIT_ARCH_X86_64, wide: true, foreign: 1 << 30, numbers: ownNumbers},
 	{arch: unix.AUDIT_ARCH_I386, numbers: []numbered{
-		{102, socketcall}, {345, Sendmmsg}, {361, Bind}, {362, Connect}, {363, Listen}, {364, Accept4}, {365, Getsockopt}, {366, Setsockopt},
+		{102, socketcall}, {172, Reach}, {345, Sendmmsg}, {361, Bind}, {362, Connect}, {363, Listen}, {364, Accept4}, {365, Getsockopt}, {366, Setsockopt},
 		{367, Getsockname}, {368, Getpeername}, {369, Sendto}, {370, Sendmsg}, {425, ioUring},
 	}},
 }

@@ -45,9 +45,13 @@ const (
 	Sendto
 	Sendmsg
 	Sendmmsg
+	Reach      // prctl(2) by the shim with an option of ours: it asks for a connection to the worker
 	socketcall // socketcall(2) of 32-bit programs, which names one of the others by a number
 	ioUring    // io_uring_setup(2), which is answered with ENOSYS: what a ring does no filter sees
 )
+
+// reachOption is the option of Reach (TW_MAGIC in preload/wire.h), which prctl(2) does not know.
+const reachOption = 0x544c5701
 
 // inSocketcall are the calls by their numbers in socketcall(2) (linux/net.h).
 var inSocketcall = []numbered{
@@ -135,6 +139,13 @@ func (a abi) filter(p *program, name string, by Policy) {
 	}
 	p.jump("allow")
 
+	p.label("reach " + name)
+	p.load(low(0))
+	p.unless(unix.BPF_JEQ, reachOption, "allow")
+	p.load(low(5))
+	p.when(unix.BPF_JEQ, uint32(by.Cookie), "notify")
+	p.jump("allow")
+
 	p.label("never " + name)
 	p.jump("unknown")
 	p.label("always " + name)
@@ -162,6 +173,8 @@ func (c Call) part(by Policy) string {
 	switch {
 	case c == ioUring, c == socketcall && by.Enforce: // its arguments, flags too, are in memory that another thread can change
 		return "never"
+	case c == Reach:
+		return "reach"
 	case c == Sendto:
 		return "sendto"
 	case c == socketcall:

@@ -229,6 +229,9 @@ func (c *Client) Settled() <-chan struct{} { return session.AlreadySettled }
 // Lend implements session.Entry.
 func (c *Client) Lend() int { return c.up.Duplicate() }
 
+// Waiting implements session.Entry.
+func (c *Client) Waiting() int { return c.pair.Waiting() }
+
 // Restart implements session.Entry: nothing of the old connection may come upon a new one.
 func (c *Client) Restart() int {
 	fd := c.Lend()

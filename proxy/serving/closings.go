@@ -23,7 +23,7 @@ type closings struct {
 	waiting map[int32]func() // by watch descriptor
 }
 
-// newClosings tells for as long as the worker lives. lost is called where the kernel has dropped something.
+// newClosings tells for as long as the worker lives. lost is called where something was not told, or may not be.
 func newClosings(log *slog.Logger, lost func()) (*closings, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -34,9 +34,15 @@ func newClosings(log *slog.Logger, lost func()) (*closings, error) {
 		return nil, err
 	}
 	c := &closings{socket: s, waiting: make(map[int32]func())}
-	go guard.Run(log, "closings", nil, func() {
+	go guard.Run(log, "closings", lost, func() {
 		defer s.Close()
-		c.receive(lost)
+		c.receive(func(watch int32) {
+			guard.Run(log, "closed listener", lost, func() {
+				if closed := c.take(watch); closed != nil {
+					closed()
+				}
+			})
+		}, lost)
 	})
 	return c, nil
 }
@@ -72,7 +78,7 @@ func (c *closings) take(watch int32) func() {
 	return closed
 }
 
-func (c *closings) receive(lost func()) {
+func (c *closings) receive(tell func(watch int32), lost func()) {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := c.socket.Read(buf)
@@ -87,9 +93,7 @@ func (c *closings) receive(lost func()) {
 			case mask&unix.IN_Q_OVERFLOW != 0:
 				lost()
 			case mask&unix.IN_CLOSE != 0:
-				if closed := c.take(int32(watch)); closed != nil {
-					closed()
-				}
+				tell(int32(watch))
 			}
 		}
 	}

@@ -10,7 +10,8 @@
 // still be under way the worker looks, with a connect of another socket type, which the kernel refuses in
 // two ways (EPROTOTYPE, or ECONNREFUSED where nobody listens): before a connection of the same session's
 // or one that the worker makes (Stopped), when a bind finds its port in use (TW_SWEEP), and when a client
-// comes, who is reset then, before any handshake.
+// comes, who is reset then, before any handshake. It is larger than others because what listens, who
+// comes, and how each of them ends is one state.
 package serving
 
 import (
@@ -50,7 +51,7 @@ type Front struct {
 // NewFront serves by the policy that is in force when a client comes.
 func NewFront(log *slog.Logger, policy func() *trust.Policy) *Front {
 	f := &Front{log: log, policy: policy, listeners: make(map[uint64]*listener)}
-	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.Sweep) })
+	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.goBlind) })
 	return f
 }
 
@@ -240,6 +241,9 @@ func (l *listener) Restart() int { return -1 }
 
 // Hurry implements session.Entry: a listener ends with its session.
 func (l *listener) Hurry(time.Time) {}
+
+// Waiting implements session.Entry.
+func (l *listener) Waiting() int { return 0 }
 
 // Lend implements session.Entry.
 func (l *listener) Lend() int {

@@ -108,6 +108,15 @@ func (f *Front) sweep(those func(*listener) bool) {
 	}
 }
 
+// goBlind has the front look for itself from now on.
+func (f *Front) goBlind() {
+	f.mu.Lock()
+	f.blind = true
+	f.mu.Unlock()
+	f.Sweep()
+	f.sweepLater()
+}
+
 // sweepLater sweeps as long as there are listeners, where the kernel does not tell of those that are closed.
 func (f *Front) sweepLater() {
 	f.mu.Lock()

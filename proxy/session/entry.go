@@ -20,6 +20,8 @@ type Entry interface {
 	Settled() <-chan struct{}
 	// Lend returns a descriptor of its TCP socket, the caller's to close, or -1 where there is none.
 	Lend() int
+	// Waiting is how many bytes its program has written that are not on their way yet.
+	Waiting() int
 	// Restart ends it and returns its TCP socket, disconnected, the caller's to close; or -1.
 	Restart() int
 	// Hurry sees to it that it does not go on for ever: nobody is left in the session.

@@ -32,6 +32,8 @@ type Front struct {
 	// Ask has a request answered, as one that came by the control socket; it closes the call, and takes
 	// over fds. A call that is not answered at all is refused.
 	Ask func(call *wire.Call, req wire.Request, fds wire.Descriptors)
+	// Serve answers what a program asks by a connection, and takes that over.
+	Serve func(fd int, by wire.Caller)
 	// Names is what look-ups of a session's programs go by.
 	Names func(s *session.Session) Names
 }
@@ -170,6 +172,7 @@ var answers = map[seccomp.Call]func(*call) answer{
 	seccomp.Sendto:      (*call).sendto,
 	seccomp.Sendmsg:     (*call).sendmsg,
 	seccomp.Sendmmsg:    (*call).sendmmsg,
+	seccomp.Reach:       (*call).reach,
 }
 
 // handle answers one notification.

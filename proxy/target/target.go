@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -129,4 +130,24 @@ func (t *Thread) move(address uint64, b []byte, call uintptr) (int, error) {
 		return 0, errno
 	}
 	return int(n), nil
+}
+
+// IDs are the process's effective user and group, as this one sees them.
+func (t *Thread) IDs() (uid, gid uint32, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.PID))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		for name, id := range map[string]*uint32{"Uid:": &uid, "Gid:": &gid} {
+			numbers, ok := strings.CutPrefix(line, name)
+			if !ok {
+				continue
+			}
+			if _, err := fmt.Sscan(numbers, new(uint32), id); err != nil {
+				return 0, 0, err
+			}
+		}
+	}
+	return uid, gid, nil
 }

@@ -21,12 +21,9 @@ var legacySuites = map[uint16][]string{
 	tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256:   {rules.LegacyCBCSHA256},
 }
 
-// cipherSuites are what a rule offers: nil, which is crypto/tls's own choice, or that and what it allows
-// beside. crypto/tls orders them.
+// cipherSuites are what a rule offers: what crypto/tls takes for safe, and what the rule allows beside. It is
+// always a list, so that GODEBUG, which is of the whole worker, adds nothing. crypto/tls orders it.
 func cipherSuites(allowed []string) []uint16 {
-	if len(allowed) == 0 {
-		return nil
-	}
 	var suites []uint16
 	for _, s := range tls.CipherSuites() {
 		suites = append(suites, s.ID)

@@ -23,6 +23,7 @@ type Call struct {
 	UID, GID uint32
 	Turns    fdio.Turns // of the user, for files
 
+	caller *Caller      // nil where the kernel says of the connection who asks
 	fd     int          // -1 for a local one
 	local  *Local       // nil for a program that asks itself
 	socket *fdio.Socket // fd's owner, once it had to be waited for
@@ -44,12 +45,28 @@ func NewCall(fd int, turns func(uid uint32) fdio.Turns) (*Call, error) {
 	return &Call{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid, Turns: turns(cred.Uid), fd: fd}, nil
 }
 
+// Caller is who asks by a connection that was not accepted. Pidfd tells of its end, or is -1.
+type Caller struct {
+	PID      int32
+	UID, GID uint32
+	Pidfd    int
+}
+
+// NewCallBy takes over a connection that by has the other end of, and by's pidfd.
+func NewCallBy(fd int, by Caller, turns func(uid uint32) fdio.Turns) *Call {
+	return &Call{PID: by.PID, UID: by.UID, GID: by.GID, Turns: turns(by.UID), fd: fd, caller: &by}
+}
+
 // Close ends the connection. The descriptors that were received with it are their takers'.
 func (c *Call) Close() {
 	defer c.LeaveFiles()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	if c.caller != nil {
+		fdio.Close(c.caller.Pidfd)
+		c.caller.Pidfd = -1
+	}
 	if c.socket != nil {
 		c.socket.Close()
 	} else if c.fd >= 0 {
@@ -88,6 +105,12 @@ func (c *Call) Abandon() {
 func (c *Call) Pidfd(sent int) int {
 	if c.local != nil {
 		return c.local.Pidfd()
+	}
+	if c.caller != nil {
+		fdio.Close(sent)
+		fd := c.caller.Pidfd
+		c.caller.Pidfd = -1
+		return fd
 	}
 	// SO_PEERPIDFD cannot meet a process id that was used again, but is new (Linux 6.5).
 	fd, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)

@@ -19,10 +19,11 @@ var withoutShim = map[string]string{
 	"connect/refused_nonblocking_told_by_the_first_read": "read and its like are the kernel's, to which a failed setup is a reset",
 	"connect/refused_nonblocking_told_by_the_first_send": "send and its like are the kernel's, to which a failed setup is a closed end",
 
-	"listen/clients_words_name_no_sender": "recvmsg is the kernel's, which names the channel",
-	"options/interfaces_are_asked_for":    "ioctl is the kernel's, which asks no interface about a channel",
-	"stream/the_error_queue_is_empty":     "recv is the kernel's, and a channel does not know MSG_ERRQUEUE",
-	"stream/what_is_cut_off_is_dropped":   "recv is the kernel's, and a channel does not know MSG_TRUNC as TCP does",
+	"listen/clients_words_name_no_sender":   "recvmsg is the kernel's, which names the channel",
+	"options/interfaces_are_asked_for":      "ioctl is the kernel's, which asks no interface about a channel",
+	"options/what_is_on_its_way_is_counted": "ioctl is the kernel's, which counts the reset byte",
+	"stream/the_error_queue_is_empty":       "recv is the kernel's, and a channel does not know MSG_ERRQUEUE",
+	"stream/what_is_cut_off_is_dropped":     "recv is the kernel's, and a channel does not know MSG_TRUNC as TCP does",
 
 	"names/datagram_hints_keep_the_address":  "a DNS question does not say what kind of socket the answer is for",
 	"static/names/getaddrinfo_a_not_waiting": "in a static program glibc's own thread crashes there now and then, alone as well",

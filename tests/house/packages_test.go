@@ -24,7 +24,7 @@ var floors = []string{
 	"proxy/names proxy/trust proxy/channel proxy/room",
 	"proxy/guard proxy/upstream",
 	"proxy/wire proxy/verdict proxy/inspect",
-	"proxy/target",
+	"proxy/target proxy/folders",
 	"proxy/fdio proxy/record proxy/starttls proxy/seccomp",
 	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/thread proxy/process proxy/ocsp rules",
 }

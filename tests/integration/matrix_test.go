@@ -284,6 +284,7 @@ func legacyCases(t *testing.T) []verdictCase {
 		{name: "TLS 1.0 with RSA key exchange and 3DES", config: oldest, want: talked,
 			rule: "min_version = \"1.0\"\nallow_legacy = [\"rsa-key-exchange\", \"3des\"]",
 			says: "warning: not safe any more: TLS 1.0, rsa-key-exchange, 3des, which the rule lets in (min_version, allow_legacy)"},
+		{name: "legacy allowed by another rule", config: rsa, rule: "[[rule]]\nhost = \"other.example.test\"\nallow_legacy = [\"rsa-key-exchange\"]", want: "connect=EPROTO", says: refused},
 		{name: "legacy allowed and not needed", config: serverConfig(t, old), rule: `allow_legacy = ["rsa-key-exchange", "3des", "cbc-sha256"]`, want: talked},
 	}
 }

@@ -105,7 +105,7 @@ var comparisons = map[string]string{
 	"list of another":        "s.keypair=@chained.pem+@chained.key c.ca=@ca.pem c.crl=@empty.crl",
 	"alpn":                   goodPair + "s.alpn=h2,http/1.1 c.alpn=http/1.1,h2",
 	"alpn of one side":       goodPair + "s.alpn=h2",
-	"alpn without common":    goodPair + "s.alpn=h2 c.alpn=http/1.1",
+	"alpn without common":    goodPair + "s.alpn=a,b c.alpn=c",
 	"alpn, 1.2":              goodPair + "s.alpn=a,b c.alpn=c c.protocols=tlsv1.2",
 	"tls 1.2":                goodPair + "c.protocols=tlsv1.2",
 	"tls 1.2 server":         goodPair + "s.protocols=tlsv1.2",

@@ -258,6 +258,9 @@ func (c *Config) loadRoots() error {
 		return err
 	}
 	c.anchors = value.(*anchors)
+	if c.shares.isKept(ca, env) {
+		c.shares.keep(File{}, c.share.parts[len(c.share.parts)-1])
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -14,6 +15,8 @@ type Shares struct {
 	mu   sync.Mutex
 	held map[sum]*share
 	size int // of all shares, in bytes
+
+	recent recent
 }
 
 // mostBytes is what a user's shares have in all.
@@ -43,7 +46,8 @@ func sumOf(what string, parts ...[]byte) sum {
 type share struct {
 	sum     sum
 	size    int
-	holders int // guarded by Shares.mu
+	holders int  // guarded by Shares.mu
+	kept    bool // by recent, once; guarded by Shares.mu
 	once    sync.Once
 	err     error
 	value   any
@@ -88,6 +92,13 @@ func (t *Shares) part(s *share, name sum, size int, fill func(*share) error) (an
 	}
 	s.parts = append(s.parts, p)
 	return p.value, nil
+}
+
+// isKept reports whether one of these was read from a file that is kept.
+func (t *Shares) isKept(shares ...*share) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(shares, func(s *share) bool { return s != nil && s.kept })
 }
 
 func (t *Shares) hold(s *share) {

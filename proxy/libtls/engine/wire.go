@@ -27,6 +27,9 @@ func (k Kind) IsWords() bool {
 	return k == kindCiphers || k == kindCurves || k == kindALPN || k == kindSessionID
 }
 
+// IsRoots reports whether it is a file of CA certificates.
+func (k Kind) IsRoots() bool { return k == kindCA || k == kindCAEnv }
+
 type flag uint32
 
 const (

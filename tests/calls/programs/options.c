@@ -305,6 +305,21 @@ static void ioctls(void)
 	FAILS(recv(fd, back, sizeof back, 0), EAGAIN);
 }
 
+/* Some wait until all that they have written has arrived. */
+static void what_is_on_its_way_is_counted(void)
+{
+	enum { SIZE = 50000 };
+	static char data[SIZE];
+	int fd = connected("SINK"), n = 0;
+	EQUAL(send(fd, data, SIZE, 0), SIZE);
+	do
+		OK(ioctl(fd, TIOCOUTQ, &n));
+	while (n > 0);
+	OK(close(fd));
+	if (strncmp(ask("got SINK"), "50000 ", 6) != 0)
+		FAIL("the server got %s", ask("got SINK"));
+}
+
 /* A program that waits for completions must get them, or be told beforehand. */
 static void zero_copy_completes_or_is_refused(void)
 {
@@ -370,6 +385,7 @@ const struct test tests[] = {
 	{"worth_waking_up_for", BOTH, worth_waking_up_for},
 	{"asked_after_a_reset", BOTH, asked_after_a_reset},
 	{"ioctls", BOTH, ioctls},
+	{"what_is_on_its_way_is_counted", BOTH, what_is_on_its_way_is_counted},
 	{"zero_copy_completes_or_is_refused", BOTH_ONCE, zero_copy_completes_or_is_refused},
 	{"zero_copy_where_no_rule_is", BOTH_ONCE, zero_copy_where_no_rule_is},
 	{"owner_and_signal_are_kept", BOTH, owner_and_signal_are_kept},

@@ -496,31 +496,6 @@ static void test_foreign_keys(void)
 	}
 }
 
-static void test_alpn_without_match(void)
-{
-	struct tls_config *config = tls_config_new();
-	struct ends e;
-	pthread_t thread;
-	CHECK(tls_config_set_alpn(config, "irc") == 0);
-	CHECK(tls_config_set_ca_file(config, file("ca.pem")) == 0);
-	struct tls_config *other = tls_config_new();
-	CHECK(tls_config_set_alpn(other, "h2,x") == 0);
-	CHECK(tls_config_set_keypair_file(other, file("host.pem"), file("host.key")) == 0);
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, e.fds) == 0);
-	e.listener = tls_server();
-	e.client = tls_client();
-	CHECK(tls_configure(e.listener, other) == 0 && tls_configure(e.client, config) == 0);
-	CHECK(tls_accept_socket(e.listener, &e.server, e.fds[1]) == 0);
-	CHECK(tls_connect_socket(e.client, e.fds[0], "host.test") == 0);
-	CHECK(pthread_create(&thread, NULL, (void *(*)(void *))(void (*)(void))tls_handshake, e.server) == 0);
-	CHECK(tls_handshake(e.client) == -1);
-	CHECK(strstr(tls_error(e.client), "no application protocol") != NULL);
-	pthread_join(thread, NULL);
-	tls_config_free(config);
-	tls_config_free(other);
-	done(&e);
-}
-
 /* With TLS 1.3 a client learns that its certificate is missing when it reads. */
 static void test_refused_later(void)
 {
@@ -777,6 +752,93 @@ static void test_half_a_handshake(void)
 	close(fds[0]);
 }
 
+/* What follows a failure is not taken for the end of the data. */
+static void test_broken_stays_broken(void)
+{
+	struct ends e;
+	pthread_t thread;
+	char b[8], first[256];
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, e.fds) == 0);
+	int go[2];
+	CHECK(pipe(go) == 0);
+	pid_t other = fork(); /* has the socket that the server's records leave by */
+	if (other == 0) {
+		if (read(go[0], b, 1) != 1 || write(e.fds[1], "\27\3\3\0\21no record of ours", 22) != 22)
+			_exit(1);
+		_exit(0);
+	}
+	e.listener = listener_for("host");
+	e.client = client_for("ca.pem");
+	CHECK(tls_accept_socket(e.listener, &e.server, e.fds[1]) == 0);
+	CHECK(tls_connect_socket(e.client, e.fds[0], "host.test") == 0);
+	CHECK(pthread_create(&thread, NULL, shake, e.server) == 0);
+	shake(e.client);
+	pthread_join(thread, NULL);
+	CHECK(write(go[1], "x", 1) == 1);
+	CHECK(tls_read(e.client, b, sizeof b) == -1);
+	snprintf(first, sizeof first, "%s", tls_error(e.client));
+	CHECK(tls_read(e.client, b, sizeof b) == -1);
+	SAYS(tls_error(e.client), first);
+	CHECK(tls_write(e.client, "abc", 3) == -1);
+	CHECK(waitpid(other, NULL, 0) == other);
+	close(go[0]);
+	close(go[1]);
+	done(&e);
+}
+
+/* A descriptor that is not open is the program's mistake, which is said, and no number of anybody else's. */
+static void test_closed_descriptors(void)
+{
+	for (int which = 0; which < 3; which++) {
+		int in[2], out[2];
+		struct tls *client = client_for("ca.pem");
+		CHECK(pipe(in) == 0 && pipe(out) == 0);
+		CHECK(tls_connect_fds(client, in[0], out[1], "host.test") == 0);
+		if (which != 0)
+			close(in[0]);
+		if (which != 1)
+			close(out[1]);
+		CHECK(tls_handshake(client) == -1);
+		SAYS(tls_error(client), "handshake failed: Bad file descriptor");
+		tls_free(client);
+		close(in[1]);
+		close(out[0]);
+	}
+	struct ends e = connected();
+	char b[8];
+	close(e.fds[0]);
+	CHECK(tls_read(e.client, b, sizeof b) == -1);
+	SAYS(tls_error(e.client), "read failed: Bad file descriptor");
+	done(&e);
+}
+
+/* Calls without poll in between leave the processor to the worker. */
+static void test_spinning(void)
+{
+	enum { MILLISECONDS = 300, LONGEST_WAIT = 10 };
+	struct ends e = connected();
+	struct timespec began, now;
+	char b[8];
+	long calls = 0, passed;
+	fcntl(e.fds[0], F_SETFL, O_NONBLOCK);
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	do {
+		CHECK(tls_read(e.client, b, sizeof b) == TLS_WANT_POLLIN);
+		calls++;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		passed = (now.tv_sec - began.tv_sec) * 1000 + (now.tv_nsec - began.tv_nsec) / 1000000;
+	} while (passed < MILLISECONDS);
+	if (calls > MILLISECONDS * LONGEST_WAIT) {
+		fprintf(stderr, "%ld calls in %ld ms\n", calls, passed);
+		_exit(1);
+	}
+	/* What comes ends such a wait, and one who waits himself is not slowed down. */
+	CHECK(tls_write(e.server, "abc", 3) == 3);
+	while (tls_read(e.client, b, sizeof b) == TLS_WANT_POLLIN)
+		;
+	done(&e);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -793,7 +855,9 @@ static const struct {
 	{"connect", test_connect},
 	{"wrong-role", test_wrong_role},
 	{"foreign-keys", test_foreign_keys},
-	{"alpn-without-match", test_alpn_without_match},
+	{"broken-stays-broken", test_broken_stays_broken},
+	{"closed-descriptors", test_closed_descriptors},
+	{"spinning", test_spinning},
 	{"refused-later", test_refused_later},
 	{"load-file", test_load_file},
 	{"keys-that-are-not-supported", test_keys_that_are_not_supported},

@@ -43,6 +43,8 @@ int main(int argc, char **argv)
 		if (tls_accept_socket(listener, &ctx, s) < 0)
 			die("accept", tls_error(listener));
 		ssize_t n = tls_read(ctx, line, sizeof line);
+		if (n < 0)
+			fprintf(stderr, "%s\n", tls_error(ctx));
 		if (n > 0)
 			tls_write(ctx, line, (size_t)n);
 		quit = n >= 4 && memcmp(line, "quit", 4) == 0;

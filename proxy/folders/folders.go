@@ -1,0 +1,99 @@
+// Package folders watches the folders of files, and tells when a file has become another. What is to be done
+// then is the worker's.
+package folders
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
+)
+
+// Version tells whether a file was changed or replaced.
+type Version struct {
+	device, inode uint64
+	size          int64
+	modified      time.Time
+}
+
+// Versions are those of files that exist.
+func Versions(files []string) map[string]Version {
+	v := make(map[string]Version)
+	for _, f := range files {
+		fi, err := os.Stat(f)
+		if err != nil {
+			continue
+		}
+		st := fi.Sys().(*syscall.Stat_t)
+		v[f] = Version{uint64(st.Dev), st.Ino, fi.Size(), fi.ModTime()}
+	}
+	return v
+}
+
+// Settle is how long files must be quiet before they are read again: editors write them
+// in pieces, and certificate tools more than one.
+const Settle = 200 * time.Millisecond
+
+// Changing reports whether a file was written to a moment ago, and may not be whole.
+func Changing(files map[string]Version) bool {
+	for _, v := range files {
+		if age := time.Since(v.modified); age >= 0 && age < Settle {
+			return true
+		}
+	}
+	return false
+}
+
+// Watched are folders that are watched, not files, so that a file which is replaced by another is
+// seen too (inotify(7)). What is only written to, such as a log file in the same folder,
+// wakes nobody.
+type Watched struct {
+	socket  *fdio.Socket
+	Changed chan struct{} // something has, in one of them
+}
+
+// Watch begins to watch; the zero Watched watches nothing.
+func Watch() (*Watched, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("inotify_init1", err)
+	}
+	s, err := fdio.New(fd, "inotify")
+	if err != nil {
+		return nil, err
+	}
+	return &Watched{s, make(chan struct{}, 1)}, nil
+}
+
+// Add has one more folder watched.
+func (f *Watched) Add(dir string) error {
+	if f.socket == nil {
+		return nil
+	}
+	const mask = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE
+	var err error
+	if e := f.socket.Control(func(fd int) { _, err = unix.InotifyAddWatch(fd, dir, mask) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// Run fills Changed until Close.
+func (f *Watched) Run() {
+	events := make([]byte, 4<<10)
+	for {
+		if _, err := f.socket.Read(events); err != nil {
+			return
+		}
+		select {
+		case f.Changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Close ends Run.
+func (f *Watched) Close() { f.socket.Close() }
