@@ -58,12 +58,18 @@ func (c *Conn) Carry() (why string) {
 }
 
 func (c *Conn) carryUp(down <-chan struct{}) *verdict.Failure {
+	return c.uploadEnd(c.upload(), down)
+}
+
+// uploadEnd does what the end of what the program writes asks for, once that has come: its part of the
+// stack is not in use while the connection idles.
+func (c *Conn) uploadEnd(err error, down <-chan struct{}) *verdict.Failure {
 	var (
 		sending *upstreamError
 		hello   *clientTLSError
 		fault   *starttls.Error
 	)
-	switch err := c.upload(); {
+	switch {
 	case c.Abandoned(err):
 		c.Abandon()
 	case errors.As(err, &sending):
