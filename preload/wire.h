@@ -47,9 +47,12 @@ enum tw_op {
 	TW_SWEEP = 12,   /* close what programs have stopped to listen on */
 	TW_SUPERVISABLE = 13, /* can the worker reach this process? with a socket, of which name is
 	                    the number in decimal digits; channel is the address of a copy of the
-	                    token. Asked by tlswrap itself, before the program */
+	                    token. EFAULT: not its memory, EBADF: not its descriptors. Asked by
+	                    tlswrap itself, before the program */
 	TW_SUPERVISE = 14, /* this process is under a filter; with its listener
-	                    (seccomp_unotify(2)). Told by tlswrap itself */
+	                    (seccomp_unotify(2)). Or without one: a thread of it is about to be,
+	                    whose number is name in decimal digits, and is to be traced. Told by
+	                    tlswrap itself */
 	TW_FINISH = 15,  /* no process is left of the session; answered when it has ended, with all sent
 	                    that was written. Asked by tlswrap itself, as process 1 */
 };

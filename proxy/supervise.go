@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"fmt"
+	"errors"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -15,13 +15,17 @@ import (
 func (w *Worker) supervisable(a asked) {
 	fd := a.fds.Take()
 	defer fdio.Close(fd)
+	errno := unix.EFAULT // the program's memory is out of reach; EBADF: its descriptors are
 	number, err := strconv.Atoi(a.Request.Name)
 	if err == nil {
-		err = target.Reach(int(a.PID), a.Request.Channel, target.Proof{Memory: a.Token[:], FD: fd, Number: number}).Err()
+		access := target.Reach(int(a.PID), a.Request.Channel, target.Proof{Memory: a.Token[:], FD: fd, Number: number})
+		if err = access.Err(); access.Memory == nil {
+			errno = unix.EBADF
+		}
 	}
 	if err != nil {
 		w.log.Info("not supervised", "pid", a.PID, "error", err.Error())
-		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EPERM, Name: err.Error()})
+		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: errno, Name: err.Error()})
 		return
 	}
 	a.Send(wire.Reply{Answer: wire.AnswerGood})
@@ -34,18 +38,26 @@ func (w *Worker) supervise(a asked) {
 		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EALREADY})
 		return
 	}
-	fd := a.fds.Take()
-	err := fmt.Errorf("no listener came along")
-	if fd >= 0 {
-		err = w.supervisor.Supervise(a.Session, fd)
-	}
+	err := w.superviseBy(a, a.fds.Take())
 	if err != nil {
 		w.log.Error("not supervised", "pid", a.PID, "error", err.Error())
-		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOSYS})
+		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOSYS, Name: err.Error()})
 		return
 	}
-	w.log.Debug("supervised", "pid", a.PID)
+	w.log.Debug("supervised", "pid", a.PID, "traced", a.Request.Name != "")
 	a.Send(wire.Reply{Answer: wire.AnswerGood})
+}
+
+// superviseBy takes the listener that has come along, or traces the thread that is named.
+func (w *Worker) superviseBy(a asked, listener int) error {
+	if listener >= 0 {
+		return w.supervisor.Supervise(a.Session, listener)
+	}
+	tid, err := strconv.Atoi(a.Request.Name)
+	if err != nil {
+		return errors.New("no listener came along")
+	}
+	return w.supervisor.Trace(a.Session, int(a.PID), tid)
 }
 
 // askLocally answers a request of the supervisor's.

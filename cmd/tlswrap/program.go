@@ -119,7 +119,9 @@ func (o *options) supervision(cannotPreload error) begin.Supervision {
 	switch {
 	case o.enforce:
 		return begin.Enforced
-	case o.worker != "" && cannotPreload == nil:
+	case cannotPreload != nil:
+		return begin.Needed
+	case o.worker != "":
 		return begin.Unasked
 	}
 	return begin.Possible

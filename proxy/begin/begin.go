@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -133,6 +134,7 @@ const (
 	// worker, and programs that can be preloaded go on with the one that comes after a long-lived one.
 	Unasked  Supervision = iota
 	Possible             // where it is possible
+	Needed               // or not started: by a tracer where the kernel can do no better
 	Enforced             // or not started
 )
 
@@ -182,6 +184,27 @@ func Supervise(w Reached, t Trial) error {
 
 // supervise reports, with an error, whether the filter stands and nobody answers.
 func (w Reached) supervise(t Trial) (held bool, err error) {
+	held, err = w.byListener(t)
+	if err == nil || t.want != Needed || held || w.Enforce {
+		return held, err
+	}
+	if _, far := errors.AsType[outOfReach](err); far {
+		return false, err // for a tracer, too
+	}
+	// Where that fails nothing is started, as it cannot be preloaded.
+	if traced := w.byTracer(); traced != nil {
+		return false, seccomp.NorByTracing(err, traced)
+	}
+	return false, nil
+}
+
+// outOfReach is why the worker cannot read the program's memory.
+type outOfReach string
+
+func (o outOfReach) Error() string { return string(o) }
+
+// byListener has the worker answer for a filter whose calls wait for that.
+func (w Reached) byListener(t Trial) (held bool, err error) {
 	if err := w.askSupervisable(); err != nil {
 		return false, err
 	}
@@ -204,12 +227,59 @@ func (w Reached) supervise(t Trial) (held bool, err error) {
 		return false, err
 	}
 	defer unix.Close(int(listener))
-	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervise, Token: w.Token}, int(listener))
-	fdio.Close(got)
-	if err == nil && r.Answer != wire.AnswerGood {
-		err = errors.New("the worker does not answer for the kernel's filter")
+	if err = w.askSupervise(c, "", int(listener)); err != nil {
+		return true, err
 	}
-	return true, err
+	return false, nil
+}
+
+// byTracer has the worker trace this thread, and puts a filter under it whose calls stop for that.
+func (w Reached) byTracer() error {
+	c, err := w.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	runtime.LockOSThread()
+	if err := w.askSupervise(c, strconv.Itoa(unix.Gettid()), -1); err != nil {
+		return err
+	}
+	if err := seccomp.InstallTraced(seccomp.Cookie(w.Token.Cookie())); err != nil {
+		return err
+	}
+	if err := seccomp.Prove(); err != nil {
+		return err
+	}
+	return tryTraced()
+}
+
+// tryTraced makes a call that the worker is to answer: it reads memory, copies a descriptor, and gives the call back.
+func tryTraced() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	var nowhere [2]byte // AF_UNSPEC
+	if _, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&nowhere)), unsafe.Sizeof(nowhere)); errno != 0 {
+		return fmt.Errorf("the worker cannot answer for a program that it traces (%w)", errno)
+	}
+	return nil
+}
+
+// askSupervise has the worker supervise this process: by a listener, or by tracing a thread.
+func (w Reached) askSupervise(c wire.Conn, thread string, listener int) error {
+	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervise, Token: w.Token, Name: thread}, listener)
+	fdio.Close(got)
+	switch {
+	case err != nil:
+		return err
+	case r.Answer == wire.AnswerError && r.Name != "":
+		return errors.New(r.Name)
+	case r.Answer != wire.AnswerGood:
+		return errors.New("the worker does not answer for the kernel's filter")
+	}
+	return nil
 }
 
 // dial connects to the worker again.
@@ -245,6 +315,8 @@ func (w Reached) askSupervisable() error {
 	switch {
 	case err != nil:
 		return err
+	case r.Answer == wire.AnswerError && r.Errno == unix.EFAULT:
+		return outOfReach(r.Name)
 	case r.Answer == wire.AnswerError && r.Name != "":
 		return errors.New(r.Name)
 	case r.Answer != wire.AnswerGood:

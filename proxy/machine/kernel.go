@@ -25,6 +25,7 @@ type kernel struct {
 	features seccomp.Features
 	filter   error // why there is no listener
 	access   target.Access
+	tracer   error // why there is no tracer, for where there is no listener
 }
 
 // err is why there is no supervision, or nil.
@@ -41,6 +42,9 @@ func (k kernel) err() error {
 func tryKernel() (k kernel) {
 	k.features, k.filter = seccomp.Try()
 	k.access = tryAccess()
+	if k.tracer = k.access.Memory; k.tracer == nil {
+		k.tracer = tryTracer()
+	}
 	return k
 }
 
@@ -60,6 +64,7 @@ func (k kernel) report(r *Report) {
 	}
 	r.add("process_vm_readv", unless(k.access.Memory, "the worker may read programs' memory"))
 	r.add("pidfd_getfd", unless(k.access.Descriptors, "the worker may copy programs' descriptors"))
+	r.add("ptrace", unless(k.tracer, "the worker may trace programs"))
 	switch pidfds, why := target.Threads(); {
 	case why != nil:
 		r.add("PIDFD_THREAD", no("calls of threads that are not their process's first are refused, because %v", why))
@@ -93,14 +98,18 @@ func (k kernel) reportFeatures(r *Report) {
 	}
 }
 
-// Stage is what the process is called that is started to reach this one: Attempt is all of its main.
+// Stage is what the process is called that is started to reach this one, or to be traced: Attempt is all of its
+// main.
 const Stage = "goressl-try"
 
 // patience is how long it may take.
 const patience = 5 * time.Second
 
-// Attempt reaches the process that has started this one, as its arguments say. The exit status is 0 where it could say what came of that.
+// Attempt reaches the process that has started this one, as its arguments say, or is traced by it without any. The exit status is 0 where it could say what came of that.
 func Attempt(args []string) int {
+	if len(args) == 0 {
+		return beTraced()
+	}
 	if len(args) != 3 || json.NewEncoder(os.Stdout).Encode(reachParent(args)) != nil {
 		return 1
 	}

@@ -34,15 +34,29 @@ func (l Library) usable() error {
 type Ways struct {
 	Lost            error // tlswrap starts nothing
 	Preload, Kernel error
+	Tracer          error // for what cannot be preloaded, where the kernel hands nothing over
 }
 
 // Try finds out which ways there are.
 func Try(l Library) Ways {
-	return Ways{l.Lost, l.usable(), tryKernel().err()}
+	return waysOf(l, tryKernel())
 }
+
+func waysOf(l Library, k kernel) Ways { return Ways{l.Lost, l.usable(), k.err(), k.tracer} }
 
 // Both reports whether every program can be wrapped.
 func (w Ways) Both() bool { return w.Preload == nil && w.Kernel == nil }
+
+// traces reports whether it is by ptrace(2) that programs are wrapped which cannot be preloaded.
+func (w Ways) traces() bool { return w.Lost == nil && w.Kernel != nil && w.Tracer == nil }
+
+// missing is why neither the kernel's filter holds programs nor a tracer.
+func (w Ways) missing() error {
+	if w.Tracer == w.Kernel {
+		return w.Kernel
+	}
+	return seccomp.NorByTracing(w.Kernel, w.Tracer)
+}
 
 // String says what becomes of programs.
 func (w Ways) String() string {
@@ -51,12 +65,16 @@ func (w Ways) String() string {
 		return fmt.Sprintf("none: tlswrap starts nothing, because %v", w.Lost)
 	case w.Both():
 		return "preload, and the kernel for what passes it by"
+	case w.Preload == nil && w.traces():
+		return fmt.Sprintf("preload, and ptrace for a program that cannot be preloaded: not the kernel, because %v", w.Kernel)
+	case w.traces():
+		return fmt.Sprintf("ptrace only: not preload, because %v, and not the kernel, because %v", w.Preload, w.Kernel)
 	case w.Preload == nil:
-		return fmt.Sprintf("preload only: static and Go programs are refused by name, because %v", w.Kernel)
+		return fmt.Sprintf("preload only: static and Go programs are refused by name, because %v", w.missing())
 	case w.Kernel == nil:
 		return fmt.Sprintf("the kernel only, because %v", w.Preload)
 	}
-	return fmt.Sprintf("none: all programs are refused by name, because %v, and %v", w.Preload, w.Kernel)
+	return fmt.Sprintf("none: all programs are refused by name, because %v, and %v", w.Preload, w.missing())
 }
 
 // OfOne says by which way a connection would be taken.
@@ -66,8 +84,10 @@ func (w Ways) OfOne() string {
 		return w.String()
 	case w.Both():
 		return "preload, or the kernel where a program cannot be preloaded"
+	case w.Preload == nil && w.traces():
+		return fmt.Sprintf("preload, or ptrace where a program cannot be preloaded; kernel: no, because %v", w.Kernel)
 	case w.Preload == nil:
-		return fmt.Sprintf("preload; kernel: no, because %v", w.Kernel)
+		return fmt.Sprintf("preload; kernel: no, because %v", w.missing())
 	case w.Kernel == nil:
 		return fmt.Sprintf("the kernel; preload: no, because %v", w.Preload)
 	}
@@ -110,7 +130,7 @@ type Report struct {
 // Look finds out all of it.
 func Look(l Library) *Report {
 	k := tryKernel()
-	r := &Report{Ways: Ways{l.Lost, l.usable(), k.err()}}
+	r := &Report{Ways: waysOf(l, k)}
 	r.add("preload", unless(r.Ways.Preload, "%s", l.Path))
 	r.add("programs", programs(l))
 	r.add("kernel", unless(r.Ways.Kernel, "the kernel hands over the calls on sockets that the library does not make"))
@@ -145,8 +165,9 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	object["ways"] = struct {
 		Preload bool   `json:"preload"`
 		Kernel  bool   `json:"kernel"`
+		Ptrace  bool   `json:"ptrace"`
 		Says    string `json:"says"`
-	}{r.Ways.Preload == nil, r.Ways.Lost == nil && r.Ways.Kernel == nil, r.Ways.String()}
+	}{r.Ways.Preload == nil, r.Ways.Lost == nil && r.Ways.Kernel == nil, r.Ways.traces(), r.Ways.String()}
 	return json.Marshal(object)
 }
 

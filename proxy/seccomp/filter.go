@@ -81,6 +81,8 @@ type abi struct {
 	numbers []numbered
 	wide    bool   // registers have 64 bits
 	foreign uint32 // numbers from here on are another way's, which is answered with ENOSYS; 0: none
+	install uint32 // the number of seccomp(2)
+	clone   uint32 // the number of clone(2), where a tracer can read the calls of this way; 0: it cannot
 }
 
 // of returns what a notification is about, and its arguments: those of socketcall(2) are in memory.
@@ -104,6 +106,17 @@ type Policy struct {
 	// Enforce has calls handed over that make a connection or let clients in, whatever they carry: a
 	// program can find the cookie.
 	Enforce bool
+	// Traced has calls stop for a tracer (ptrace(2)) and not wait for a listener. Without a tracer they are
+	// answered with ENOSYS, and so are those that a tracer cannot read.
+	Traced bool
+}
+
+// taken is where the calls of one way go that are handed over.
+func (by Policy) taken(a abi) string {
+	if by.Traced && a.clone == 0 {
+		return "unknown"
+	}
+	return "notify"
 }
 
 // Filter is the program by which the kernel decides (seccomp(2)). What comes with the cookie passes; what
@@ -120,10 +133,20 @@ func Filter(by Policy) ([]unix.SockFilter, error) {
 	p.label("unknown")
 	p.end(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))
 	p.label("notify")
-	p.end(unix.SECCOMP_RET_USER_NOTIF)
+	p.end(by.action())
+	p.label("busy")
+	p.end(unix.SECCOMP_RET_ERRNO | uint32(unix.EBUSY))
 	p.label("allow")
 	p.end(unix.SECCOMP_RET_ALLOW)
 	return p.assemble()
+}
+
+// action is what hands a call over.
+func (by Policy) action() uint32 {
+	if by.Traced {
+		return unix.SECCOMP_RET_TRACE
+	}
+	return unix.SECCOMP_RET_USER_NOTIF
 }
 
 // filter decides about the calls of one way; name makes its labels its own.
@@ -132,10 +155,12 @@ func (a abi) filter(p *program, name string, by Policy) {
 	if a.foreign != 0 {
 		p.when(unix.BPF_JGE, a.foreign, "unknown")
 	}
-	least := slices.MinFunc(a.numbers, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
-	p.unless(unix.BPF_JGE, least.number, "allow") // read(2) and the like
+	p.unless(unix.BPF_JGE, a.least(by), "allow") // read(2) and the like
 	for _, c := range a.numbers {
 		p.when(unix.BPF_JEQ, c.number, c.part(by)+" "+name)
+	}
+	if by.Traced {
+		a.ofTracing(p)
 	}
 	p.jump("allow")
 
@@ -143,27 +168,27 @@ func (a abi) filter(p *program, name string, by Policy) {
 	p.load(low(0))
 	p.unless(unix.BPF_JEQ, reachOption, "allow")
 	p.load(low(5))
-	p.when(unix.BPF_JEQ, uint32(by.Cookie), "notify")
+	p.when(unix.BPF_JEQ, uint32(by.Cookie), by.taken(a))
 	p.jump("allow")
 
 	p.label("never " + name)
 	p.jump("unknown")
 	p.label("always " + name)
-	p.jump("notify")
-	a.ofSending(p, name)
+	p.jump(by.taken(a))
+	a.ofSending(p, name, by.taken(a))
 	p.label("socketcall " + name)
 	p.load(low(0))
 	for _, c := range inSocketcall {
-		p.when(unix.BPF_JEQ, c.number, "notify")
+		p.when(unix.BPF_JEQ, c.number, by.taken(a))
 	}
 	p.jump("allow")
 
 	p.label("cookie " + name)
 	p.load(low(5))
-	p.unless(unix.BPF_JEQ, uint32(by.Cookie), "notify")
+	p.unless(unix.BPF_JEQ, uint32(by.Cookie), by.taken(a))
 	if a.wide {
 		p.load(high(5))
-		p.unless(unix.BPF_JEQ, uint32(by.Cookie>>32), "notify")
+		p.unless(unix.BPF_JEQ, uint32(by.Cookie>>32), by.taken(a))
 	}
 	p.jump("allow")
 }
@@ -190,26 +215,52 @@ func (c Call) part(by Policy) string {
 }
 
 // ofSending are the parts about messages. One with MSG_FASTOPEN connects (tcp(7)).
-func (a abi) ofSending(p *program, name string) {
+func (a abi) ofSending(p *program, name, taken string) {
 	p.label("sendmsg " + name)
 	p.load(low(2))
-	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, taken)
 	p.jump("cookie " + name)
 
 	p.label("sendmmsg " + name)
 	p.load(low(3))
-	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, taken)
 	p.jump("cookie " + name)
 
 	// sendto(2) uses all registers. Without an address it goes where the socket does.
 	p.label("sendto " + name)
 	p.load(low(3))
-	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, "notify")
+	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, taken)
 	p.load(low(4))
-	p.unless(unix.BPF_JEQ, 0, "notify")
+	p.unless(unix.BPF_JEQ, 0, taken)
 	if a.wide {
 		p.load(high(4))
-		p.unless(unix.BPF_JEQ, 0, "notify")
+		p.unless(unix.BPF_JEQ, 0, taken)
 	}
 	p.jump("allow")
+}
+
+// least is the lowest number that is looked at: read(2) and the like have lower ones.
+func (a abi) least(by Policy) uint32 {
+	least := slices.MinFunc(a.numbers, func(a, b numbered) int { return cmp.Compare(a.number, b.number) }).number
+	if by.Traced && a.clone != 0 {
+		least = min(least, a.clone)
+	}
+	return least
+}
+
+// ofTracing is what a tracer has to see to. A listener below this filter would get calls before it; there is
+// to be none, as where the filter has one itself. And a child is not to be hidden from it: the flag is taken off.
+func (a abi) ofTracing(p *program) {
+	next := fmt.Sprint("no listener ", a.arch)
+	p.unless(unix.BPF_JEQ, a.install, next)
+	p.load(low(1))
+	p.when(unix.BPF_JSET, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, "busy")
+	p.jump("allow")
+	p.label(next)
+	if a.clone == 0 {
+		return
+	}
+	p.unless(unix.BPF_JEQ, a.clone, "allow")
+	p.load(low(0))
+	p.when(unix.BPF_JSET, unix.CLONE_UNTRACED, "notify")
 }

@@ -91,7 +91,7 @@ func TestFilter(t *testing.T) {
 	for name, test := range tests {
 		for enforce, want := range map[bool]uint32{false: test.usual, true: test.enforce} {
 			t.Run(fmt.Sprintf("%s/enforce %v", name, enforce), func(t *testing.T) {
-				code, err := Filter(Policy{cookie, enforce})
+				code, err := Filter(Policy{Cookie: cookie, Enforce: enforce})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -121,5 +121,59 @@ func TestAsked(t *testing.T) {
 	n := Notification{nr: unix.SYS_READ, arch: abis[0].arch}
 	if got, ok := n.Asked(); ok {
 		t.Errorf("read(2) is taken for %+v", got)
+	}
+}
+
+// A tracer gets the same calls as a listener, has no listener before it, and no child is hidden from it.
+func TestFilterForATracer(t *testing.T) {
+	const stops = uint32(unix.SECCOMP_RET_TRACE)
+	const busy = uint32(unix.SECCOMP_RET_ERRNO) | uint32(unix.EBUSY)
+	code, err := Filter(Policy{Cookie: cookie, Traced: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, handed := abis[0], stops
+	if own.clone == 0 {
+		handed = unknown
+	}
+	tests := map[string]struct {
+		number uint32
+		args   [6]uint64
+		want   uint32
+	}{
+		"read":                       {unix.SYS_READ, [6]uint64{}, allowed},
+		"connect":                    {unix.SYS_CONNECT, [6]uint64{}, handed},
+		"connect with the cookie":    {unix.SYS_CONNECT, [6]uint64{5: uint64(cookie)}, allowed},
+		"sendto an address":          {unix.SYS_SENDTO, [6]uint64{4: 1}, handed},
+		"sendto":                     {unix.SYS_SENDTO, [6]uint64{}, allowed},
+		"io_uring_setup":             {unix.SYS_IO_URING_SETUP, [6]uint64{}, unknown},
+		"seccomp with a listener":    {unix.SYS_SECCOMP, [6]uint64{1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}, busy},
+		"seccomp with more than one": {unix.SYS_SECCOMP, [6]uint64{1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH}, busy},
+		"seccomp":                    {unix.SYS_SECCOMP, [6]uint64{1}, allowed},
+		"clone":                      {unix.SYS_CLONE, [6]uint64{unix.CLONE_VM}, allowed},
+	}
+	for name, test := range tests {
+		if got := decide(t, code, Notification{nr: int32(test.number), arch: own.arch, args: test.args}); got != test.want {
+			t.Errorf("%s: the kernel would answer %#x, want %#x", name, got, test.want)
+		}
+	}
+	if own.clone != 0 {
+		hidden := Notification{nr: unix.SYS_CLONE, arch: own.arch, args: [6]uint64{unix.CLONE_VM | unix.CLONE_UNTRACED}}
+		if got := decide(t, code, hidden); got != stops {
+			t.Errorf("clone with CLONE_UNTRACED: the kernel would answer %#x", got)
+		}
+	}
+	for _, a := range abis[1:] { // what a tracer cannot read
+		for _, c := range a.numbers {
+			if c.Call != Connect {
+				continue
+			}
+			if got := decide(t, code, Notification{nr: int32(c.number), arch: a.arch}); got != unknown {
+				t.Errorf("connect of %#x: the kernel would answer %#x", a.arch, got)
+			}
+			if got := decide(t, code, Notification{nr: int32(a.install), arch: a.arch, args: [6]uint64{1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}}); got != busy {
+				t.Errorf("a listener of %#x: the kernel would answer %#x", a.arch, got)
+			}
+		}
 	}
 }

@@ -20,6 +20,18 @@ type Notification struct {
 	args  [6]uint64
 }
 
+// Stopped is a call that a thread has stopped at for its tracer: of this machine's own way.
+type Stopped struct {
+	Number int
+	IP     uint64
+	Args   [6]uint64
+}
+
+// Notification is the call as that of a thread.
+func (s Stopped) Notification(id uint64, tid int) Notification {
+	return Notification{ID: id, TID: uint32(tid), nr: int32(s.Number), arch: abis[0].arch, ip: s.IP, args: s.Args}
+}
+
 // response is struct seccomp_notif_resp.
 type response struct {
 	id    uint64
@@ -73,6 +85,28 @@ func refusal(errno unix.Errno) error {
 		allow = "Linux " + sinceSend
 	}
 	return fmt.Errorf("the kernel takes no filter whose calls another process answers (seccomp: %w), which takes %s", errno, allow)
+}
+
+// InstallTraced is Install of a filter whose calls stop for a tracer, which the thread has already.
+func InstallTraced(cookie Cookie) error {
+	code, err := Filter(Policy{Cookie: cookie, Traced: true})
+	if err != nil {
+		return err
+	}
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	set := func() error {
+		return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
+	}
+	if err = set(); err == unix.EACCES {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return os.NewSyscallError("prctl", err)
+		}
+		err = set()
+	}
+	if err != nil {
+		return fmt.Errorf("the kernel takes no filter (prctl: %w), which takes CONFIG_SECCOMP_FILTER, and a container's profile that allows the call", err)
+	}
+	return nil
 }
 
 func install(prog *unix.SockFprog) (uintptr, unix.Errno) {

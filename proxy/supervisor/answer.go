@@ -13,15 +13,25 @@ import (
 
 var native = binary.NativeEndian
 
-// kernel is who hands calls over, and takes their answers: a seccomp.Listener, but for tests.
+// kernel is who hands calls over, and takes their answers: a notifier or a tracer.Tracer.
 type kernel interface {
+	// Receive waits for the next one; the error is that there will be none.
 	Receive() (seccomp.Notification, error)
+	// Hold says that the answer may take long.
+	Hold(id uint64) error
 	Waits(id uint64) bool
 	Return(id uint64, value int64) error
 	Fail(id uint64, errno unix.Errno) error
 	Continue(id uint64) error
 	Replace(id uint64, fd, target int, closeOnExec bool) error
 	ReturnFD(id uint64, fd int, closeOnExec bool) error
+	// Close is for when there will be no more.
+	Close()
+}
+
+// getter is a kernel that gives copies of descriptors, for where pidfd_getfd(2) gives none.
+type getter interface {
+	Descriptor(id uint64, number int) (int, error)
 }
 
 // answer gives a target its answer. That nobody waits for it any more is no error of ours.

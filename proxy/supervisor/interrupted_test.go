@@ -27,6 +27,8 @@ type signalled struct {
 	said              []int64 // what was heard: values, and errors below 0
 }
 
+func (*signalled) Hold(uint64) error { return nil }
+
 func (s *signalled) Waits(uint64) bool { return !s.left }
 
 func (s *signalled) Replace(_ uint64, fd, number int, _ bool) error {

@@ -18,11 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/dns"
-	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/target"
+	"tlswrap/proxy/tracer"
 	"tlswrap/proxy/wire"
 )
 
@@ -43,7 +43,6 @@ type supervision struct {
 	*Front
 	session   *session.Session
 	listener  kernel
-	socket    *fdio.Socket // the listener's owner
 	questions *questions
 	poller    *poller
 	calls     sync.WaitGroup // that are being answered
@@ -57,29 +56,38 @@ type supervision struct {
 // Supervise takes over the listener of a filter, and answers its notifications in a goroutine of its own
 // for as long as a process is under that filter. The session lasts as long.
 func (f *Front) Supervise(s *session.Session, listener int) error {
-	l := seccomp.Listener(listener)
-	if err := l.Missing(); err != nil {
-		unix.Close(listener)
-		return err
-	}
-	l.Hurry()
-	socket, err := fdio.New(listener, "notifications")
+	n, err := newNotifier(listener)
 	if err != nil {
 		return err
 	}
+	return f.answer(s, n)
+}
+
+// Trace is Supervise without a listener: for a thread of a process, which is about to put a filter under
+// itself whose calls stop for a tracer. The error says what would allow it.
+func (f *Front) Trace(s *session.Session, pid, tid int) error {
+	t, err := tracer.Trace(f.Log, pid, tid, seccomp.Cookie(s.Token.Cookie()))
+	if err != nil {
+		return err
+	}
+	return f.answer(s, t)
+}
+
+// answer takes over from.
+func (f *Front) answer(s *session.Session, from kernel) error {
 	poller, err := newPoller()
 	if err != nil {
-		socket.Close()
+		from.Close()
 		return err
 	}
 	names := f.Names(s)
-	v := &supervision{Front: f, session: s, listener: l, socket: socket, questions: &questions{Names: names, resolver: dns.New(names, f.Log)},
+	v := &supervision{Front: f, session: s, listener: from, questions: &questions{Names: names, resolver: dns.New(names, f.Log)},
 		poller: poller, waiting: make(map[uint32]*wait), begun: make(map[uint64]*begun), told: make(map[int]bool)}
 	s.Hold()
 	go guard.Run(f.Log, "poller", nil, poller.run)
 	go func() {
 		defer s.Release()
-		defer socket.Close()
+		defer from.Close()
 		defer poller.set.Close()
 		defer v.questions.resolver.Close()
 		guard.Run(f.Log, "notifications", nil, v.receive)
@@ -91,25 +99,8 @@ func (f *Front) Supervise(s *session.Session, listener int) error {
 // receive takes notifications until there is no process any more to send one.
 func (v *supervision) receive() {
 	for {
-		var n seccomp.Notification
-		var err error
-		e := v.socket.WhenReadable(func(fd int) bool {
-			for {
-				switch events := events(fd); {
-				case events&unix.POLLIN != 0:
-					if n, err = v.listener.Receive(); err == unix.ENOENT || err == unix.EINTR {
-						continue // its thread has been interrupted
-					}
-					return true
-				case events != 0:
-					err = unix.ESRCH // POLLHUP: nobody is left
-					return true
-				default:
-					return false
-				}
-			}
-		})
-		if e != nil || err != nil {
+		n, err := v.listener.Receive()
+		if err != nil {
 			return
 		}
 		w := v.begin(n.TID)
@@ -117,23 +108,6 @@ func (v *supervision) receive() {
 			defer v.finish(n.TID, w)
 			guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n, w) })
 		})
-	}
-}
-
-// events is what poll(2) has to tell of a notification's descriptor.
-func events(fd int) int16 {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(p, 0)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return unix.POLLERR
-		case n == 0:
-			return 0
-		default:
-			return p[0].Revents
-		}
 	}
 }
 
@@ -184,7 +158,7 @@ func (v *supervision) handle(n seccomp.Notification, w *wait) {
 		return
 	}
 	c := call{supervision: v, Asked: asked, id: n.ID, tid: n.TID, wait: w}
-	thread, err := target.Open(int(n.TID))
+	thread, err := target.OpenWith(int(n.TID), c.getter())
 	if err != nil {
 		c.unreachable(err)(v.listener, n.ID)
 		return
@@ -211,6 +185,15 @@ func (c *call) answer() {
 		a = answers[c.Call](c)
 	}
 	c.give(a)
+}
+
+// getter is how the target's descriptors are got where the kernel gives none, or nil.
+func (c *call) getter() func(number int) (int, error) {
+	g, ok := c.listener.(getter)
+	if !ok {
+		return nil
+	}
+	return func(number int) (int, error) { return g.Descriptor(c.id, number) }
 }
 
 // readArguments reads those of socketcall(2): six longs of a 32-bit program's, or fewer.

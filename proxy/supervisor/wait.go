@@ -94,15 +94,20 @@ func (c *call) await(ready <-chan struct{}, limit time.Duration) error {
 	}
 	tick := time.NewTicker(look)
 	defer tick.Stop()
+	select {
+	case <-ready:
+		return nil
+	default:
+	}
 	for {
+		if c.listener.Hold(c.id) == unix.ENOENT {
+			return c.interrupted(limit)
+		}
 		select {
 		case <-ready:
 			return nil
 		case <-c.over:
-			if limit > 0 {
-				c.limited = &c.Asked
-			}
-			return unix.EINTR
+			return c.interrupted(limit)
 		case <-late:
 			return unix.EAGAIN
 		case <-tick.C:
@@ -111,6 +116,14 @@ func (c *call) await(ready <-chan struct{}, limit time.Duration) error {
 			}
 		}
 	}
+}
+
+// interrupted ends the waiting for a call that does not wait any more.
+func (c *call) interrupted(limit time.Duration) error {
+	if limit > 0 {
+		c.limited = &c.Asked
+	}
+	return unix.EINTR
 }
 
 // timeoutOf is what SO_SNDTIMEO or SO_RCVTIMEO says, or 0 for none.

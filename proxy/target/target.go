@@ -14,13 +14,17 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/fdio"
 )
 
 // Thread is a thread of another process. It is used by one goroutine, and closed.
 type Thread struct {
 	TID int
 	PID int // of its process
-	fd  int // a pidfd of the thread, or of its process where that has the same descriptors
+	fd  int // a pidfd of the thread, or of its process where that has the same descriptors; -1 for none
+	// get returns a copy of a descriptor where the kernel gives none, or is nil.
+	get func(number int) (int, error)
 }
 
 // ErrCannotTell is why a thread's descriptors are not reached: before Linux 6.9 there are no pidfds of
@@ -32,7 +36,7 @@ func Open(tid int) (*Thread, error) {
 	// Most are the first threads of their processes, of which alone there are pidfds without a flag.
 	fd, err := unix.PidfdOpen(tid, 0)
 	if err == nil {
-		return &Thread{tid, tid, fd}, nil
+		return &Thread{tid, tid, fd, nil}, nil
 	}
 	if err == unix.ESRCH {
 		return nil, os.NewSyscallError("pidfd_open", err)
@@ -42,7 +46,7 @@ func Open(tid int) (*Thread, error) {
 		return nil, err
 	}
 	if fd, err = unix.PidfdOpen(tid, pidfdThread); err == nil {
-		return &Thread{tid, pid, fd}, nil
+		return &Thread{tid, pid, fd, nil}, nil
 	}
 	if err != unix.EINVAL {
 		return nil, os.NewSyscallError("pidfd_open", err)
@@ -53,7 +57,23 @@ func Open(tid int) (*Thread, error) {
 	if fd, err = unix.PidfdOpen(pid, 0); err != nil {
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
-	return &Thread{tid, pid, fd}, nil
+	return &Thread{tid, pid, fd, nil}, nil
+}
+
+// OpenWith finds a thread by its number. What the kernel gives no copy of, get does, unless it is nil.
+func OpenWith(tid int, get func(number int) (int, error)) (*Thread, error) {
+	t, err := Open(tid)
+	if err != nil && get != nil {
+		pid, e := processOf(tid)
+		if e != nil {
+			return nil, err
+		}
+		t, err = &Thread{tid, pid, -1, nil}, nil
+	}
+	if err == nil {
+		t.get = get
+	}
+	return t, err
 }
 
 // pidfdThread is PIDFD_THREAD (linux/pidfd.h, Linux 6.9).
@@ -84,7 +104,7 @@ func processOf(tid int) (int, error) {
 }
 
 // Close frees what Open has taken.
-func (t *Thread) Close() { unix.Close(t.fd) }
+func (t *Thread) Close() { fdio.Close(t.fd) }
 
 // Pidfd returns a descriptor that tells of the process's end, the caller's to close, or -1.
 func (t *Thread) Pidfd() int {
@@ -98,7 +118,11 @@ func (t *Thread) Pidfd() int {
 // Descriptor returns a copy of one of the thread's descriptors, the caller's to close: of the same open
 // file, so with its flags, and closed on exec here. EBADF: it has none of this number.
 func (t *Thread) Descriptor(number int) (int, error) {
-	return unix.PidfdGetfd(t.fd, number, 0)
+	fd, err := unix.PidfdGetfd(t.fd, number, 0)
+	if err != nil && t.get != nil && (err != unix.EBADF || t.fd < 0) {
+		return t.get(number)
+	}
+	return fd, err
 }
 
 // Read fills b with what is at an address of the thread's memory, once, and tells how much there is. It

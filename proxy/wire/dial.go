@@ -63,8 +63,11 @@ func (c Conn) send(data, control []byte) error {
 	}
 	iov := unix.Iovec{Base: &data[0]}
 	iov.SetLen(len(data))
-	header := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &control[0]}
-	header.SetControllen(len(control))
+	header := unix.Msghdr{Iov: &iov, Iovlen: 1}
+	if len(control) > 0 {
+		header.Control = &control[0]
+		header.SetControllen(len(control))
+	}
 	var errno unix.Errno
 	if err := raw.Write(func(fd uintptr) bool {
 		_, _, errno = unix.Syscall6(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&header)), unix.MSG_NOSIGNAL, 0, 0, uintptr(c.Cookie))
@@ -78,10 +81,14 @@ func (c Conn) send(data, control []byte) error {
 	return nil
 }
 
-// Ask sends a request with a descriptor, and returns the reply with the descriptor that
+// Ask sends a request with a descriptor, unless that is -1, and returns the reply with the descriptor that
 // came along, the caller's to close, or -1. Its addresses are not read.
 func (c Conn) Ask(req Request, fd int) (r Reply, got int, err error) {
-	if err := c.send(req.Marshal(), unix.UnixRights(fd)); err != nil {
+	var rights []byte
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
+	}
+	if err := c.send(req.Marshal(), rights); err != nil {
 		return r, -1, err
 	}
 	var b [ReplyHeader + AddrLen]byte

@@ -49,7 +49,25 @@ const (
 	preloaded kind = iota // by the shim
 	notified              // by the kernel alone: a static program
 	unnoticed             // by the shim alone, on a machine that has no seccomp(2)
+	traced                // by a tracer: a static program, where the kernel has no listener
+	copied                // the same, where the kernel gives no copies of descriptors either
 )
+
+// shimless reports whether the shim is not in the program.
+func (k kind) shimless() bool { return k != preloaded && k != unnoticed }
+
+// refusals are what the kernel refuses on such a machine.
+func (k kind) refusals() []testkit.Refusal {
+	switch k {
+	case unnoticed:
+		return testkit.WithoutSeccomp
+	case traced:
+		return testkit.WithoutListener
+	case copied:
+		return testkit.WithoutCopies
+	}
+	return nil
+}
 
 var variants = []variant{
 	{"gcc", []string{"gcc"}, "", preloaded},
@@ -64,6 +82,8 @@ var variants = []variant{
 	{"static-musl", []string{"musl-gcc", "-static"}, "", notified},
 	{"i386-static", []string{"i686-linux-gnu-gcc", "-static"}, "", notified},
 	{"without-seccomp", []string{"gcc"}, "", unnoticed},
+	{"traced", []string{"gcc", "-static"}, "", traced},
+	{"copied", []string{"musl-gcc", "-static"}, "", copied},
 }
 
 // first reports whether a variant is the first of its kind, which alone runs what takes long.
@@ -219,7 +239,7 @@ func (b *bench) compileAll() error {
 			return err
 		}
 		for _, family := range families {
-			if _, out := withoutShim[family]; out && v.kind == notified {
+			if _, out := withoutShim[family]; out && v.kind.shimless() {
 				continue
 			}
 			wg.Go(func() {
@@ -336,7 +356,7 @@ const (
 func (p *program) modes(test listed) []string {
 	of := p.variant.kind
 	for _, name := range []string{p.family + "/" + test.name, p.variant.name + "/" + p.family + "/" + test.name} {
-		if _, out := withoutShim[name]; out && of == notified {
+		if _, out := withoutShim[name]; out && of.shimless() {
 			return nil
 		}
 	}
@@ -350,7 +370,7 @@ func (p *program) modes(test listed) []string {
 		return []string{unset, nowhere, stranger}
 	case where == "both" && of == preloaded: // the others' are gcc's or musl's programs, alone
 		modes = []string{alone, wrapped}
-	case where == "both", where == "wrapped", where == "notified" && of == notified,
+	case where == "both", where == "wrapped", where == "notified" && of.shimless(),
 		where == "noticed" && of != unnoticed, where == "unnoticed" && of == unnoticed:
 		modes = []string{wrapped}
 	}
@@ -415,7 +435,7 @@ func (p *program) narrow(library string) ([]string, error) {
 	if !p.variant.is32() {
 		return nil, nil
 	}
-	if p.variant.kind == notified {
+	if p.variant.kind.shimless() {
 		library = ""
 	}
 	return testkit.Narrow(library)
@@ -454,7 +474,7 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	}
 	wraps := mode == wrapped || mode == filtered
 	servers := newServers(t, shared.trust, wraps)
-	servers.shim = p.variant.kind != notified
+	servers.shim = !p.variant.kind.shimless()
 	library := ""
 	if mode != alone {
 		library = p.library()
@@ -503,11 +523,7 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	answered := make(chan struct{})
-	var refused []testkit.Refusal
-	if p.variant.kind == unnoticed {
-		refused = testkit.WithoutSeccomp
-	}
-	err = testkit.Refusing(refused, cmd.Start)
+	err = testkit.Refusing(p.variant.kind.refusals(), cmd.Start)
 	held.Close()
 	go func() {
 		defer close(answered)

@@ -40,7 +40,7 @@ func withNames(t *testing.T, k kind) []string {
 	dir := t.TempDir()
 	var hosts strings.Builder
 	for _, n := range allNames() {
-		if k != notified || n.names[0] == "localhost" {
+		if !k.shimless() || n.names[0] == "localhost" {
 			fmt.Fprintln(&hosts, n.address, strings.Join(n.names, " "))
 		}
 	}

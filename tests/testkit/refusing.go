@@ -14,9 +14,15 @@ type Refusal struct {
 	Errno unix.Errno
 }
 
-// WithoutSeccomp is a machine on which no process can be put below a seccomp filter whose calls
-// somebody else answers.
-var WithoutSeccomp = []Refusal{{unix.SYS_SECCOMP, unix.ENOSYS}}
+// Machines on which programs cannot be supervised as usual.
+var (
+	// WithoutListener is one whose kernel has no seccomp filter whose calls somebody else answers.
+	WithoutListener = []Refusal{{unix.SYS_SECCOMP, unix.ENOSYS}}
+	// WithoutCopies is one that gives nobody copies of a process's descriptors, as Docker's profile.
+	WithoutCopies = []Refusal{{unix.SYS_PIDFD_GETFD, unix.EPERM}, {unix.SYS_KCMP, unix.EPERM}}
+	// WithoutSeccomp is one on which nobody can answer for a process: it allows no tracer either.
+	WithoutSeccomp = append(WithoutListener[:1:1], Refusal{unix.SYS_PTRACE, unix.EPERM})
+)
 
 // Refusing starts something below a filter of the kernel's that refuses calls: all processes that
 // start starts. It is start's error that it returns, or its own.

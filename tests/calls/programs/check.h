@@ -283,7 +283,14 @@ SHARED int count_entries(const char *path)
 	closedir(dir);
 	return n;
 }
-/* Waits until a thread of this process is in one of two system calls (proc_pid_syscall(5)). */
+#if defined(SYS_pause)
+#define IN_PAUSE SYS_pause
+#else
+#define IN_PAUSE -2
+#endif
+
+/* Waits until a thread of this process is in one of two system calls (proc_pid_syscall(5)), or in
+ * pause(2): there one that is traced waits for its answer. */
 SHARED void wait_until_in(pid_t thread, long one, long other)
 {
 	char path[64];
@@ -296,7 +303,7 @@ SHARED void wait_until_in(pid_t thread, long one, long other)
 		if (fscanf(file, "%ld", &number) != 1) /* it is running */
 			number = -1;
 		fclose(file);
-	} while (number != one && number != other);
+	} while (number != one && number != other && number != IN_PAUSE);
 }
 
 SHARED int open_descriptors(void) { return count_entries("/proc/self/fd"); }
