@@ -59,7 +59,9 @@ static struct told has_socket(void)
 		}
 	}
 	SYS(SYS_close, dir);
-	return n < 0 ? (struct told){CANNOT_BE_TOLD} : any;
+	if (n < 0)
+		any.answer = CANNOT_BE_TOLD;
+	return any;
 }
 
 bool never_connects(void)

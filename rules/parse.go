@@ -124,7 +124,7 @@ func (d *document) rule(t *table, index int, origin string) *Rule {
 	d.tlsPort(f, r)
 	d.via(f, r)
 	d.clientTLS(f, r)
-	r.PlainErrno = f.choice(errnoKey, ErrnoWords...) == ErrnoWords[1]
+	r.PlainErrno = f.choice("errno", ErrnoWords...) == ErrnoWords[1]
 	if r.Action != TLS {
 		for _, name := range f.known[before:] {
 			if v, ok := t.keys[name]; ok {
@@ -138,8 +138,6 @@ func (d *document) rule(t *table, index int, origin string) *Rule {
 
 // ErrnoWords are what the key errno can say; the first is the default.
 var ErrnoWords = []string{"precise", "plain"}
-
-const errnoKey = "errno"
 
 func (d *document) tlsPort(f *fields, r *Rule) {
 	v, ok := f.take("tls_port")

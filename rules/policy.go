@@ -52,7 +52,7 @@ func (p *Policy) Prepend(rules ...*Rule) { p.Rules = append(rules, p.Rules...) }
 // SetErrno gives errno, one of ErrnoWords, to every rule that does not say which itself.
 func (p *Policy) SetErrno(word string) {
 	for i, r := range p.Rules {
-		if _, given := r.keys[errnoKey]; !given && r.Action == TLS {
+		if _, given := r.keys["errno"]; !given && r.Action == TLS {
 			changed := *r
 			changed.PlainErrno = word == ErrnoWords[1]
 			p.Rules[i] = &changed
