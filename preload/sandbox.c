@@ -60,7 +60,7 @@ static struct told has_socket(void)
 	}
 	SYS(SYS_close, dir);
 	if (n < 0)
-		any.answer = CANNOT_BE_TOLD;
+		return (struct told){CANNOT_BE_TOLD};
 	return any;
 }
 
