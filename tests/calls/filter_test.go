@@ -74,9 +74,11 @@ func TestCallsCarryTheCookie(t *testing.T) {
 			refused := func(env ...string) []string {
 				cmd := exec.Command(shared.filterFile(v.name))
 				cmd.Env = append(env, control)
-				out, err := cmd.CombinedOutput()
+				var stderr strings.Builder // where a person is told that there is no worker
+				cmd.Stderr = &stderr
+				out, err := cmd.Output()
 				if err != nil {
-					t.Fatalf("%v: %s", err, out)
+					t.Fatalf("%v: %s%s", err, out, &stderr)
 				}
 				names := strings.Fields(string(out))
 				slices.Sort(names)
