@@ -58,12 +58,12 @@ static void ptracer_learn(int control)
 
 /* Nobody waits for an answer: the worker reads what lies in its queue before it
  * decides that its last process is gone. */
-long control_hello(void)
+void control_hello(void)
 {
 	struct tw_request request;
 	uint64_t mask;
 	if (!control_setting())
-		return 0;
+		return;
 	signals_block(&mask);
 	long control = control_open();
 	if (control >= 0) {
@@ -76,5 +76,4 @@ long control_hello(void)
 		SYS(SYS_close, control);
 	}
 	signals_restore(&mask);
-	return control < 0 ? control : 0;
 }

@@ -186,8 +186,6 @@ static long follow(const struct executor *by, const struct program *program, cha
 long inspect_as(const struct executor *by, const struct program *program, char *library)
 {
 	long r = follow(by, program, library);
-	if (r == -ENETDOWN)
-		worker_tell_ended(program->path, "not started");
 	if (!memory_is_own())
 		ptracer_allow();
 	TRACE("exec", TEXT("path", program->path), RESULT(r));

@@ -224,8 +224,8 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 
 /* ---- hello.c ---- */
 
-/* Tells the worker that this process lives: 0 or -errno. */
-long control_hello(void);
+/* Tells the worker that this process lives. */
+void control_hello(void);
 
 /* Finds out whether there is Yama, before the first hello. */
 void ptracer_find(void);
@@ -289,11 +289,6 @@ long address_copy(const union address *from, socklen_t from_len, struct sockaddr
  * nothing. Where name is not NULL it gets the name, TW_NAME_SIZE bytes.
  */
 long address_resolve(struct tw_addr *addr, char *name);
-
-/* ---- ended.c: a worker that has ended ---- */
-
-/* Tells a person, where the worker has ended, what became of a program because of that; NULL is this one. */
-void worker_tell_ended(const char *program, const char *what);
 
 /* ---- channel_name.c: descriptors that are channels ---- */
 

@@ -22,6 +22,5 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	trace_remember(env);
 	forks_watch();
 	ptracer_find();
-	if (control_hello() == -ENETDOWN)
-		worker_tell_ended(NULL, "has no network");
+	control_hello();
 }

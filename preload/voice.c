@@ -5,6 +5,7 @@
 #include "shim.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -25,7 +26,10 @@ void voice_remember(void)
 		memset(&at_start, 0, sizeof at_start);
 }
 
-/* Whether it is still what it was, and nobody's connection: inetd's programs have their client there. */
+/*
+ * Whether it is still what it was, and nobody's connection, as inetd's programs have their client there; and takes
+ * a sentence now: the program is not to wait for its reader, nor to be ended by a pipe that has none.
+ */
 static bool may_speak(void)
 {
 	struct statx now;
@@ -33,7 +37,8 @@ static bool may_speak(void)
 	if (!at_start.stx_mode || !look(&now) || now.stx_ino != at_start.stx_ino ||
 	    now.stx_dev_major != at_start.stx_dev_major || now.stx_dev_minor != at_start.stx_dev_minor)
 		return false;
-	return !S_ISSOCK(now.stx_mode) || socket_kind(STANDARD_ERROR, &channel) == AF_UNIX;
+	return (!S_ISSOCK(now.stx_mode) || socket_kind(STANDARD_ERROR, &channel) == AF_UNIX) &&
+	       socket_poll(STANDARD_ERROR, POLLOUT) == POLLOUT;
 }
 
 void voice_unreached(void)

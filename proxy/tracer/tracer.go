@@ -65,6 +65,11 @@ func Trace(log *slog.Logger, pid, tid int, cookie seccomp.Cookie) (*Tracer, erro
 	case err := <-begun:
 		return t, err
 	case <-t.ended:
+	}
+	select {
+	case err := <-begun: // it has ended for that
+		return t, err
+	default:
 		return nil, errors.New("the worker's tracer has ended")
 	}
 }

@@ -16,12 +16,14 @@ var withoutShim = map[string]string{
 	"hygiene/a_full_table_is_emfile_and_changes_nothing": "it is no obstacle: see a_full_table_is_no_obstacle",
 	"hygiene/a_full_table_on_a_channel_is_emfile":        "it is no obstacle: see a_full_table_is_no_obstacle",
 
-	"traced/hygiene/a_full_table_is_no_obstacle":            "a thread that is traced takes a descriptor by a socket, which needs a number for itself",
-	"copied/hygiene/a_full_table_is_no_obstacle":            "a thread that is traced takes a descriptor by a socket, which needs a number for itself",
-	"copied/hygiene/nothing_stays_open_after_many_connects": "it takes long, and traced does the same",
-	"copied/inherit/nothing_leaves_by_what_was_taken":       "it takes by pidfd_getfd, which is not there",
-	"connect/refused_nonblocking_told_by_the_first_read":    "read and its like are the kernel's, to which a failed setup is a reset",
-	"connect/refused_nonblocking_told_by_the_first_send":    "send and its like are the kernel's, to which a failed setup is a closed end",
+	"traced/hygiene/a_full_table_is_no_obstacle": "a thread that is traced takes a descriptor by a socket, which needs a number for itself",
+	"copied/addresses":                           "no descriptor is copied for it in another way than for traced",
+	"copied/exec":                                "no descriptor is copied for it in another way than for traced",
+	"copied/hygiene":                             "it takes long, and traced does the same",
+	"copied/stream":                              "what a connection carries goes by nobody who copies a descriptor",
+	"copied/inherit/nothing_leaves_by_what_was_taken":    "it takes by pidfd_getfd, which is not there",
+	"connect/refused_nonblocking_told_by_the_first_read": "read and its like are the kernel's, to which a failed setup is a reset",
+	"connect/refused_nonblocking_told_by_the_first_send": "send and its like are the kernel's, to which a failed setup is a closed end",
 
 	"listen/clients_words_name_no_sender":   "recvmsg is the kernel's, which names the channel",
 	"options/interfaces_are_asked_for":      "ioctl is the kernel's, which asks no interface about a channel",
@@ -36,5 +38,6 @@ var withoutShim = map[string]string{
 	"names/gethostbyaddr":              "a question for the name of a synthetic address is the name server's, which has none",
 	"names/getnameinfo":                "a question for the name of a synthetic address is the name server's, which has none",
 	"static-musl/names/many_addresses": "musl asks by datagrams alone, and takes what fits into one",
+	"copied/names/many_addresses":      "musl asks by datagrams alone, and takes what fits into one",
 	"names/rcmd_and_rexec_are_refused": "they connect as everything else does, and need not be refused",
 }

@@ -173,7 +173,7 @@ func TestLogLevelThatIsNoneIsRefused(t *testing.T) {
 	}{
 		{[]string{"--log", log, "--log-level", "loud"}, `invalid value "loud" for flag -log-level: it has to be error, warn, info or debug; see tlswrap --help`},
 		{[]string{"--log-level", "debug"}, "--log-level is about the file of --log, which is not given"},
-		{[]string{"--worker", log, "--log-level", "info"}, "--rules, --ca, --tls, --log and --log-level are the running worker's to say, and do not go with --worker"},
+		{[]string{"--worker", log, "--log-level", "info"}, "--rules, --ca, --tls, --errno, --log and --log-level are the running worker's to say, and do not go with --worker"},
 	} {
 		e := wrapped{flags: c.flags}.run(t, "true")
 		if e.status != 125 || e.stderr != "tlswrap: "+c.want+"\n" {
