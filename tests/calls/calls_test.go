@@ -86,6 +86,13 @@ var variants = []variant{
 	{"copied", []string{"musl-gcc", "-static"}, "", copied},
 }
 
+// leavesOut reports whether a variant does not run a family, or a test of one: see withoutShim.
+func (v variant) leavesOut(what string) bool {
+	_, all := withoutShim[what]
+	_, own := withoutShim[v.name+"/"+what]
+	return v.kind.shimless() && (all || own)
+}
+
 // first reports whether a variant is the first of its kind, which alone runs what takes long.
 func (v variant) first() bool {
 	i := slices.IndexFunc(variants, func(other variant) bool { return other.kind == v.kind })
@@ -239,7 +246,7 @@ func (b *bench) compileAll() error {
 			return err
 		}
 		for _, family := range families {
-			if _, out := withoutShim[family]; out && v.kind.shimless() {
+			if v.leavesOut(family) {
 				continue
 			}
 			wg.Go(func() {
@@ -355,10 +362,8 @@ const (
 // modes are the ways to run a test of a program.
 func (p *program) modes(test listed) []string {
 	of := p.variant.kind
-	for _, name := range []string{p.family + "/" + test.name, p.variant.name + "/" + p.family + "/" + test.name} {
-		if _, out := withoutShim[name]; out && of.shimless() {
-			return nil
-		}
+	if p.variant.leavesOut(p.family + "/" + test.name) {
+		return nil
 	}
 	if slices.Contains(test.where, "once") && !p.variant.first() {
 		return nil
