@@ -197,10 +197,11 @@ func (c *Client) end(why string) {
 		if c.tls != nil {
 			c.tls.Forget()
 		}
+		asks := c.broke.Load() && !c.pair.HungUp() // the program may
 		if c.pair != nil {
 			c.pair.Close()
 		}
-		if c.broke.Load() {
+		if asks {
 			c.up.Shutdown()
 			c.session.User.Keep(guard.Func(c.front.log, "ended client", c.forget))
 			return

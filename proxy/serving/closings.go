@@ -83,6 +83,7 @@ func (c *closings) receive(tell func(watch int32), lost func()) {
 	for {
 		n, err := c.socket.Read(buf)
 		if err != nil {
+			lost()
 			return
 		}
 		const header = unix.SizeofInotifyEvent

@@ -263,7 +263,7 @@ func (s *Session) stir() {
 
 func (s *Session) end() {
 	s.mu.Lock()
-	done := s.idle != nil && len(s.processes) == 0 && s.connections == 0 && s.held == 0
+	done := !s.ended && s.idle != nil && len(s.processes) == 0 && s.connections == 0 && s.held == 0
 	if done && !s.watched && !s.finished && time.Since(s.asked) < unwatched {
 		s.idle, done = nil, false
 		s.stir()

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,10 +25,17 @@ const KeepFailed = 30 * time.Second
 
 // Keep has forget called for a connection after that time, or when it has to go for a later one.
 func (u *User) Keep(forget func()) {
-	kept := u.Failed.Enter(forget)
+	var left atomic.Pointer[func()] // what the timer, which may go on, is not to keep alive
+	left.Store(&forget)
+	end := func() {
+		if f := left.Swap(nil); f != nil {
+			(*f)()
+		}
+	}
+	kept := u.Failed.Enter(end)
 	time.AfterFunc(KeepFailed, func() {
 		if u.Failed.Leave(kept) {
-			forget()
+			end()
 		}
 	})
 }

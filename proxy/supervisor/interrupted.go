@@ -135,6 +135,7 @@ func (c *call) goOn(s *swap, k *kind) {
 	b.id = channel.id
 	inode, e := inodeOf(b.end)
 	if nonblocking {
+		c.unheard.forget()
 		c.unheard = &unheard{c.Asked, inode, fail(unix.EINPROGRESS), nil, time.Now().Add(remembered)}
 	}
 	if err = errors.Join(err, e); err == nil {

@@ -29,6 +29,8 @@ func newService(l *rules.Listen) (*Service, error) {
 	config := &tls.Config{
 		MinVersion: l.MinVersion,
 		NextProtos: l.ALPN,
+		// It is given, so that GODEBUG adds nothing to it.
+		CipherSuites: cipherSuites(nil),
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%d %q %d %d", l.MinVersion, l.ALPN, l.ClientAuth, l.MinRSABits)

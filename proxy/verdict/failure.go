@@ -42,10 +42,9 @@ func (f *Failure) Told(plain bool) unix.Errno {
 	return f.Errno
 }
 
-// ofServer reports whether f is about what the server is, and not about the way to it: trying again at once
-// would end in the same.
-func (f *Failure) ofServer() bool {
-	return f.Errno == unix.EKEYREJECTED || f.Errno == unix.EKEYEXPIRED || f.Errno == unix.EPROTO
+// ofCertificate reports whether f is about the server's certificate: trying again at once would end in the same.
+func (f *Failure) ofCertificate() bool {
+	return f.Errno == unix.EKEYREJECTED || f.Errno == unix.EKEYEXPIRED
 }
 
 func (f *Failure) Error() string { return f.Reason }

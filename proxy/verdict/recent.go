@@ -4,10 +4,13 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A program that does not know a verdict's errno may take it for "go on" and connect again at once, for as
-// long as it runs. For a moment it gets the same verdict without another handshake.
+// long as it runs. For a moment it gets the same verdict without another handshake. Who ends a handshake may be
+// about to start, or busy, and take the next one: that is a verdict when it has come twice in a row.
 
 const (
 	// recallTime is how long a verdict stands.
@@ -28,6 +31,7 @@ type Recent[Q comparable] struct {
 // recent is a verdict, and the process that was told of it last.
 type recent struct {
 	failure *Failure
+	stands  bool // the next one is not tried
 	until   time.Time
 	pid     int32
 }
@@ -36,10 +40,11 @@ type recent struct {
 func (v *Recent[Q]) Recall(ctx context.Context, q Q) *Failure {
 	v.mu.Lock()
 	r := v.of[q]
-	v.mu.Unlock()
-	if r == nil || time.Now().After(r.until) {
+	if r == nil || !r.stands || time.Now().After(r.until) {
+		v.mu.Unlock()
 		return nil
 	}
+	v.mu.Unlock()
 	pause := time.NewTimer(recallPause)
 	defer pause.Stop()
 	select {
@@ -54,13 +59,15 @@ func (v *Recent[Q]) Recall(ctx context.Context, q Q) *Failure {
 func (v *Recent[Q]) Note(q Q, f *Failure, pid int32) (news bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if r := v.of[q]; r != nil && r.failure == f {
-		news = r.pid != pid
-		r.pid = pid
+	last, now := v.of[q], time.Now()
+	if last != nil && last.failure == f {
+		news = last.pid != pid
+		last.pid = pid
 		return news
 	}
-	if f.ofServer() && v.room() {
-		v.of[q] = &recent{f, time.Now().Add(recallTime), pid}
+	again := last != nil && !now.After(last.until) && *last.failure == *f
+	if (f.ofCertificate() || f.Errno == unix.EPROTO) && (last != nil || v.room()) {
+		v.of[q] = &recent{f, f.ofCertificate() || again, now.Add(recallTime), pid}
 	}
 	return true
 }
