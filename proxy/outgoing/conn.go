@@ -84,7 +84,7 @@ func (c *Conn) run(failure *verdict.Failure) {
 func (c *Conn) carry() {
 	why := internalError
 	var broke atomic.Bool
-	defer func() { c.end(socketsEnd(broke.Load() && !c.pair.HungUp()), why) }()
+	defer func() { c.end(socketsEnd(broke.Load()), why) }()
 	why = c.carrier(&broke).Carry()
 }
 

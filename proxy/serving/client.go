@@ -197,11 +197,10 @@ func (c *Client) end(why string) {
 		if c.tls != nil {
 			c.tls.Forget()
 		}
-		asks := c.broke.Load() && !c.pair.HungUp() // the program may
 		if c.pair != nil {
 			c.pair.Close()
 		}
-		if asks {
+		if c.broke.Load() {
 			c.up.Shutdown()
 			c.session.User.Keep(guard.Func(c.front.log, "ended client", c.forget))
 			return

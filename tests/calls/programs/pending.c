@@ -285,7 +285,11 @@ static void connect_in_handler(int signal)
 /* The stack has a page below it that faults. */
 static void in_a_handler_on_a_small_stack(void)
 {
+#if defined(__SANITIZE_ADDRESS__)
+	const size_t page = 4096, size = 32768; /* its frames are twice as large */
+#else
 	const size_t page = 4096, size = 16384;
+#endif
 	char *area = mmap(NULL, page + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 	                  -1, 0);
 	CHECK(area != MAP_FAILED);
