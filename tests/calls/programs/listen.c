@@ -473,6 +473,15 @@ static void a_closed_listener_refuses_at_once(void)
 	}
 }
 
+/* What another process has closed the worker may be told of a moment later. */
+static void refuses_soon(void)
+{
+	int error = 0;
+	for (int i = 0; i < 1000 && (error = calls_itself()) != ECONNREFUSED; i++)
+		sched_yield();
+	EQUAL(error, ECONNREFUSED);
+}
+
 static void a_listener_lasts_as_long_as_a_child_has_it(void)
 {
 	int fd = listening(), ends[2], status;
@@ -489,7 +498,7 @@ static void a_listener_lasts_as_long_as_a_child_has_it(void)
 	OK(close(ends[1]));
 	OK(waitpid(pid, &status, 0));
 	EQUAL(status, 0);
-	EQUAL(calls_itself(), ECONNREFUSED);
+	refuses_soon();
 	ANSWERS("reset", "hear %d", number);
 }
 
@@ -517,7 +526,7 @@ static void exec_closes_a_listener(void)
 	OK(close(in[0]));
 	OK(close(out[1]));
 	EQUAL(read(out[0], &byte, 1), 1);
-	EQUAL(calls_itself(), ECONNREFUSED);
+	refuses_soon();
 	OK(close(in[1]));
 	OK(waitpid(pid, &status, 0));
 	EQUAL(status, 0);
