@@ -34,7 +34,7 @@ static int connect_at(int fd)
 	int made = socket(AF_INET, SOCK_STREAM, 0);
 	if (made < 0)
 		return errno;
-	if (fd >= 0) {
+	if (fd >= 0 && fd != made) {
 		dup2(made, fd);
 		close(made);
 		made = fd;
@@ -59,7 +59,7 @@ static void *close_others(void *unused)
 static void *open_another(void *unused)
 {
 	while (!over) {
-		if (fcntl(FD + 1, F_GETFD) >= 0) {
+		if (fcntl(FD + 2, F_GETFD) >= 0) { /* what is to come into the socket's place */
 			close(FD);
 			int fd = open(fifo, O_RDONLY); /* nobody writes */
 			if (fd >= 0)
