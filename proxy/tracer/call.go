@@ -108,6 +108,7 @@ func (c *call) certainly(err error) error {
 func (t *Tracer) bring(c *call) (e event, err error) {
 	e.tid = c.tid
 	if c.state != paused && executed(c.tid) {
+		t.forget(c)
 		return e, unix.ENOENT
 	}
 	if c.state != paused {

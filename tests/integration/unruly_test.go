@@ -62,7 +62,7 @@ func TestTracedProgramWhoseDescriptorsAreClosedDoesNotHang(t *testing.T) {
 
 // The thread that executes a program gets the number of its process's first one, whose call ends there.
 func TestTracedProgramExecutesAnotherInAnyThread(t *testing.T) {
-	for after := 0; after < 3000; after += 50 {
+	for after := 0; after < 3000; after += 150 {
 		s := serveSite(t, "db.example.test")
 		w := untidy(s)
 		w.env = []string{fmt.Sprint("AFTER=", after)}
