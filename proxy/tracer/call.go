@@ -107,7 +107,7 @@ func (c *call) certainly(err error) error {
 // bring stops a thread that is in pause(2), and returns what to go on with after its answer.
 func (t *Tracer) bring(c *call) (e event, err error) {
 	e.tid = c.tid
-	if c.state != paused && executed(c.tid) {
+	if c.state != paused && !stands(c.tid) {
 		t.forget(c)
 		return e, unix.ENOENT
 	}

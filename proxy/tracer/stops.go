@@ -105,16 +105,16 @@ func (t *Tracer) dispatch(e event) {
 	}
 }
 
-// executed reports whether a stopped thread has executed a program, by which it may have got the number of another
-// that has waited for an answer: the tracer is yet to be told.
-func executed(tid int) bool {
+// stands reports whether a stopped thread has not been killed meanwhile. Another one of its process may have its
+// number then, which has executed a program, and of which the tracer is yet to be told.
+func stands(tid int) bool {
 	var info struct {
 		_    [8]byte
 		code int32
 		_    [116]byte
 	} // siginfo_t
 	err := ptrace(unix.PTRACE_GETSIGINFO, tid, 0, uintptr(unsafe.Pointer(&info)))
-	return err == nil && info.code == int32(unix.SIGTRAP)|unix.PTRACE_EVENT_EXEC<<8
+	return err == nil && info.code != int32(unix.SIGTRAP)|unix.PTRACE_EVENT_EXEC<<8
 }
 
 // resume has a thread go on as it would without a tracer: the signal is delivered, and what is stopped by one
