@@ -284,12 +284,12 @@ func (c *Conn) Verdict(flags uint16) wire.Reply {
 		<-c.taken // OpTaken came first, by another connection, and may still be read
 		c.setTold(false)
 	}
-	return c.verdict(flags&wire.FlagConsume != 0)
+	return c.verdict(flags&wire.FlagConsume != 0, flags&wire.FlagUntold != 0)
 }
 
-// verdict answers a program that asks how setup ended. consume is set for connect,
-// which reports the end once.
-func (c *Conn) verdict(consume bool) wire.Reply {
+// verdict answers a program that asks how setup ended. consume is set for connect, which reports the end
+// once; untold, without it, where a connect has not.
+func (c *Conn) verdict(consume, untold bool) wire.Reply {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	told := c.told
@@ -304,7 +304,7 @@ func (c *Conn) verdict(consume bool) wire.Reply {
 		}
 		return wire.Reply{Answer: wire.AnswerGood}
 	case failed:
-		c.told = true
+		c.told = consume || !untold // SO_ERROR tells it as well
 		if consume && told {
 			return wire.Reply{Answer: wire.AnswerGone}
 		}

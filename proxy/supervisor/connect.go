@@ -130,6 +130,7 @@ func (c *call) finishConnect(k *kind, e session.Entry) answer {
 	}
 	switch reply := e.Verdict(wire.FlagConsume); reply.Answer {
 	case wire.AnswerGood:
+		c.tell(e, -1)
 		// Whether it has broken since is not to be taken off the socket.
 		if events(k.fd)&(unix.POLLERR|unix.POLLHUP) != 0 {
 			return fail(unix.ECONNRESET)
@@ -138,13 +139,29 @@ func (c *call) finishConnect(k *kind, e session.Entry) answer {
 	case wire.AnswerIsConn:
 		return fail(unix.EISCONN)
 	case wire.AnswerError:
-		unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ERROR) // it is told now
+		c.tell(e, k.fd)
 		if reply.Errno == 0 {
 			return fail(unix.ENETDOWN)
 		}
 		return fail(reply.Errno)
 	}
 	return fail(unix.ECONNRESET)
+}
+
+// tell has the call's answer tell how setup has ended: where nobody hears it that is still to be told, and
+// otherwise the error that the channel has from it is no news any more. A channel of -1 has none.
+func (c *call) tell(e session.Entry, channel int) {
+	if channel >= 0 {
+		channel, _ = unix.FcntlInt(uintptr(channel), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	c.answered = func(heard bool) {
+		if !heard {
+			e.Verdict(wire.FlagUntold)
+		} else if channel >= 0 {
+			unix.GetsockoptInt(channel, unix.SOL_SOCKET, unix.SO_ERROR)
+		}
+		fdio.Close(channel)
+	}
 }
 
 // connectAgain makes a second connect on a channel, unless there is an answer. Where it is not connected then, it
@@ -182,11 +199,12 @@ func (c *call) connectPending(k *kind) (connected bool, refusal answer) {
 		refusal = c.awaitChannel(k, timeoutOf(k.fd, unix.SO_SNDTIMEO), unix.EALREADY)
 		return refusal == nil, refusal
 	case wire.AnswerGood:
+		c.tell(e, -1)
 		return true, nil
 	case wire.AnswerIsConn:
 		return false, fail(unix.EISCONN)
 	case wire.AnswerError:
-		unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		c.tell(e, k.fd)
 		return false, fail(reply.Errno)
 	}
 	return false, nil

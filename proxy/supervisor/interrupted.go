@@ -14,8 +14,8 @@ import (
 
 // A signal takes a thread out of its call at any moment, and the kernel gives neither a descriptor nor an
 // answer to who does not wait any more. What the worker has done by then stands, as natively, where a connect
-// goes on: an answer that nobody has heard is given to the same call when it is made again, and a channel that
-// could not be put in place is put there by the next call on the socket.
+// goes on: how it has ended is told by the next call on the socket, by which a channel that could not be put in
+// place is put there, too. Another call's answer is given to the same call when it is made again.
 
 // hearing notices that an answer did not arrive.
 type hearing struct {
@@ -61,6 +61,10 @@ var repeats = map[seccomp.Call]bool{
 func (c *call) give(a answer) {
 	h := hearing{kernel: c.listener}
 	a(&h, c.id)
+	if c.answered != nil {
+		c.answered(!h.missed)
+		return
+	}
 	if h.missed && repeats[c.Call] && c.inode != 0 {
 		c.unheard.forget()
 		c.unheard = &unheard{c.Asked, c.inode, a, c.release, time.Now().Add(remembered)}
@@ -81,7 +85,7 @@ func (c *call) heardBefore() answer {
 		c.unheard = nil
 		u.forget()
 		return nil
-	case c.Asked != u.Asked:
+	case !u.answers(c.Asked):
 		return nil // this one may be the signal's handler's
 	}
 	k, refusal := c.socket()
@@ -96,6 +100,12 @@ func (c *call) heardBefore() answer {
 	}
 	c.release = u.release
 	return u.answer
+}
+
+// answers reports whether the answer is one to this call, if that is about the same socket: a connect may be
+// made again from elsewhere in the program, with the address at another place.
+func (u *unheard) answers(a seccomp.Asked) bool {
+	return a == u.Asked || a.Call == seccomp.Connect && u.Call == seccomp.Connect
 }
 
 func (u *unheard) forget() {

@@ -48,25 +48,32 @@ func (s *signalled) Return(_ uint64, value int64) error {
 
 func (s *signalled) Fail(id uint64, errno unix.Errno) error { return s.Return(id, -int64(errno)) }
 
-// connection is an entry that ends well when setup is closed.
+// connection is an entry whose setup has ended when that is closed, well unless failed is set.
 type connection struct {
 	session.Entry
-	setup chan struct{}
-	told  bool
+	setup  chan struct{}
+	failed bool
+	told   bool
 }
 
 func (c *connection) Settled() <-chan struct{} { return c.setup }
 
-func (c *connection) Verdict(uint16) wire.Reply {
+func (c *connection) Verdict(flags uint16) wire.Reply {
 	select {
 	case <-c.setup:
 	default:
 		return wire.Reply{Answer: wire.AnswerPending}
 	}
-	if c.told {
+	told := c.told
+	c.told = flags&wire.FlagConsume != 0
+	switch {
+	case c.failed && told:
+		return wire.Reply{Answer: wire.AnswerGone}
+	case c.failed:
+		return wire.Reply{Answer: wire.AnswerError, Errno: unix.ECONNREFUSED}
+	case told:
 		return wire.Reply{Answer: wire.AnswerIsConn}
 	}
-	c.told = true
 	return wire.Reply{Answer: wire.AnswerGood}
 }
 
@@ -197,6 +204,23 @@ func TestAnUnheardAnswerIsGivenAgain(t *testing.T) {
 	p.connect(t, &signalled{atAnswer: true})
 	says(t, "connect", p.connect(t, &signalled{}), 0)
 	says(t, "a second connect", p.connect(t, &signalled{}), -int64(unix.EISCONN))
+}
+
+// It may be asked for from elsewhere in the program, and by another thread.
+func TestAnUnheardAnswerIsTheSockets(t *testing.T) {
+	for _, failed := range []bool{false, true} {
+		p := newProgram(t, 0)
+		p.entry.failed = failed
+		want := int64(0)
+		if failed {
+			want = -int64(unix.ECONNREFUSED)
+		}
+		close(p.entry.setup)
+		p.connect(t, &signalled{atAnswer: true})
+		p.address = append([]byte(nil), p.address...)
+		p.thread++
+		says(t, "connect", p.connect(t, &signalled{}), want)
+	}
 }
 
 // SO_ERROR is asked for when poll has told that setup is over, and has its end.

@@ -119,6 +119,9 @@ func (c *call) send(m message, here bool) (int, answer) {
 	if connects {
 		k, refusal = c.connectTo(m.to)
 		m.named = false
+		if refusal == nil {
+			c.answered = nil // what is sent tells it
+		}
 	} else {
 		k, refusal = c.socket()
 	}

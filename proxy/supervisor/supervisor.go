@@ -123,6 +123,9 @@ type call struct {
 	placed bool           // a channel has come into that socket's place, whose connect was interrupted
 	*wait
 	release func() // frees what the answer has, once that is given; nil for nothing
+	// answered is called when the answer has been given, with whether the target has heard it, where the next
+	// call on the socket finds out what it has not. It is nil where an answer is kept for the thread.
+	answered func(heard bool)
 }
 
 // waits reports whether the thread still waits for its answer: what was found by its number before is then
