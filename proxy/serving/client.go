@@ -30,9 +30,9 @@ type Client struct {
 	target   names.Target // the client's address, and the rule of the service
 	up       *upstream.Conn
 	tls      *record.Conn
-	pair     *channel.Pair // nil before the handshake has ended well
-	broke    atomic.Bool   // while the program had its end
-	ended    chan struct{} // closed when its goroutines use nothing of it any more
+	pair     *channel.Pair  // nil before the handshake has ended well
+	broke    atomic.Bool    // while the program had its end
+	ended    session.Moment // when its goroutines use nothing of it any more
 	ending   sync.Once
 }
 
@@ -53,7 +53,7 @@ func (f *Front) newClient(a arrival, fd int) (*Client, error) {
 	}
 	up.SetDeadline(time.Now().Add(a.service.Listen.Timeout))
 	a.session.Opened()
-	return &Client{id: session.NewID(), front: f, arrival: a, inKernel: f.policy().Rules.KernelTLS, up: up, ended: make(chan struct{}),
+	return &Client{id: session.NewID(), front: f, arrival: a, inKernel: f.policy().Rules.KernelTLS, up: up,
 		target: names.Target{Addr: a.peer, Decision: rules.Decision{Action: rules.TLS, Rule: a.service.Listen.Rule}}}, nil
 }
 
@@ -152,6 +152,7 @@ func (c *Client) handshake() *verdict.Failure {
 	if err != nil {
 		return verdict.Client(err, c.up.First(), c.service.Listen.Timeout)
 	}
+	c.up.Secured()
 	c.up.SetDeadline(time.Time{})
 	c.reportClient()
 	return nil
@@ -178,7 +179,7 @@ func (c *Client) carrier() *relay.Conn {
 		Peer:            "client",
 		AllowTruncation: c.target.Decision.Rule.AllowTruncation,
 		Truncated:       func() { c.session.Truncated(c.target, c.pid) },
-		Attempt:         verdict.Attempt{Name: c.target.Host()},
+		Attempt:         func() verdict.Attempt { return verdict.Attempt{Name: c.target.Host()} },
 	}
 }
 
@@ -213,7 +214,7 @@ func (c *Client) end(why string) {
 	c.ending.Do(func() {
 		c.trail().Ended(why)
 		defer c.session.Closed()
-		defer close(c.ended)
+		defer c.ended.Happen()
 		if c.tls != nil {
 			c.tls.Forget()
 		}
@@ -260,7 +261,7 @@ func (c *Client) Restart() int {
 	}
 	c.pair.Close()
 	c.up.SetDeadline(fdio.Past)
-	<-c.ended
+	<-c.ended.Passed()
 	if fdio.Disconnect(fd) != nil {
 		unix.Close(fd)
 		return -1
