@@ -324,6 +324,13 @@ long socket_poll(int fd, short events);
 /* Whether fd, an Internet socket, is one of TCP. */
 struct told is_tcp(int fd);
 
+/* ---- proc.c ---- */
+
+#define PROC_PATH_SIZE 48
+
+/* Makes the path of what folder, /proc/self/fd/ or one beside it, has about fd: PROC_PATH_SIZE bytes. */
+void proc_path(char *path, const char *folder, int fd);
+
 /* ---- swap.c ---- */
 
 /*

@@ -111,6 +111,13 @@ static void use_fexecve(void)
 	OK(fexecve(fd, child_argv(), none));
 }
 
+/* Nothing can be read from such a descriptor. */
+static void use_fexecve_of_a_path(void)
+{
+	int fd = (int)OK(open(arguments[0], O_PATH | O_CLOEXEC));
+	OK(fexecve(fd, child_argv(), none));
+}
+
 static void use_execveat(void)
 {
 	int dir = (int)OK(open(getenv("HELPERS"), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -443,6 +450,7 @@ const struct test tests[] = {
 	{"execlp", BOTH, use_execlp},
 	{"execle_with_an_empty_environment", BOTH, use_execle},
 	{"fexecve_with_an_empty_environment", BOTH, use_fexecve},
+	{"fexecve_of_a_path", BOTH, use_fexecve_of_a_path},
 	{"execveat_with_an_empty_environment", BOTH, use_execveat},
 	{"execve_by_number", BOTH, use_execve_by_number},
 	{"posix_spawn_with_an_empty_environment", BOTH, use_posix_spawn},
