@@ -33,8 +33,8 @@ type Front struct {
 	Log      *slog.Logger
 	Resolver *names.Resolver
 	Policy   func() *trust.Policy // the one in force
-	// Stopped closes what programs listened on at a port, before a connection goes there.
-	Stopped func(port uint16)
+	// Stopped closes what programs listened on at a port, before a connection of a session's goes there.
+	Stopped func(s *session.Session, port uint16)
 }
 
 // State is what is kept for a session.
@@ -125,7 +125,7 @@ func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target)
 			s.Say(line)
 		}
 	}
-	f.Stopped(t.Addr.Port)
+	f.Stopped(s.Session, t.Addr.Port)
 	s.Pass(call, t.Addr)
 }
 

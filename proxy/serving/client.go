@@ -73,11 +73,34 @@ func (l *listener) serve(fd int, peer wire.Addr) {
 	})
 }
 
-// greet shakes hands with a client, and puts it into a program's queue.
+// greet shakes hands with a client, and puts it into a program's queue. One whose handshake has failed was
+// told so by an alert. Any other that no program takes is reset, like one that waits in the kernel's backlog,
+// however far it has come.
 func (l *listener) greet(c *Client) *verdict.Failure {
 	defer func() { <-l.slots }()
+	failure := l.shakeHands(c)
+	switch {
+	case l.over():
+		failure = notListening()
+	case failure != nil:
+		return failure
+	default:
+		failure = l.deliver(c)
+	}
+	if failure != nil {
+		c.up.Abort()
+	}
+	return failure
+}
+
+// shakeHands shakes hands with a client, which has to go where others need its place, or nobody listens
+// any more.
+func (l *listener) shakeHands(c *Client) *verdict.Failure {
 	late := func() { c.up.SetDeadline(fdio.Past) }
 	here, there := l.handshakes.Enter(late), l.session.User.Handshakes.Enter(late)
+	if l.over() { // those that were here before have gone
+		late()
+	}
 	failure := guard.Step(l.front.log, c.target.String(), c.shakeHands)
 	few, fewInAll := l.handshakes.Leave(here), l.session.User.Handshakes.Leave(there)
 	switch {
@@ -86,10 +109,7 @@ func (l *listener) greet(c *Client) *verdict.Failure {
 	case !fewInAll:
 		failure = verdict.Failf(unix.EPROTO, "more than %d clients of this user's programs did not finish their handshakes, and this one had begun first", session.MostHandshakes)
 	}
-	if failure != nil {
-		return failure
-	}
-	return l.deliver(c)
+	return failure
 }
 
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
