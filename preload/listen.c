@@ -20,6 +20,8 @@ static long listen_ruled(int fd)
 	struct tw_reply reply;
 	uint64_t mask;
 	socklen_t len = sizeof own;
+	if (stands_aside())
+		return 0;
 	long named = SYS(SYS_getsockname, fd, &own, &len);
 	if (named < 0)
 		return named;
@@ -175,7 +177,7 @@ static int bind_ruled(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	union address given;
 	struct tw_addr local;
-	if (len > sizeof given || copy_in(&given, addr, len) < 0 ||
+	if (stands_aside() || len > sizeof given || copy_in(&given, addr, len) < 0 ||
 	    !address_read(&given.any, len, &local))
 		return bind_native(fd, addr, len);
 	if (address_synthetic(&local) && address_resolve(&local, NULL) == 0)

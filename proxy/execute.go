@@ -25,7 +25,11 @@ func (w *Worker) inspected(a asked, fd int) wire.Reply {
 		if a.Session.Supervised() { // the kernel hands over what it does
 			return wire.Reply{Answer: wire.AnswerExec, Name: w.config.Library}
 		}
-		a.Say(fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(a.Request.Name)), why))
+		name := a.Request.Name
+		if name == "" { // it is started by a descriptor
+			name, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		}
+		a.Say(fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(name)), why))
 		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES}
 	}
 	if a.Flags&wire.FlagLibraryNoExec != 0 {
