@@ -94,7 +94,9 @@ func (c *Conn) carry() {
 func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
 	broken := func(f *verdict.Failure) {
 		c.report("broken", f)
-		broke.Store(true)
+		if !c.pair.HungUp() {
+			broke.Store(true)
+		}
 	}
 	r := &relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: broken},
@@ -139,8 +141,8 @@ func (c *Conn) end(socket socketsEnd, why string) {
 		c.forgetSecrets()
 		c.pair.Close()
 		if socket == keepSocket {
-			c.up.Shutdown()
-			c.state.User.Keep(guard.Func(c.front.Log, "ended connection", c.forget))
+			c.up.Retire()
+			c.state.KeepBroken(guard.Func(c.front.Log, "ended connection", c.forget))
 			return
 		}
 		c.forget()

@@ -167,7 +167,9 @@ const internalError = "internal error"
 
 func (c *Client) broken(f *verdict.Failure) {
 	c.session.Failed("broken", c.target, c.pid, f)
-	c.broke.Store(true)
+	if !c.pair.HungUp() {
+		c.broke.Store(true)
+	}
 }
 
 // reject ends a client that the program is not told of.
@@ -201,8 +203,8 @@ func (c *Client) end(why string) {
 			c.pair.Close()
 		}
 		if c.broke.Load() {
-			c.up.Shutdown()
-			c.session.User.Keep(guard.Func(c.front.log, "ended client", c.forget))
+			c.up.Retire()
+			c.session.KeepBroken(guard.Func(c.front.log, "ended client", c.forget))
 			return
 		}
 		c.forget()

@@ -296,6 +296,13 @@ func (u *Conn) Shutdown() {
 	u.Control(func(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) })
 }
 
+// Retire does so, and drops what was read ahead. Nothing else uses the upstream any more, but for its
+// descriptor.
+func (u *Conn) Retire() {
+	u.Shutdown()
+	u.Consume(u.end - u.start)
+}
+
 // Duplicate returns another descriptor of the socket, the caller's to close, or -1.
 func (u *Conn) Duplicate() int {
 	fd := -1
