@@ -111,7 +111,7 @@ func (l *listener) deliver(c *Client) *verdict.Failure {
 	if failure := l.enqueue(c.pair); failure != nil {
 		return failure
 	}
-	c.pair.SendAll(first) // who carries its bytes sees that the program has gone
+	c.pair.Send(first) // who carries its bytes sees that the program has gone
 	return nil
 }
 
@@ -296,7 +296,7 @@ func (c *Client) serve(call *wire.Call) {
 		return
 	}
 	c.session.Enter(c.id, c)
-	c.pair.SendAll(c.first())
+	c.pair.Send(c.first())
 	if !call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
 		c.reject(verdict.Failf(unix.ECONNRESET, "the program gave up"))
 		return
