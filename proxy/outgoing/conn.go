@@ -30,6 +30,7 @@ type Conn struct {
 	trust    *trust.Trust
 	inKernel bool      // the kernel is to seal what goes upstream, where it can
 	peer     wire.Addr // the target as the program knows it
+	netns    uint64    // the network namespace that it connects in; 0 where that is not known
 	pid      int32
 	pair     *channel.Pair
 	up       *upstream.Conn

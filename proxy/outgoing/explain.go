@@ -15,6 +15,7 @@ import (
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -38,7 +39,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 		return nil, err
 	}
 	c := &Conn{
-		front: &Front{Resolver: names.NewResolver(), Stopped: func(uint16) {}}, // no program listens
+		front: &Front{Resolver: names.NewResolver(), Stopped: func(wire.Addr, uint64) {}}, // no program listens
 		aim:   aim{Target: t},
 		trust: p.Trust[rule],
 	}

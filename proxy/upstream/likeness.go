@@ -141,11 +141,17 @@ func kindOf(fd int) (k kind, err error) {
 	if k.protocol, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
 		return k, err
 	}
-	k.netns, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, soNetnsCookie)
+	k.netns, err = Namespace(fd)
+	return k, err
+}
+
+// Namespace is what the kernel numbers the network namespace of a socket with: 0 before Linux 5.14.
+func Namespace(fd int) (uint64, error) {
+	netns, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, soNetnsCookie)
 	if err == unix.ENOPROTOOPT {
 		err = nil
 	}
-	return k, err
+	return netns, err
 }
 
 // pristine has, for each kind of socket in the worker's own network namespace, what a new one's
@@ -224,6 +230,9 @@ func LikenessOf(fd int) (l Likeness, failure *verdict.Failure) {
 	}
 	return l, nil
 }
+
+// Namespace is what the kernel numbers its network namespace with: 0 before Linux 5.14.
+func (l *Likeness) Namespace() uint64 { return l.kind.netns }
 
 // Give makes fresh, a new socket of the program's, like the one that was read, original. It needs
 // that one only where it is bound.
