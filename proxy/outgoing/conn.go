@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +31,7 @@ type Conn struct {
 	trust    *trust.Trust
 	inKernel bool      // the kernel is to seal what goes upstream, where it can
 	peer     wire.Addr // the target as the program knows it
-	netns    uint64    // the network namespace that it connects in; 0 where that is not known
+	from     unique.Handle[upstream.Origin]
 	pid      int32
 	pair     *channel.Pair
 	up       *upstream.Conn
@@ -253,7 +254,7 @@ func (c *Conn) open() *verdict.Failure {
 
 // fail ends a setup that the program was not told of yet: the sentence first, then its errno.
 func (c *Conn) fail(f *verdict.Failure) {
-	if f != errLeft && c.state.recent.Note(c.question(), f, c.pid) {
+	if f != errLeft {
 		c.reportFailed(f)
 	}
 	c.mu.Lock()

@@ -159,7 +159,7 @@ func (c *Conn) begin(call *wire.Call, end, fd int) {
 		return
 	}
 	if failure == nil {
-		c.netns = like.Namespace()
+		c.from = like.Origin()
 		failure = like.Give(fresh, fd)
 	}
 	if c.up, err = upstream.New(fresh); err != nil {

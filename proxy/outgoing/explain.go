@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"time"
+	"unique"
 
 	"golang.org/x/sys/unix"
 
@@ -42,6 +43,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 		front: &Front{Resolver: names.NewResolver(), Stopped: func(wire.Addr, uint64) {}}, // no program listens
 		aim:   aim{Target: t},
 		trust: p.Trust[rule],
+		from:  unique.Make(upstream.Origin{}),
 	}
 	family := unix.AF_INET6
 	if t.Addr.IP.Is4() {
