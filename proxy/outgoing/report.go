@@ -50,7 +50,7 @@ func (c *Conn) trail() report.Trail {
 // line each, and to everybody where nothing was verified or it is not safe any more.
 func (c *Conn) reportGood() {
 	rule, v := c.Target.Decision.Rule, c.state.Voice
-	c.state.Answered(c.Target)
+	c.state.Answered(c.Target, c.pid)
 	logged := c.front.Log.Enabled(context.Background(), slog.LevelInfo)
 	st := c.tls.ConnectionState()
 	weak, keys := trust.Weaknesses(st)

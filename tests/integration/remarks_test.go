@@ -40,7 +40,8 @@ func TestAnAddressThatDoesNotAnswerIsARemark(t *testing.T) {
 		{s.portString(), "1", "1", []string{remark + "[::1]"}},
 		{s.portString(), "2", "2", []string{remark + "[::1]", remark + "[::1]"}},
 		{closed, "1", "0", []string{remark + "[::1]", "connecting to 127.0.0.6"}},
-		{closed, "2", "0", []string{remark + "[::1]", "connecting to 127.0.0.6", remark + "[::1]", "connecting to 127.0.0.6"}},
+		{closed, "2", "0", []string{remark + "[::1]", "connecting to 127.0.0.6", "connecting to [::1]", "connecting to 127.0.0.6"}},
+		{closed, "3", "0", []string{remark + "[::1]", "connecting to 127.0.0.6", "connecting to [::1]", "connecting to 127.0.0.6", "connecting to [::1]", "connecting to 127.0.0.6"}},
 	} {
 		log := filepath.Join(t.TempDir(), "log")
 		w := withRules(t, "[[rule]]\nhost = \"dual.example.test\"\nport = %s\n", c.port)
@@ -60,6 +61,19 @@ func TestAnAddressThatDoesNotAnswerIsARemark(t *testing.T) {
 		if err != nil || strings.Contains(string(text), `"ERROR"`) != (c.good == "0") {
 			t.Errorf("the log has (%v)\n%s", err, text)
 		}
+	}
+}
+
+// What one process has tried says nothing of where another goes on.
+func TestARemarkIsOfOneProcess(t *testing.T) {
+	port := closedPort(t)
+	w := withRules(t, "[[rule]]\nhost = \"dual.example.test\"\nport = %s\n", port)
+	const first = `import socket, sys
+try: socket.socket(socket.AF_INET6).connect((socket.getaddrinfo(sys.argv[1], None)[0][4][0], int(sys.argv[2])))
+except OSError: pass`
+	e := w.run(t, "sh", "-c", `"$@"; "$@"`, "sh", python, "-c", first, "dual.example.test", port)
+	if said := lines(e.stderr); len(said) != 2 || strings.Count(e.stderr, "remark: one of its 2 addresses") != 2 {
+		t.Errorf("stderr: %q", e.stderr)
 	}
 }
 
