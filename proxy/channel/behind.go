@@ -19,6 +19,7 @@ type queue struct {
 
 	log   *slog.Logger // nil where nothing is left behind
 	read  time.Time    // when little was last read
+	row   int          // how many were read soon after the one before, in a row
 	timer *time.Timer  // takes out what was left; nil until something is
 	armed bool         // the timer
 }
@@ -34,6 +35,11 @@ type queue struct {
 const (
 	mostBehind = 1 << 10
 	behindTime = 2 * time.Millisecond
+
+	// Messages are left once so many have come soon after the one before: several share a timer then,
+	// or it would cost more than it saves.
+	soon  = behindTime / 4
+	inRow = 8
 )
 
 // LeaveBehind lets what was read lie a while in the queue. log gets a panic of the timer that
@@ -50,8 +56,11 @@ func (q *queue) stays(takeOut func()) bool {
 		return false
 	}
 	now := time.Now()
-	soon := now.Sub(q.read) < behindTime
-	if q.read = now; !soon {
+	q.row++
+	if now.Sub(q.read) > soon {
+		q.row = 0
+	}
+	if q.read = now; q.row < inRow {
 		return false
 	}
 	switch {
