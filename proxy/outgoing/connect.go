@@ -33,8 +33,8 @@ type Front struct {
 	Log      *slog.Logger
 	Resolver *names.Resolver
 	Policy   func() *trust.Policy // the one in force
-	// Stopped closes what programs listened on at a port, before a connection goes there.
-	Stopped func(port uint16)
+	// Stopped closes what programs listened on at a port, before a connection of a session's goes there.
+	Stopped func(s *session.Session, port uint16)
 }
 
 // State is what is kept for a session.
@@ -79,8 +79,7 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 		defer unix.Close(fd)
 		f.pass(call, s, p, a.Target)
 	default:
-		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID,
-			taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
+		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID}
 		end, err := c.enter()
 		if err != nil {
 			unix.Close(fd)
@@ -125,7 +124,7 @@ func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target)
 			s.Say(line)
 		}
 	}
-	f.Stopped(t.Addr.Port)
+	f.Stopped(s.Session, t.Addr.Port)
 	s.Pass(call, t.Addr)
 }
 
@@ -169,7 +168,7 @@ func (c *Conn) begin(call *wire.Call, end, fd int) {
 }
 
 // settle lets those go on who wait for the upstream: it is there, or never will be. It may be called again.
-func (c *Conn) settle() { c.settled.Do(func() { close(c.taken) }) }
+func (c *Conn) settle() { c.taken.Happen() }
 
 // abandon drops a connection whose channel was never put in place.
 func (c *Conn) abandon() {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/session"
 	"tlswrap/proxy/starttls"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -38,7 +39,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 		return nil, err
 	}
 	c := &Conn{
-		front: &Front{Resolver: names.NewResolver(), Stopped: func(uint16) {}}, // no program listens
+		front: &Front{Resolver: names.NewResolver(), Stopped: func(*session.Session, uint16) {}}, // no program listens
 		aim:   aim{Target: t},
 		trust: p.Trust[rule],
 	}

@@ -38,6 +38,7 @@ func (c *Conn) handshake() (*verdict.Failure, []*x509.Certificate) {
 	c.sealInKernel()
 	err = c.tls.Handshake()
 	if err == nil {
+		c.up.Secured()
 		return nil, nil
 	}
 	if c.notTransferred(err) {

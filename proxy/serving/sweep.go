@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/session"
 )
 
 // A program that stops to listen says so to nobody: its queue is over, and the port is to be free then. The
@@ -83,29 +84,43 @@ func (f *Front) forgetListener(l *listener) bool {
 // turned away.
 const sweepEvery = 2 * time.Second
 
-// Sweep closes what programs have stopped to listen on.
-func (f *Front) Sweep() { f.sweep(func(*listener) bool { return true }) }
+// Sweep closes what programs have stopped to listen on. It is for s, of whose programs nobody can tell that
+// they have not stopped yet: what is being handed to them is waited for, wire.RequestTime at most. nil waits
+// for nobody.
+func (f *Front) Sweep(s *session.Session) { f.sweep(s, func(*listener) bool { return true }) }
 
-// Stopped does so at a port to which a connection is about to be made: it is refused then. Programs of a
-// session ask before they connect where it listens itself.
-func (f *Front) Stopped(port uint16) {
-	f.sweep(func(l *listener) bool { return l.local.Port() == port })
+// Stopped does so at a port to which a connection of a session's is about to be made: it is refused then.
+// Programs ask before they connect where their session listens itself.
+func (f *Front) Stopped(s *session.Session, port uint16) {
+	f.sweep(s, func(l *listener) bool { return l.local.Port() == port })
 }
 
-func (f *Front) sweep(those func(*listener) bool) {
-	f.sweeps.Lock()
-	defer f.sweeps.Unlock()
-	f.mu.Lock()
-	var all []*listener
-	for _, l := range f.listeners {
-		if those(l) {
-			all = append(all, l)
+func (f *Front) sweep(s *session.Session, those func(*listener) bool) {
+	all := f.find(those)
+	for _, l := range all {
+		if l.session == s { // listen may have returned, and the program have closed it again
+			l.untilSettled()
 		}
 	}
-	f.mu.Unlock()
-	for _, l := range all {
+	if len(all) > 0 {
+		f.LetGo()
+	}
+	f.sweeps.Lock() // what is not found any more may be about to be closed
+	defer f.sweeps.Unlock()
+	for _, l := range f.find(those) {
 		l.sweepAlone()
 	}
+}
+
+func (f *Front) find(those func(*listener) bool) (found []*listener) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, l := range f.listeners {
+		if those(l) {
+			found = append(found, l)
+		}
+	}
+	return found
 }
 
 // goBlind has the front look for itself from now on.
@@ -113,7 +128,7 @@ func (f *Front) goBlind() {
 	f.mu.Lock()
 	f.blind = true
 	f.mu.Unlock()
-	f.Sweep()
+	f.Sweep(nil)
 	f.sweepLater()
 }
 
@@ -126,7 +141,7 @@ func (f *Front) sweepLater() {
 	}
 	f.sweeping = true
 	time.AfterFunc(sweepEvery, guard.Func(f.log, "sweep", func() {
-		f.Sweep()
+		f.Sweep(nil)
 		f.mu.Lock()
 		f.sweeping = false
 		f.mu.Unlock()

@@ -92,6 +92,21 @@ func (c *Crowd) Enter(expel func()) *Member {
 	return m
 }
 
+// Expel has all go that are there.
+func (c *Crowd) Expel() {
+	c.mu.Lock()
+	var all []*Member
+	for c.all.Len() > 0 {
+		m := c.all.Remove(c.all.Front()).(*Member)
+		m.place = nil
+		all = append(all, m)
+	}
+	c.mu.Unlock()
+	for _, m := range all {
+		m.expel()
+	}
+}
+
 // Leave removes one, and reports whether it was let.
 func (c *Crowd) Leave(m *Member) bool {
 	c.mu.Lock()

@@ -113,7 +113,7 @@ func (l *lab) targets() []target {
 		{"start-up", atMost, 8, "ms", plain("startup", byTLSWrap)},
 		{"added to it for a static program", atMost, 3, "ms", more("startup", byStatic, byTLSWrap)},
 		{"start-up with a running worker", atMost, 2, "ms", plain("startup", byRunningWorker)},
-		{fmt.Sprintf("memory of each of %d idle connections", l.fitting(l.effort.idle)), atMost, 24, "KiB", plain("memory", byTLSWrap)},
+		{fmt.Sprintf("memory of each of %d idle connections", l.fitting(l.effort.idle)), atMost, 22.5, "KiB", plain("memory", byTLSWrap)},
 		{fmt.Sprintf("requests a second, %d connections", many), atLeast, 0.8, perFew, grown("growth", byTLSWrap)},
 		{"the same with own OpenSSL", compare, 0, perFew, grown("growth", byOpenSSL)},
 		{"the same in plaintext", compare, 0, perFew, grown("growth", byPlaintext)},
