@@ -94,6 +94,8 @@ func (l *lab) targets() []target {
 		{"requests a second, 64 connections", atLeast, 1.3, stunnel, times("requests64", byStunnel, speed)},
 		{"requests a second to a server, 8 connections", atLeast, 1.3, stunnel, times("served8", byStunnel, speed)},
 		{"requests a second to a server, 64 connections", atLeast, 1.3, stunnel, times("served64", byStunnel, speed)},
+		{"a message and its answer between two wrapped ends", atMost, 1.5, "x relays", times("roundtrips", byRelays, speed)},
+		{"the same", atMost, 0.9, stunnel, times("roundtrips", byStunnel, speed)},
 		{"pgbench's transactions a second", atLeast, 1.3, stunnel, times("pgbench", byStunnel, speed)},
 		{"resumed connections a second", atLeast, 0.7, openssl, times("resumed", byOpenSSL, speed)},
 		{"resumed connections a second", atLeast, 3, stunnel, times("resumed", byStunnel, speed)},
