@@ -2,8 +2,6 @@
 // their descriptors (stream) or over their callbacks (pump), and how those have ended. The TLS that
 // libtls has, its words, and the private keys are proxy/libtls/engine's; the protocol is libtls/wire.h's.
 // The worker hands it the calls of a session's programs.
-//
-// It is larger than others because libtls has two ways of its own to carry bytes, each with its end.
 package libtls
 
 import (
