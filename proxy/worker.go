@@ -71,6 +71,8 @@ type Worker struct {
 	turns      map[uint32]fdio.Turns // of those who may begin sessions
 	otherTurns fdio.Turns
 
+	failed *session.Crowd // connections of all users, each with its socket
+
 	mu    sync.Mutex
 	users map[uint32]*session.User
 	runs  map[wire.Token]*run
@@ -89,7 +91,7 @@ type run struct {
 // with them.
 func New(config Config) (*Worker, error) {
 	w := &Worker{
-		config: config, log: config.Log, resolver: names.NewResolver(), maps: names.NewMaps(),
+		config: config, log: config.Log, resolver: names.NewResolver(), maps: names.NewMaps(), failed: session.NewFailed(),
 		users: make(map[uint32]*session.User), runs: make(map[wire.Token]*run), ended: make(chan struct{}),
 	}
 	w.turns = map[uint32]fdio.Turns{uint32(os.Geteuid()): fdio.NewTurns()}
@@ -208,7 +210,7 @@ func (w *Worker) user(uid uint32) *session.User {
 	defer w.mu.Unlock()
 	u := w.users[uid]
 	if u == nil {
-		u = session.NewUser()
+		u = session.NewUser(w.failed)
 		w.users[uid] = u
 	}
 	return u

@@ -15,7 +15,7 @@ func newEnds(t *testing.T, u *session.User) *State {
 }
 
 func TestOfAnEndedConnectionTheEndIsKept(t *testing.T) {
-	u := session.NewUser()
+	u := session.NewUser(session.NewFailed())
 	l := newEnds(t, u)
 	for id, how := range []ending{{true, "unexpected EOF"}, {false, strings.Repeat("long ", wire.TLSTextMost)}, {}} {
 		l.Enter(uint64(id), &stream{id: uint64(id), last: how})
@@ -39,13 +39,25 @@ func TestOfAnEndedConnectionTheEndIsKept(t *testing.T) {
 	}
 	l.Close()
 	l.ended(3, ending{true, "unexpected EOF"})
-	if len(l.ends) != 0 || l.recent.Len() != 0 || u.Ends.Len() != 0 {
-		t.Errorf("after the session %d, %d and %d ends are kept", len(l.ends), l.recent.Len(), u.Ends.Len())
+	if l.Find(0) != nil || l.Find(1) != nil || l.Find(3) != nil || l.recent.Len() != 0 || u.Ends.Len() != 0 {
+		t.Errorf("after the session ends are found, or %d and %d are kept", l.recent.Len(), u.Ends.Len())
 	}
 }
 
+// found is how many of the ends are found that TestEndsAreBounded makes.
+func found(l *State) (n int) {
+	for half := range uint64(2) {
+		for i := range uint64(mostEnds) {
+			if l.Find(half<<32+i) != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 func TestEndsAreBounded(t *testing.T) {
-	u := session.NewUser()
+	u := session.NewUser(session.NewFailed())
 	how := ending{false, "Broken pipe"}
 	var all []*State
 	for range 8 {
@@ -62,13 +74,13 @@ func TestEndsAreBounded(t *testing.T) {
 		}
 		<-done
 		<-done
-		if len(l.ends) != mostEnds || l.recent.Len() != mostEnds {
-			t.Errorf("a session keeps %d ends, of %d", len(l.ends), l.recent.Len())
+		if found := found(l); found != mostEnds || l.recent.Len() != mostEnds {
+			t.Errorf("a session keeps %d ends, of %d", found, l.recent.Len())
 		}
 	}
 	kept := 0
 	for _, l := range all {
-		kept += len(l.ends)
+		kept += found(l)
 	}
 	if kept != u.Ends.Most || u.Ends.Len() != u.Ends.Most {
 		t.Errorf("a user keeps %d ends, of %d", kept, u.Ends.Len())

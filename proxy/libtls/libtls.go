@@ -47,9 +47,6 @@ type State struct {
 	front  *Front
 	store  *engine.Store
 	recent session.Crowd // of ends
-
-	mu   sync.Mutex
-	ends map[uint64]*end // nil: the session has ended
 }
 
 // NewState begins with nothing. What sessions of one user load alike they share.
@@ -59,7 +56,7 @@ func (f *Front) NewState(s *session.Session) *State {
 	if f.shares[s.User] == nil {
 		f.shares[s.User] = new(engine.Shares)
 	}
-	return &State{Session: s, front: f, store: engine.NewStore(f.shares[s.User]), recent: session.Crowd{Most: mostEnds}, ends: make(map[uint64]*end)}
+	return &State{Session: s, front: f, store: engine.NewStore(f.shares[s.User]), recent: session.Crowd{Most: mostEnds}}
 }
 
 // reply answers a request. The error is a sentence that the program finds in tls_error.

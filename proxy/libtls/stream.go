@@ -280,8 +280,10 @@ func (t *stream) upload() error {
 				t.up.CloseWrite() // the program's own shutdown(2)
 			}
 			t.pair.Ended()
-			t.pair.Gone()
-			return nil
+			return t.pair.Gone()
+		}
+		if errors.Is(err, unix.ECONNRESET) {
+			return err // the program has closed, and left bytes unread
 		}
 		if err != nil {
 			return nil // closed by download

@@ -1,7 +1,10 @@
 package outgoing
 
 import (
+	"unique"
+
 	"tlswrap/proxy/trust"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
@@ -10,10 +13,11 @@ import (
 type question struct {
 	name  string
 	to    wire.Addr
+	from  unique.Handle[upstream.Origin]
 	rule  *rules.Rule
 	trust *trust.Trust
 }
 
 func (c *Conn) question() question {
-	return question{c.verifiedName(), c.Target.Addr, c.Decision.Rule, c.trust}
+	return question{c.verifiedName(), c.Target.Addr, c.from, c.Decision.Rule, c.trust}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,7 @@ type Conn struct {
 	trust    *trust.Trust
 	inKernel bool      // the kernel is to seal what goes upstream, where it can
 	peer     wire.Addr // the target as the program knows it
+	from     unique.Handle[upstream.Origin]
 	pid      int32
 	pair     *channel.Pair
 	up       *upstream.Conn
@@ -95,7 +97,9 @@ func (c *Conn) carry() {
 func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
 	broken := func(f *verdict.Failure) {
 		c.report("broken", f)
-		broke.Store(true)
+		if !c.pair.HungUp() {
+			broke.Store(true)
+		}
 	}
 	r := &relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.Log, Target: c.Target.String(), Broken: broken},
@@ -145,8 +149,8 @@ func (c *Conn) end(socket socketsEnd, why string) {
 		c.forgetSecrets()
 		c.pair.Close()
 		if socket == keepSocket {
-			c.up.Shutdown()
-			c.state.User.Keep(guard.Func(c.front.Log, "ended connection", c.forget))
+			c.up.Retire()
+			c.state.KeepBroken(guard.Func(c.front.Log, "ended connection", c.forget))
 			return
 		}
 		c.forget()
@@ -256,7 +260,7 @@ func (c *Conn) open() *verdict.Failure {
 
 // fail ends a setup that the program was not told of yet: the sentence first, then its errno.
 func (c *Conn) fail(f *verdict.Failure) {
-	if f != errLeft && c.state.recent.Note(c.question(), f, c.pid) {
+	if f != errLeft {
 		c.reportFailed(f)
 	}
 	c.mu.Lock()

@@ -33,8 +33,9 @@ type Front struct {
 	Log      *slog.Logger
 	Resolver *names.Resolver
 	Policy   func() *trust.Policy // the one in force
-	// Stopped closes what programs listened on at a port, before a connection of a session's goes there.
-	Stopped func(s *session.Session, port uint16)
+	// Stopped closes what programs listened on at an address, before a connection of a session's goes there in a
+	// network namespace, which is 0 where that is not known.
+	Stopped func(s *session.Session, to wire.Addr, netns uint64)
 }
 
 // State is what is kept for a session.
@@ -77,6 +78,8 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 		// A socket that is connected or listening cannot begin anything: the native call
 		// says so. What connects inside libc the kernel hands over.
 		defer unix.Close(fd)
+		netns, _ := upstream.Namespace(fd)
+		f.Stopped(s.Session, a.Addr, netns)
 		f.pass(call, s, p, a.Target)
 	default:
 		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID}
@@ -124,7 +127,6 @@ func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target)
 			s.Say(line)
 		}
 	}
-	f.Stopped(s.Session, t.Addr.Port)
 	s.Pass(call, t.Addr)
 }
 
@@ -156,6 +158,7 @@ func (c *Conn) begin(call *wire.Call, end, fd int) {
 		return
 	}
 	if failure == nil {
+		c.from = like.Origin()
 		failure = like.Give(fresh, fd)
 	}
 	if c.up, err = upstream.New(fresh); err != nil {

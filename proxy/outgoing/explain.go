@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"time"
+	"unique"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,7 @@ import (
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
@@ -39,9 +41,10 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 		return nil, err
 	}
 	c := &Conn{
-		front: &Front{Resolver: names.NewResolver(), Stopped: func(*session.Session, uint16) {}}, // no program listens
+		front: &Front{Resolver: names.NewResolver(), Stopped: func(*session.Session, wire.Addr, uint64) {}}, // no program listens
 		aim:   aim{Target: t},
 		trust: p.Trust[rule],
+		from:  unique.Make(upstream.Origin{}),
 	}
 	family := unix.AF_INET6
 	if t.Addr.IP.Is4() {

@@ -16,8 +16,14 @@ func (c *Conn) report(event string, f *verdict.Failure) {
 	c.state.Failed(event, c.Target, c.pid, f)
 }
 
-// reportFailed tells of a setup that failed before the program was let in.
+// reportFailed tells of a setup that failed before the program was let in, unless it was told before.
 func (c *Conn) reportFailed(f *verdict.Failure) {
+	switch c.state.recent.Note(c.question(), f, c.pid) {
+	case verdict.Told:
+		return
+	case verdict.Recalled:
+		f = f.Recalled()
+	}
 	rule := c.Decision.Rule
 	if c.Name == "" || c.control != nil || rule.Upstream.Host != "" || rule.Via.Scheme != "" {
 		c.report("failed", f) // another address leads nowhere else
@@ -44,7 +50,7 @@ func (c *Conn) trail() report.Trail {
 // line each, and to everybody where nothing was verified or it is not safe any more.
 func (c *Conn) reportGood() {
 	rule, v := c.Target.Decision.Rule, c.state.Voice
-	c.state.Answered(c.Target)
+	c.state.Answered(c.Target, c.pid)
 	logged := c.front.Log.Enabled(context.Background(), slog.LevelInfo)
 	st := c.tls.ConnectionState()
 	weak, keys := trust.Weaknesses(st)

@@ -38,6 +38,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -240,15 +241,18 @@ func (c *Conn) Next() ([][]byte, error) {
 	}
 }
 
-// Here is Next, but that it does not wait: it returns nothing where no record with data is ahead.
-func (c *Conn) Here() [][]byte {
+// Here returns a copy of what Next would return, and holds no buffer for it. It does not wait: it returns
+// nothing where no record with data is ahead.
+func (c *Conn) Here() []byte {
 	if c.tap == nil || !c.tap.in.between() || !atHand(c.tap.Ahead()) {
 		return nil
 	}
 	c.SetReadDeadline(time.Unix(1, 0))
 	defer c.SetReadDeadline(time.Time{})
 	batch, _ := c.Next() // which says it again if it is lasting
-	return batch
+	words := slices.Concat(batch...)
+	c.giveBack()
+	return words
 }
 
 // giveBack ends the use of what Next has returned.

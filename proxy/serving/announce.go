@@ -34,16 +34,18 @@ const (
 )
 
 // first is what the program reads first: the header, where the service has one, and what the client has
-// said with the end of its handshake. It is to be sent before anything else is read from the client.
-func (c *Client) first() [][]byte {
+// said with the end of its handshake. It is to be sent before anything else is read from the client. No buffer
+// is held for it, nor for what else has come: the program may let the client wait.
+func (c *Client) first() []byte {
 	c.up.FillNow()
 	words := c.tls.Here()
+	c.up.Shrink()
 	if !c.service.Listen.ProxyProtocol {
 		return words
 	}
 	local := c.up.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
 	from := netip.AddrPortFrom(c.target.Addr.Real(), c.target.Addr.Port)
-	return append([][]byte{proxyHeader(from, local, c.tls.ConnectionState())}, words...)
+	return append(proxyHeader(from, local, c.tls.ConnectionState()), words...)
 }
 
 // proxyHeader makes a header of the connection's addresses and what TLS knows.

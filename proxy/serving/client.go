@@ -80,7 +80,7 @@ func (l *listener) greet(c *Client) *verdict.Failure {
 	defer func() { <-l.slots }()
 	failure := l.shakeHands(c)
 	switch {
-	case l.over():
+	case l.ended():
 		failure = notListening()
 	case failure != nil:
 		return failure
@@ -98,9 +98,6 @@ func (l *listener) greet(c *Client) *verdict.Failure {
 func (l *listener) shakeHands(c *Client) *verdict.Failure {
 	late := func() { c.up.SetDeadline(fdio.Past) }
 	here, there := l.handshakes.Enter(late), l.session.User.Handshakes.Enter(late)
-	if l.over() { // those that were here before have gone
-		late()
-	}
 	failure := guard.Step(l.front.log, c.target.String(), c.shakeHands)
 	few, fewInAll := l.handshakes.Leave(here), l.session.User.Handshakes.Leave(there)
 	switch {
@@ -131,7 +128,7 @@ func (l *listener) deliver(c *Client) *verdict.Failure {
 	if failure := l.enqueue(c.pair); failure != nil {
 		return failure
 	}
-	c.pair.SendAll(first) // who carries its bytes sees that the program has gone
+	c.pair.Send(first) // who carries its bytes sees that the program has gone
 	return nil
 }
 
@@ -188,7 +185,9 @@ const internalError = "internal error"
 
 func (c *Client) broken(f *verdict.Failure) {
 	c.session.Failed("broken", c.target, c.pid, f)
-	c.broke.Store(true)
+	if !c.pair.HungUp() {
+		c.broke.Store(true)
+	}
 }
 
 // reject ends a client that the program is not told of.
@@ -222,8 +221,8 @@ func (c *Client) end(why string) {
 			c.pair.Close()
 		}
 		if c.broke.Load() {
-			c.up.Shutdown()
-			c.session.User.Keep(guard.Func(c.front.log, "ended client", c.forget))
+			c.up.Retire()
+			c.session.KeepBroken(guard.Func(c.front.log, "ended client", c.forget))
 			return
 		}
 		c.forget()
@@ -315,7 +314,7 @@ func (c *Client) serve(call *wire.Call) {
 		return
 	}
 	c.session.Enter(c.id, c)
-	c.pair.SendAll(c.first())
+	c.pair.Send(c.first())
 	if !call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
 		c.reject(verdict.Failf(unix.ECONNRESET, "the program gave up"))
 		return

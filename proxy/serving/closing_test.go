@@ -155,7 +155,7 @@ func TestWhomNobodyAcceptsIsReset(t *testing.T) {
 				if state.here == nil {
 					c.verified = func(p *program) {
 						p.stop()
-						for !blind && !p.l.over() { // until it was told
+						for !blind && !p.l.ended() { // until it was told
 							time.Sleep(time.Millisecond)
 						}
 						verified.Store(true)
@@ -202,7 +202,7 @@ func TestWhatIsBeingHandedOverIsWaitedFor(t *testing.T) {
 			p.stop()
 			go func() {
 				defer close(looked)
-				p.front.Stopped(p.l.session, p.l.local.Port())
+				p.front.Stopped(p.l.session, wire.Addr{IP: p.l.local.Addr(), Port: p.l.local.Port()}, 0)
 			}()
 			select {
 			case <-looked:

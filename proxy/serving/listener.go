@@ -31,6 +31,7 @@ import (
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/trust"
+	"tlswrap/proxy/upstream"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -45,8 +46,6 @@ type Front struct {
 	// LetGo closes what the worker itself has of programs' descriptors, for threads that have ended. It is
 	// called before what programs listen on is looked at.
 	LetGo func()
-
-	sweeps sync.Mutex // held from when a listener is found to be over until its port is free
 
 	mu        sync.Mutex
 	listeners map[uint64]*listener
@@ -73,12 +72,16 @@ type listener struct {
 	tcp     *fdio.Socket // its owner, once the program has given it up
 	cookie  uint64       // of the socket (SO_COOKIE)
 	local   netip.AddrPort
+	netns   uint64 // of the socket, or 0
 	pid     int32
 	slots   chan struct{} // one for each client that is not in a queue yet
 	stop    chan struct{} // closed to end the service
 	done    chan struct{} // closed when the worker does not accept any more
+	free    chan struct{} // closed when its port is
 
 	handshakes session.Crowd
+
+	over bool // nobody can give it a queue any more: the front's mu has it
 
 	mu      sync.Mutex
 	service *trust.Service // as last found in the rules
@@ -124,6 +127,7 @@ func (f *Front) Listen(call *wire.Call, s *session.Session, req wire.Request, fd
 		call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES})
 	default:
 		l := &listener{front: f, session: s, fd: fd, local: local, pid: call.PID, service: svc}
+		l.netns, _ = upstream.Namespace(fd)
 		if err := l.begin(call); err != nil {
 			s.Say(fmt.Sprintf("listening on %s: %v", local, err))
 			call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
@@ -193,6 +197,9 @@ func (f *Front) enter(fresh *listener) (l *listener, q *queue, end int, err erro
 	defer f.mu.Unlock()
 	many := 0
 	for _, known := range f.listeners {
+		if known.over {
+			continue
+		}
 		if known.session.User == fresh.session.User {
 			many++
 		}
@@ -209,7 +216,7 @@ func (f *Front) enter(fresh *listener) (l *listener, q *queue, end int, err erro
 	default:
 		l = fresh
 		l.id, l.cookie, l.handshakes.Most = session.NewID(), cookie, maxHandshakes
-		l.slots, l.stop, l.done = make(chan struct{}, maxWaiting), make(chan struct{}), make(chan struct{})
+		l.slots, l.stop, l.done, l.free = make(chan struct{}, maxWaiting), make(chan struct{}), make(chan struct{}), make(chan struct{})
 		l.settled = sync.NewCond(&l.mu)
 	}
 	if q, end, err = newQueue(l.id, backlog); err != nil {
@@ -421,15 +428,23 @@ func (l *listener) enqueue(pr *channel.Pair) *verdict.Failure {
 
 // abandon ends a listener that nobody accepts for any more.
 func (f *Front) abandon(l *listener) {
+	go f.close(l) // which waits for who calls this
+}
+
+// close ends a service, whatever it has, and returns when its port is free. Those who sweep find it until then.
+func (f *Front) close(l *listener) {
+	f.mu.Lock()
+	l.over = true
+	f.mu.Unlock()
+	l.session.Forget(l.id)
+	l.close()
 	f.mu.Lock()
 	delete(f.listeners, l.id)
 	f.mu.Unlock()
-	l.session.Forget(l.id)
-	go l.close() // which waits for who calls this
 }
 
-// over reports whether the service has ended.
-func (l *listener) over() bool {
+// ended reports whether the service has.
+func (l *listener) ended() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closed
@@ -458,25 +473,26 @@ func (l *listener) close() {
 		return
 	}
 	if first {
-		l.handshakes.Expel()
+		l.handshakes.Close()
 		close(l.stop)
 		tcp.Close()
+		<-l.done // without the lock, which accept takes
+		close(l.free)
 	}
-	<-l.done // without the lock, which accept takes
+	<-l.free
 }
 
 // SessionEnded closes what the programs of a session have listened on.
 func (f *Front) SessionEnded(s *session.Session) {
 	f.mu.Lock()
 	var left []*listener
-	for id, l := range f.listeners {
+	for _, l := range f.listeners {
 		if l.session == s {
-			delete(f.listeners, id)
 			left = append(left, l)
 		}
 	}
 	f.mu.Unlock()
 	for _, l := range left {
-		l.close()
+		f.close(l)
 	}
 }

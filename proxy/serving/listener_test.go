@@ -3,13 +3,16 @@ package serving
 import (
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/session/sessiontest"
+	"tlswrap/proxy/wire"
 )
 
 func TestAUserHasNoMoreListenersThanTheMost(t *testing.T) {
@@ -35,5 +38,65 @@ func TestAUserHasNoMoreListenersThanTheMost(t *testing.T) {
 	local := l.Addr().(*net.TCPAddr).AddrPort()
 	if _, _, _, err := front.enter(&listener{front: front, session: s, fd: fd, local: local}); err == nil || !strings.Contains(err.Error(), "1024 places") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// stoppedListener is one at an address whose program has stopped to listen, of which nobody has told.
+func stoppedListener(t *testing.T, f *Front, s *session.Session, at string, netns uint64) *listener {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{id: session.NewID(), front: f, session: s, fd: fd, local: netip.MustParseAddrPort(at), netns: netns}
+	q, end, err := newQueue(l.id, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(end)
+	l.queues = []*queue{q}
+	f.listeners[l.id] = l
+	return l
+}
+
+// Before a connection it is looked at who listens where that goes to, and at nobody else: they may be many, or
+// take long.
+func TestAConnectionLooksOnlyAtWhoListensThere(t *testing.T) {
+	const here, elsewhere = 7, 8 // network namespaces
+	s := sessiontest.New(t, nil, nil)
+	front := NewFront(slog.New(slog.DiscardHandler), nil)
+	front.LetGo = func() {}
+	var others []*listener
+	for at, netns := range map[string]uint64{"127.0.0.1:80": elsewhere, "127.0.0.2:80": here, "[::]:80": elsewhere, "127.0.0.1:81": here} {
+		l := stoppedListener(t, front, s, at, netns)
+		l.queues[0].using.Lock() // whoever asks about it waits
+		others = append(others, l)
+	}
+	for _, at := range []string{"127.0.0.1:80", "0.0.0.0:80", "[::]:80", "[::ffff:127.0.0.1]:80"} {
+		l := stoppedListener(t, front, s, at, here)
+		done := make(chan struct{})
+		go func() {
+			front.Stopped(s, wire.Addr{IP: netip.MustParseAddr("127.0.0.1"), Port: 80}, here)
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("it looks at others")
+		}
+		if !l.closed || front.listeners[l.id] != nil {
+			t.Errorf("what was listened on at %s is still there", at)
+		}
+	}
+	for _, l := range others {
+		l.queues[0].using.Unlock()
+	}
+	front.Stopped(s, wire.Addr{IP: netip.MustParseAddr("127.0.0.1"), Port: 80}, 0) // which is not known
+	if len(front.listeners) != 2 {
+		t.Errorf("%d are there, of four of which two are at another port or address", len(front.listeners))
+	}
+	front.Sweep(s)
+	if len(front.listeners) != 0 {
+		t.Errorf("%d are left", len(front.listeners))
 	}
 }

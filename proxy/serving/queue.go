@@ -19,6 +19,9 @@ type queue struct {
 	mu sync.Mutex // for connects that wait for room
 	fd int        // O_PATH
 
+	using  sync.RWMutex // held to use fd while others may close it
+	closed bool
+
 	gone   atomic.Bool // no descriptor of the program's side is left
 	forget func()      // ends the watch for that
 }
@@ -117,7 +120,9 @@ func (q *queue) watch(c *closings, end int, closed func()) error {
 // alive reports whether a program still listens: a socket of another type is told so
 // (EPROTOTYPE), and nobody notices.
 func (q *queue) alive() told.Answer {
-	if q.gone.Load() {
+	q.using.RLock()
+	defer q.using.RUnlock()
+	if q.closed || q.gone.Load() {
 		return told.If(false)
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -134,7 +139,13 @@ func (q *queue) alive() told.Answer {
 	return told.Answer{}
 }
 
+// close may be called again.
 func (q *queue) close() {
 	q.forget()
-	unix.Close(q.fd)
+	q.using.Lock()
+	defer q.using.Unlock()
+	if !q.closed {
+		q.closed = true
+		unix.Close(q.fd)
+	}
 }

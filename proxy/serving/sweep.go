@@ -1,10 +1,12 @@
 package serving
 
 import (
+	"slices"
 	"time"
 
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/session"
+	"tlswrap/proxy/wire"
 )
 
 // A program that stops to listen says so to nobody: its queue is over, and the port is to be free then. The
@@ -13,16 +15,21 @@ import (
 // wanted reports whether a program listens, or is about to. It is asked once a client is here: who
 // comes after the program has stopped is not served.
 func (l *listener) wanted() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.queues) > 0 {
-		if l.queues[0].alive().Possibly() {
+	for {
+		l.mu.Lock()
+		coming, first := l.coming > 0, (*queue)(nil)
+		if len(l.queues) > 0 {
+			first = l.queues[0]
+		}
+		l.mu.Unlock()
+		switch {
+		case first == nil:
+			return coming
+		case first.alive().Possibly():
 			return true
 		}
-		l.queues[0].close()
-		l.queues = l.queues[1:]
+		l.drop(first)
 	}
-	return l.coming > 0
 }
 
 // drop forgets a queue that no program listens on any more.
@@ -39,44 +46,31 @@ func (l *listener) drop(q *queue) {
 }
 
 // sweep drops the queues that no program listens on any more, and closes a listener
-// without one. It returns when its port is free.
+// without one. It returns when its port is free. No lock is held while the kernel is asked about each.
 func (l *listener) sweep() {
-	l.front.sweeps.Lock()
-	defer l.front.sweeps.Unlock()
-	l.sweepAlone()
-}
-
-// sweepAlone is sweep for who holds the front's sweeps.
-func (l *listener) sweepAlone() {
 	l.mu.Lock()
-	var alive []*queue
-	for _, q := range l.queues {
-		if q.alive().Possibly() {
-			alive = append(alive, q)
-		} else {
-			q.close()
+	queues := slices.Clone(l.queues)
+	l.mu.Unlock()
+	for _, q := range queues {
+		if !q.alive().Possibly() {
+			l.drop(q)
 		}
 	}
-	l.queues = alive
-	l.mu.Unlock()
-	if l.front.forgetListener(l) {
-		l.close()
+	if l.front.end(l) {
+		l.front.close(l)
 	}
 }
 
-// forgetListener drops a listener without a queue, and reports whether it did: then
-// nobody can give it one any more.
-func (f *Front) forgetListener(l *listener) bool {
+// end has a listener without a queue be over, and reports whether it is: then nobody can give it one any more.
+func (f *Front) end(l *listener) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queues) > 0 || l.coming > 0 {
-		return false
+	if len(l.queues) == 0 && l.coming == 0 {
+		l.over = true
 	}
-	delete(f.listeners, l.id)
-	l.session.Forget(l.id)
-	return true
+	return l.over
 }
 
 // sweepEvery is how long a port can stay in use that a program has stopped to listen on, where the kernel
@@ -89,10 +83,19 @@ const sweepEvery = 2 * time.Second
 // for nobody.
 func (f *Front) Sweep(s *session.Session) { f.sweep(s, func(*listener) bool { return true }) }
 
-// Stopped does so at a port to which a connection of a session's is about to be made: it is refused then.
-// Programs ask before they connect where their session listens itself.
-func (f *Front) Stopped(s *session.Session, port uint16) {
-	f.sweep(s, func(l *listener) bool { return l.local.Port() == port })
+// Stopped does so where a connection of a session's is about to be made to, in a network namespace, which may be
+// 0 where it is not known: it is refused then. Programs ask before they connect where their session listens itself.
+func (f *Front) Stopped(s *session.Session, to wire.Addr, netns uint64) {
+	f.sweep(s, func(l *listener) bool { return l.isAt(to, netns) })
+}
+
+// isAt reports whether a connection to an address may come to the listener.
+func (l *listener) isAt(to wire.Addr, netns uint64) bool {
+	if l.local.Port() != to.Port || l.netns != netns && l.netns != 0 && netns != 0 {
+		return false
+	}
+	at, ip := l.local.Addr().Unmap().WithZone(""), to.Real().WithZone("")
+	return at == ip || at.IsUnspecified() || ip.IsUnspecified()
 }
 
 func (f *Front) sweep(s *session.Session, those func(*listener) bool) {
@@ -105,10 +108,8 @@ func (f *Front) sweep(s *session.Session, those func(*listener) bool) {
 	if len(all) > 0 {
 		f.LetGo()
 	}
-	f.sweeps.Lock() // what is not found any more may be about to be closed
-	defer f.sweeps.Unlock()
 	for _, l := range f.find(those) {
-		l.sweepAlone()
+		l.sweep()
 	}
 }
 

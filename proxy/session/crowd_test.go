@@ -2,6 +2,7 @@ package session
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,5 +36,39 @@ func TestTheOldestHandshakeOfACrowdEnds(t *testing.T) {
 	}
 	if c.Leave(members[0]) || !c.Leave(members[1]) || !c.Leave(members[2]) {
 		t.Error("another than the oldest had to go")
+	}
+}
+
+func TestWhatIsRememberedOfAConnectionIsForgottenOnce(t *testing.T) {
+	first, second := &Crowd{Most: 3}, &Crowd{Most: 2}
+	forgotten := make([]int, 4)
+	for i := range forgotten[:3] {
+		Keep(func() { forgotten[i]++ }, first, second)
+	}
+	if !slices.Equal(forgotten, []int{1, 0, 0, 0}) || first.Len() != 2 || second.Len() != 2 {
+		t.Errorf("of three where two may stay these are forgotten: %v; %d and %d are left", forgotten, first.Len(), second.Len())
+	}
+	first.Close()
+	Keep(func() { forgotten[3]++ }, second, first)
+	if !slices.Equal(forgotten, []int{1, 1, 1, 1}) || first.Len() != 0 || second.Len() != 0 {
+		t.Errorf("after the end these are forgotten: %v; %d and %d are left", forgotten, first.Len(), second.Len())
+	}
+}
+
+func TestFailedConnectionsHaveAShareOfTheDescriptors(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	all := NewFailed()
+	forgotten := 0
+	for range 2 {
+		u := NewUser(all)
+		for range u.Failed.Most + 1 {
+			Keep(func() { forgotten++ }, &u.Failed, u.AllFailed)
+		}
+	}
+	if forgotten < 2 || uint64(all.Len()) > limit.Cur/descriptorsForFailed || all.Len() == 0 {
+		t.Errorf("of %d descriptors %d are for what failed, after %d were let go", limit.Cur, all.Len(), forgotten)
 	}
 }

@@ -11,6 +11,7 @@ package session
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type Session struct {
 	owner Owner
 
 	supervised atomic.Bool
+	broken     Crowd // connections that are remembered, each with its socket: the user's crowd is the bound
 
 	mu          sync.Mutex
 	processes   map[process]struct{}
@@ -75,6 +77,7 @@ type Config struct {
 // New makes a session without a process.
 func New(c Config) *Session {
 	return &Session{Reporter: c.Reporter, Token: c.Token, User: c.User, Map: c.Names.Shared, Names: c.Names, owner: c.Owner,
+		broken:    Crowd{Most: math.MaxInt},
 		processes: make(map[process]struct{}), entries: make(map[uint64]Entry), over: make(chan struct{})}
 }
 
@@ -274,6 +277,7 @@ func (s *Session) end() {
 	s.mu.Unlock()
 	if done {
 		s.Voice.Hush()
+		s.broken.Close()
 		s.Map.Close()
 		s.owner.Ended(s)
 		close(s.over)

@@ -65,7 +65,7 @@ func newTestSession(t *testing.T) (*Session, <-chan struct{}) {
 	t.Cleanup(shared.Close)
 	ended, nothing := make(chan struct{}), func() {}
 	return New(Config{
-		User: NewUser(), Names: names.NewTable(shared, time.Time{}),
+		User: NewUser(NewFailed()), Names: names.NewTable(shared, time.Time{}),
 		Reporter: &report.Reporter{Log: slog.New(slog.DiscardHandler), Voice: report.NewVoice(nil, false, true)},
 		Owner:    Owner{Opened: nothing, Closed: nothing, Freed: nothing, Left: nothing, Ended: func(*Session) { close(ended) }},
 	}), ended

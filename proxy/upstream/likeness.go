@@ -2,14 +2,17 @@ package upstream
 
 import (
 	"bytes"
+	"fmt"
 	"sync"
 	"time"
+	"unique"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/verdict"
+	"tlswrap/proxy/wire"
 )
 
 // The program's own TCP socket is not what the worker connects: another process may have a copy
@@ -25,6 +28,7 @@ type sockOpt struct {
 	level, what int
 	set         int  // how it is set, where that is another number
 	half        bool // the kernel tells twice of what it is given, socket(7)
+	leads       bool // it has a say in where a connection leaves the machine
 	found       bool // until it is set it is what the kernel has found for an earlier connection
 }
 
@@ -42,9 +46,9 @@ const (
 var likenessOptions = []sockOpt{
 	{name: "SO_REUSEADDR", level: unix.SOL_SOCKET, what: unix.SO_REUSEADDR},
 	{name: "SO_REUSEPORT", level: unix.SOL_SOCKET, what: unix.SO_REUSEPORT},
-	{name: "SO_BINDTODEVICE", level: unix.SOL_SOCKET, what: unix.SO_BINDTODEVICE},
-	{name: "SO_MARK", level: unix.SOL_SOCKET, what: unix.SO_MARK},
-	{name: "SO_DONTROUTE", level: unix.SOL_SOCKET, what: unix.SO_DONTROUTE},
+	{name: "SO_BINDTODEVICE", level: unix.SOL_SOCKET, what: unix.SO_BINDTODEVICE, leads: true},
+	{name: "SO_MARK", level: unix.SOL_SOCKET, what: unix.SO_MARK, leads: true},
+	{name: "SO_DONTROUTE", level: unix.SOL_SOCKET, what: unix.SO_DONTROUTE, leads: true},
 	{name: "SO_KEEPALIVE", level: unix.SOL_SOCKET, what: unix.SO_KEEPALIVE},
 	{name: "SO_OOBINLINE", level: unix.SOL_SOCKET, what: unix.SO_OOBINLINE},
 	{name: "SO_LINGER", level: unix.SOL_SOCKET, what: unix.SO_LINGER},
@@ -60,7 +64,7 @@ var likenessOptions = []sockOpt{
 	{name: "IPV6_TRANSPARENT", level: unix.IPPROTO_IPV6, what: unix.IPV6_TRANSPARENT},
 	{name: "IPV6_TCLASS", level: unix.IPPROTO_IPV6, what: unix.IPV6_TCLASS},
 	{name: "IPV6_UNICAST_HOPS", level: unix.IPPROTO_IPV6, what: unix.IPV6_UNICAST_HOPS},
-	{name: "IPV6_UNICAST_IF", level: unix.IPPROTO_IPV6, what: unix.IPV6_UNICAST_IF},
+	{name: "IPV6_UNICAST_IF", level: unix.IPPROTO_IPV6, what: unix.IPV6_UNICAST_IF, leads: true},
 	{name: "IPV6_MTU_DISCOVER", level: unix.IPPROTO_IPV6, what: unix.IPV6_MTU_DISCOVER},
 	{name: "IPV6_DONTFRAG", level: unix.IPPROTO_IPV6, what: unix.IPV6_DONTFRAG},
 	{name: "IPV6_AUTOFLOWLABEL", level: unix.IPPROTO_IPV6, what: unix.IPV6_AUTOFLOWLABEL},
@@ -79,7 +83,7 @@ var likenessOptions = []sockOpt{
 	{name: "IP_MINTTL", level: unix.IPPROTO_IP, what: unix.IP_MINTTL},
 	{name: "IP_OPTIONS", level: unix.IPPROTO_IP, what: unix.IP_OPTIONS},
 	{name: "IP_RECVERR", level: unix.IPPROTO_IP, what: unix.IP_RECVERR},
-	{name: "IP_UNICAST_IF", level: unix.IPPROTO_IP, what: unix.IP_UNICAST_IF},
+	{name: "IP_UNICAST_IF", level: unix.IPPROTO_IP, what: unix.IP_UNICAST_IF, leads: true},
 	{name: "IP_MTU_DISCOVER", level: unix.IPPROTO_IP, what: unix.IP_MTU_DISCOVER},
 	{name: "TCP_NODELAY", level: unix.IPPROTO_TCP, what: unix.TCP_NODELAY},
 	{name: "TCP_CONGESTION", level: unix.IPPROTO_TCP, what: unix.TCP_CONGESTION},
@@ -141,11 +145,17 @@ func kindOf(fd int) (k kind, err error) {
 	if k.protocol, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
 		return k, err
 	}
-	k.netns, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, soNetnsCookie)
+	k.netns, err = Namespace(fd)
+	return k, err
+}
+
+// Namespace is what the kernel numbers the network namespace of a socket with: 0 before Linux 5.14.
+func Namespace(fd int) (uint64, error) {
+	netns, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, soNetnsCookie)
 	if err == unix.ENOPROTOOPT {
 		err = nil
 	}
-	return k, err
+	return netns, err
 }
 
 // pristine has, for each kind of socket in the worker's own network namespace, what a new one's
@@ -223,6 +233,26 @@ func LikenessOf(fd int) (l Likeness, failure *verdict.Failure) {
 		return l, verdict.OfCall(err, "the socket does not tell its address")
 	}
 	return l, nil
+}
+
+// Origin is where a connection begins: the same address may lead to another server from elsewhere.
+type Origin struct {
+	Namespace uint64 // of the network, as the kernel numbers it; 0 before Linux 5.14
+	bound     string // to an address, a device and the like; mostly empty
+}
+
+// Origin is where the socket's connections begin.
+func (l *Likeness) Origin() unique.Handle[Origin] {
+	o := Origin{Namespace: l.kind.netns}
+	for _, opt := range l.options {
+		if opt.leads {
+			o.bound += fmt.Sprintf("%s=%x ", opt.name, opt.value)
+		}
+	}
+	if l.bound != nil {
+		o.bound += wire.AddrPort(l.bound).Addr().String()
+	}
+	return unique.Make(o)
 }
 
 // Give makes fresh, a new socket of the program's, like the one that was read, original. It needs

@@ -28,6 +28,7 @@ type Conn struct {
 
 	in         *[]byte // what was read ahead is (*in)[start:end]; nil where nothing was
 	start, end int
+	shrunk     bool      // in is no buffer, but just as large as what is ahead
 	fill       fdio.Call // of Fill
 	fillErr    error     // that it ended in
 
@@ -186,10 +187,29 @@ func (u *Conn) FillNow() {
 
 // makeRoom reports whether there is room to read ahead.
 func (u *Conn) makeRoom() bool {
-	if u.start > 0 {
-		u.start, u.end = 0, copy(*u.in, u.Ahead())
+	if u.in == nil {
+		return true
 	}
-	return u.in == nil || u.end < len(*u.in)
+	room, ahead := u.in, u.Ahead()
+	if u.shrunk {
+		room = buffers.Get()
+	}
+	if u.shrunk || u.start > 0 {
+		u.start, u.end = 0, copy(*room, ahead)
+	}
+	u.in, u.shrunk = room, false
+	return u.end < len(*u.in)
+}
+
+// Shrink has what was read ahead lie in no more memory than it needs, until Fill: the connection is to wait.
+// Nothing else has a slice of it.
+func (u *Conn) Shrink() {
+	if u.in == nil || u.shrunk {
+		return
+	}
+	ahead := slices.Clone(u.Ahead())
+	buffers.Put(u.in)
+	u.in, u.start, u.end, u.shrunk = &ahead, 0, len(ahead), true
 }
 
 // Fill implements record.Transport.
@@ -270,8 +290,10 @@ func (u *Conn) Ahead() []byte {
 // Consume implements record.Transport.
 func (u *Conn) Consume(n int) {
 	if u.start += n; u.in != nil && u.start == u.end {
-		buffers.Put(u.in)
-		u.in, u.start, u.end = nil, 0, 0
+		if !u.shrunk {
+			buffers.Put(u.in)
+		}
+		u.in, u.start, u.end, u.shrunk = nil, 0, 0, false
 	}
 }
 
@@ -297,6 +319,13 @@ func (u *Conn) CloseWrite() {
 // Shutdown ends the connection and keeps the socket.
 func (u *Conn) Shutdown() {
 	u.Control(func(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) })
+}
+
+// Retire does so, and drops what was read ahead. Nothing else uses the upstream any more, but for its
+// descriptor.
+func (u *Conn) Retire() {
+	u.Shutdown()
+	u.Consume(u.end - u.start)
 }
 
 // Duplicate returns another descriptor of the socket, the caller's to close, or -1.

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,24 +18,37 @@ const (
 	recallTime = time.Second
 	// recallPause is how long one takes that was recalled: a program that asks in a circle waits a little.
 	recallPause = 50 * time.Millisecond
-	// mostRecent is how many there are.
+	// sameTime is how long after the next one may be one more of the same circle.
+	sameTime = time.Second
+	// mostRecent is how many there are, and mostTold how many processes of each are known to have been told.
 	mostRecent = 256
+	mostTold   = 256
 )
 
-// Recent are verdicts of the last moment, each by the question that it answers: whom was to be connected to,
-// and by what rules. The zero value has none. Its methods may be called from any goroutine.
+// Recent are verdicts of the last moment, each by the question that it answers: whom was to be connected to, from
+// where, and by what rules. The zero value has none. Its methods may be called from any goroutine.
 type Recent[Q comparable] struct {
-	mu sync.Mutex
-	of map[Q]*recent
+	mu      sync.Mutex
+	of      map[Q]*recent
+	sweeper *time.Timer // lets those go that are over; nil while there are none
 }
 
-// recent is a verdict, and the process that was told of it last.
+// recent is a verdict.
 type recent struct {
 	failure *Failure
 	stands  bool // the next one is not tried
 	until   time.Time
-	pid     int32
+	told    map[int32]struct{} // processes that were told that it was recalled
 }
+
+// News is what is to be said of a failure.
+type News int
+
+const (
+	New      News = iota // all of it
+	Recalled             // that it was recalled, which the process has not been told yet
+	Told                 // nothing
+)
 
 // Recall returns the failure that answered q just now, or nil. It waits a little then, or until ctx is done.
 func (v *Recent[Q]) Recall(ctx context.Context, q Q) *Failure {
@@ -54,22 +68,40 @@ func (v *Recent[Q]) Recall(ctx context.Context, q Q) *Failure {
 	return r.failure
 }
 
-// Note notes that f has answered q, and reports whether the process pid has yet to be told: what was
-// recalled, and it was told of last, is no news.
-func (v *Recent[Q]) Note(q Q, f *Failure, pid int32) (news bool) {
+// Note notes that f has answered q, and returns what the process pid has yet to be told of it.
+func (v *Recent[Q]) Note(q Q, f *Failure, pid int32) News {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	last, now := v.of[q], time.Now()
 	if last != nil && last.failure == f {
-		news = last.pid != pid
-		last.pid = pid
-		return news
+		return last.tell(pid)
 	}
-	again := last != nil && !now.After(last.until) && *last.failure == *f
+	same := last != nil && *last.failure == *f
+	again := same && !now.After(last.until)
 	if (f.ofCertificate() || f.Errno == unix.EPROTO) && (last != nil || v.room()) {
-		v.of[q] = &recent{f, f.ofCertificate() || again, now.Add(recallTime), pid}
+		r := &recent{f, f.ofCertificate() || again, now.Add(recallTime), make(map[int32]struct{})}
+		if same {
+			r.told = last.told // it is one circle
+		}
+		v.of[q] = r
 	}
-	return true
+	return New
+}
+
+// tell returns what a process has yet to be told of a verdict that was recalled.
+func (r *recent) tell(pid int32) News {
+	if _, told := r.told[pid]; told || len(r.told) == mostTold {
+		return Told
+	}
+	r.told[pid] = struct{}{}
+	return Recalled
+}
+
+// Recalled is f with a sentence that says so.
+func (f *Failure) Recalled() *Failure {
+	g := *f
+	g.Reason += fmt.Sprintf(" (remembered for %v, in which the program tries again and again)", recallTime)
+	return &g
 }
 
 // room makes room for one more, and reports whether there is any.
@@ -77,14 +109,32 @@ func (v *Recent[Q]) room() bool {
 	if v.of == nil {
 		v.of = make(map[Q]*recent)
 	}
-	if len(v.of) < mostRecent {
-		return true
+	if v.sweeper == nil {
+		v.sweeper = time.AfterFunc(recallTime+sameTime, v.sweep)
 	}
+	if len(v.of) == mostRecent {
+		v.letGo(0)
+	}
+	return len(v.of) < mostRecent
+}
+
+// letGo lets those go that have been over for a time.
+func (v *Recent[Q]) letGo(since time.Duration) {
 	now := time.Now()
 	for q, r := range v.of {
-		if now.After(r.until) {
+		if now.After(r.until.Add(since)) {
 			delete(v.of, q)
 		}
 	}
-	return len(v.of) < mostRecent
+}
+
+// sweep looks after that until there are none.
+func (v *Recent[Q]) sweep() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.letGo(sameTime)
+	v.sweeper = nil
+	if len(v.of) > 0 {
+		v.sweeper = time.AfterFunc(recallTime+sameTime, v.sweep)
+	}
 }

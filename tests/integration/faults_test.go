@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"tlswrap/proxy/session"
 	"tlswrap/tests/testkit"
 )
 
@@ -68,6 +70,49 @@ func TestWorkerOutOfDescriptorsRecovers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the worker remembers of connections that broke leaves descriptors for others, and they end with
+// their session.
+func TestBrokenConnectionsLeaveDescriptorsForOthers(t *testing.T) {
+	t.Parallel()
+	for kind, flags := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := serveTLS(t, "db.example.test", func(string) func(net.Conn) {
+				return func(conn net.Conn) {
+					testkit.EchoLine(conn)
+					conn.(*tls.Conn).NetConn().Close() // without close_notify
+				}
+			})
+			const few = 40
+			socket, worker := sharedWorker(t, []string{"prlimit", fmt.Sprintf("--nofile=%d:%d", few, few)}, s.flags()...)
+			before := openSockets(t, worker.cmd.Process.Pid)
+			w := wrapped{flags: []string{"-q", "--worker", socket}}
+			e := w.run(t, compile(t, "dials.c", flags...), "breaks", s.host, s.portString(), s.marker)
+			if e.stdout != "60 broken, OK\n" {
+				t.Errorf("the program saw %q, stderr %q", e.stdout, e.stderr)
+			}
+			eventually(t, "what is remembered goes with its session", session.KeepFailed/2, func() bool {
+				return openSockets(t, worker.cmd.Process.Pid) <= before
+			})
+		})
+	}
+}
+
+// openSockets is how many of a process's descriptors are sockets.
+func openSockets(t *testing.T, pid int) (n int) {
+	t.Helper()
+	all, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range all {
+		if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
 }
 
 // A worker that gets no more memory dies, as Go programs do, and one can be killed. Its connections are

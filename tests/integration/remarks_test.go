@@ -40,7 +40,8 @@ func TestAnAddressThatDoesNotAnswerIsARemark(t *testing.T) {
 		{s.portString(), "1", "1", []string{remark + "[::1]"}},
 		{s.portString(), "2", "2", []string{remark + "[::1]", remark + "[::1]"}},
 		{closed, "1", "0", []string{remark + "[::1]", "connecting to 127.0.0.6"}},
-		{closed, "2", "0", []string{remark + "[::1]", "connecting to 127.0.0.6", remark + "[::1]", "connecting to 127.0.0.6"}},
+		{closed, "2", "0", []string{remark + "[::1]", "connecting to 127.0.0.6", "connecting to [::1]", "connecting to 127.0.0.6"}},
+		{closed, "3", "0", []string{remark + "[::1]", "connecting to 127.0.0.6", "connecting to [::1]", "connecting to 127.0.0.6", "connecting to [::1]", "connecting to 127.0.0.6"}},
 	} {
 		log := filepath.Join(t.TempDir(), "log")
 		w := withRules(t, "[[rule]]\nhost = \"dual.example.test\"\nport = %s\n", c.port)
@@ -63,6 +64,19 @@ func TestAnAddressThatDoesNotAnswerIsARemark(t *testing.T) {
 	}
 }
 
+// What one process has tried says nothing of where another goes on.
+func TestARemarkIsOfOneProcess(t *testing.T) {
+	port := closedPort(t)
+	w := withRules(t, "[[rule]]\nhost = \"dual.example.test\"\nport = %s\n", port)
+	const first = `import socket, sys
+try: socket.socket(socket.AF_INET6).connect((socket.getaddrinfo(sys.argv[1], None)[0][4][0], int(sys.argv[2])))
+except OSError: pass`
+	e := w.run(t, "sh", "-c", `"$@"; "$@"`, "sh", python, "-c", first, "dual.example.test", port)
+	if said := lines(e.stderr); len(said) != 2 || strings.Count(e.stderr, "remark: one of its 2 addresses") != 2 {
+		t.Errorf("stderr: %q", e.stderr)
+	}
+}
+
 // What is wrong with a server is a failure, however many addresses its name has; and one address more
 // does not help where a rule leads them all to one place.
 func TestAWrongServerIsNoRemark(t *testing.T) {
@@ -78,6 +92,35 @@ socket.create_connection((sys.argv[1], int(sys.argv[2])))`
 	w := withRules(t, "[[rule]]\nhost = \"dual.example.test\"\nupstream = \"127.0.0.1:%s\"\n", closedPort(t))
 	if e := w.run(t, python, "-c", script, s.host, "80"); strings.Contains(e.stderr, "remark") || !strings.Contains(e.stderr, "connecting to 127.0.0.1:") {
 		t.Errorf("with an upstream: stderr: %q", e.stderr)
+	}
+}
+
+// A program that tries a wrong server in a circle has one line that says why, and one that it is remembered.
+func TestAVerdictThatIsRememberedIsToldOnce(t *testing.T) {
+	config := serverConfig(t, forDB)
+	server, err := testkit.Serve("127.0.0.1:0", config, testkit.EchoLine)
+	s := watched(t, "wrong.example.test", newMarker(), server, err)
+	script := `import socket, sys
+for _ in range(6):
+    try: socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    except OSError: pass`
+	log := filepath.Join(t.TempDir(), "log")
+	w := s.wrapped()
+	w.flags = append(w.flags, "--log", log)
+	e := w.run(t, python, "-c", script, s.host, s.portString())
+	why := s.hostport() + ": certificate is for db.example.test, not "
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for where, said := range map[string]string{"standard error": e.stderr, "the log": string(text)} {
+		failed, remembered := strings.Count(said, "certificate is for db.example.test"), strings.Count(said, "(remembered for 1s")
+		if failed < 2 || failed > 3 || remembered != 1 { // a slow machine may ask the server twice
+			t.Errorf("%s has %d lines, of which %d say that it is remembered:\n%s", where, failed, remembered, said)
+		}
+	}
+	if !strings.Contains(e.stderr, why) {
+		t.Errorf("stderr: %q, want %q", e.stderr, why)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -49,6 +51,40 @@ func serveCutOff(t *testing.T) (port string) {
 	}()
 	_, port, _ = net.SplitHostPort(l.Addr().String())
 	return port
+}
+
+// A program that closes with bytes unread resets its connection, as TCP does.
+func TestAProgramThatLeavesBytesUnreadResetsItsConnection(t *testing.T) {
+	pair, err := tls.LoadX509KeyPair(lab.pki.path("host.pem"), lab.pki.path("host.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ended := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err == nil {
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			conn.Write(make([]byte, 100<<10))
+			_, err = conn.Read(make([]byte, 1))
+		}
+		ended <- err
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	program := compile(t, "ends.c", "-ltls")
+	socket, _ := longLived(t)
+	out, err := exec.Command(lab.tlswrap, "--worker", socket, program, port, lab.pki.path("ca.pem"), "1", "unread").CombinedOutput()
+	if string(out) != "1 ended\n" || err != nil {
+		t.Fatalf("the program says %q, %v", out, err)
+	}
+	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the server's read ends in %v", err)
+	}
 }
 
 // manyRoots writes a file of as many CA certificates as systems have, with ours first.

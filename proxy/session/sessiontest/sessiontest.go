@@ -21,7 +21,7 @@ func New(t testing.TB, user *session.User, ended func()) *session.Session {
 	}
 	t.Cleanup(shared.Close)
 	if user == nil {
-		user = session.NewUser()
+		user = session.NewUser(session.NewFailed())
 	}
 	if ended == nil {
 		ended = func() {}

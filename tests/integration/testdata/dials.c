@@ -1,6 +1,7 @@
 /* dials HOW HOST PORT SECRET [COMMAND]: many connections, each of which says SECRET and hears it again.
  * recovers: until one is refused; closes all, and says whether there can be one again.
  * dies: runs COMMAND after the first, and says how it goes on until one is refused.
+ * breaks: 60 times, one after the other, each of which the server breaks then.
  * waits: waits for a line after the first, and says how it goes on. */
 #include <errno.h>
 #include <netdb.h>
@@ -94,6 +95,20 @@ static void dies(int first, const char *command)
 	printf("%s\n", dial() < 0 ? name(errno) : "connected");
 }
 
+static void breaks(void)
+{
+	int error = 0, broken = 0;
+	for (int i = 0; i < 60 && !error; i++) {
+		int fd = dial();
+		error = fd < 0 ? errno : talk(fd);
+		if (!error && reads(fd) == ECONNRESET)
+			broken++;
+		if (fd >= 0)
+			close(fd);
+	}
+	printf("%d broken, %s\n", broken, name(error));
+}
+
 static void waits(int first)
 {
 	printf("%s\n", "connected");
@@ -110,6 +125,10 @@ int main(int argc, char **argv)
 	secret = argv[4];
 	if (!strcmp(argv[1], "recovers")) {
 		recovers();
+		return 0;
+	}
+	if (!strcmp(argv[1], "breaks")) {
+		breaks();
 		return 0;
 	}
 	int first = dial(), error = first < 0 ? errno : talk(first);

@@ -1,10 +1,11 @@
 /*
- * ends PORT CA TIMES [hold]: connects so often, each time with a configuration that no other is equal
+ * ends PORT CA TIMES [hold|unread]: connects so often, each time with a configuration that no other is equal
  * to, reads until the server ends, and never calls tls_close. With "hold" it keeps them all until it
- * ends itself.
+ * ends itself. With "unread" it leaves bytes unread when it closes.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,16 @@
 
 enum { COMMENT = 64 << 10 };
 
-static int once(const struct sockaddr_in *to, const uint8_t *ca, size_t size, int hold)
+/* Reads a byte, and leaves more where it is, after what is read with it. */
+static ssize_t leave_unread(struct tls *ctx, int fd)
+{
+	char some[64];
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	ssize_t n = tls_read(ctx, some, sizeof some);
+	return n > 0 && poll(&p, 1, -1) == 1 ? 0 : -1;
+}
+
+static int once(const struct sockaddr_in *to, const uint8_t *ca, size_t size, const char *how)
 {
 	struct tls_config *config = tls_config_new();
 	struct tls *ctx = tls_client();
@@ -26,9 +36,9 @@ static int once(const struct sockaddr_in *to, const uint8_t *ca, size_t size, in
 	if (tls_config_set_ca_mem(config, ca, size) < 0)
 		return printf("%s\n", tls_config_error(config)), -1;
 	if (tls_configure(ctx, config) < 0 || tls_connect_socket(ctx, fd, "host.test") < 0 ||
-	    tls_handshake(ctx) < 0 || (n = tls_read(ctx, buf, sizeof buf)) != 0)
+	    tls_handshake(ctx) < 0 || (n = !strcmp(how, "unread") ? leave_unread(ctx, fd) : tls_read(ctx, buf, sizeof buf)) != 0)
 		return printf("%zd, %s\n", n, tls_error(ctx)), -1;
-	if (hold)
+	if (!strcmp(how, "hold"))
 		return 0;
 	close(fd);
 	tls_free(ctx);
@@ -52,7 +62,7 @@ int main(int argc, char **argv)
 	int times = atoi(argv[3]), ended = 0;
 	for (int i = 0; i < times; i++) {
 		snprintf(ca + size, 32, "%d %d", getpid(), i);
-		if (once(&to, (const uint8_t *)ca, size + COMMENT, argc > 4) < 0)
+		if (once(&to, (const uint8_t *)ca, size + COMMENT, argc > 4 ? argv[4] : "") < 0)
 			return 1;
 		ended++;
 	}
