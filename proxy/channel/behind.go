@@ -20,8 +20,7 @@ type queue struct {
 	log   *slog.Logger // nil where nothing is left behind
 	read  time.Time    // when little was last read
 	row   int          // how many were read soon after the one before, in a row
-	timer *time.Timer  // takes out what was left; nil until something is
-	armed bool         // the timer
+	timer *time.Timer  // will take out what was left; nil where nothing will, as while the connection idles
 }
 
 // Few bytes that are read soon after others are left for a moment. To take a message out of the queue
@@ -63,14 +62,9 @@ func (q *queue) stays(takeOut func()) bool {
 	if q.read = now; q.row < inRow {
 		return false
 	}
-	switch {
-	case q.armed:
-	case q.timer == nil:
+	if q.timer == nil {
 		q.timer = time.AfterFunc(behindTime, guard.Func(q.log, "what was left in a channel", takeOut))
-	default:
-		q.timer.Reset(behindTime)
 	}
-	q.armed = true
 	return true
 }
 
@@ -78,7 +72,7 @@ func (q *queue) stays(takeOut func()) bool {
 func (pr *Pair) takeOut() {
 	pr.queue.mu.Lock()
 	defer pr.queue.mu.Unlock()
-	pr.queue.armed = false
+	pr.queue.timer = nil
 	pr.w.Control(func(fd int) { pr.queue.settle(fd) })
 }
 
