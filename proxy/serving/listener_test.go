@@ -99,3 +99,20 @@ func TestAConnectionLooksOnlyAtWhoListensThere(t *testing.T) {
 		t.Errorf("%d are left", len(front.listeners))
 	}
 }
+
+// A program that has got a queue of a listener that was closed meanwhile must not wait there for clients.
+func TestAQueueOfAClosedListenerIsNotServed(t *testing.T) {
+	s := sessiontest.New(t, nil, nil)
+	front := NewFront(slog.New(slog.DiscardHandler), nil)
+	l := stoppedListener(t, front, s, "127.0.0.1:80", 0)
+	front.close(l)
+	q, end, err := newQueue(l.id, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(end)
+	l.coming++
+	if served, err := l.add(q, true); served || err != nil || !q.closed || l.coming != 0 {
+		t.Errorf("served: %v, %v; closed: %v; %d are to come", served, err, q.closed, l.coming)
+	}
+}
