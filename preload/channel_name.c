@@ -79,6 +79,8 @@ long socket_kind(int fd, struct channel *channel)
 {
 	union address own;
 	socklen_t len = sizeof own;
+	if (stands_aside())
+		return AF_UNSPEC;
 	long r = SYS(SYS_getsockname, fd, &own, &len);
 	if (r < 0)
 		return r;

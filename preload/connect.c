@@ -10,7 +10,9 @@
 /*
  * Waits until setup has ended, as connect(2) waits: for as long as SO_SNDTIMEO says,
  * restarted after a signal whose handler wants that (signal(7)), and as a cancellation
- * point. 0, -EAGAIN when the time is over, or -EINTR.
+ * point. -EFAULT when it has ended well, -EAGAIN when the time is over, -EINTR, or how the
+ * send has failed otherwise. A descriptor that is closed meanwhile does not end it: the kernel
+ * holds the channel for as long as the send goes on.
  *
  * While setup goes on there is no room in the channel, so a send waits. This one has
  * nothing to send: when there is room the kernel finds that the byte cannot be read
@@ -31,7 +33,14 @@ static long wait_for_end(int fd)
 	} else {
 		n = SYS(SYS_sendto, fd, nothing, 1, MSG_NOSIGNAL, NULL, 0);
 	}
-	return n == -EAGAIN || n == -EINTR ? n : 0;
+	return n;
+}
+
+/* Whether fd is channel. Another thread may have closed it, or have opened something else there. */
+static bool is_channel(int fd, const struct channel *channel)
+{
+	struct channel now;
+	return socket_kind(fd, &now) == SOCKET_CHANNEL && now.id == channel->id;
 }
 
 /* What the worker says about a channel's setup to a connect. */
@@ -45,33 +54,39 @@ static long ask_verdict(const struct channel *channel, uint16_t flags, struct tw
 }
 
 /* The errno that a connect reports. The kernel's own, which came with it, is told then. */
-static long told_error(int fd, const struct tw_reply *reply)
+static long told_error(int fd, const struct channel *channel, const struct tw_reply *reply)
 {
 	int pending;
 	socklen_t len = sizeof pending;
-	SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &pending, &len);
+	if (is_channel(fd, channel))
+		SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &pending, &len);
 	return reply->error > 0 ? -reply->error : -ENETDOWN;
 }
 
-/* The end of a connect that has waited: 0 or -errno. */
-static long finish_connect(int fd, const struct channel *channel, uint16_t flags)
+/*
+ * The end of a connect that has waited, and its wait has ended in waited: 0 or -errno. It ends as
+ * setup has where fd was closed meanwhile, as TCP's does.
+ */
+static long finish_connect(int fd, const struct channel *channel, uint16_t flags, long waited)
 {
 	struct tw_reply reply;
 	long r = ask_verdict(channel, TW_CONSUME | flags, &reply);
 	if (r < 0)
 		return r;
+	bool there = is_channel(fd, channel);
 	switch (reply.answer) {
 	case TW_ANSWER_GOOD:
 		/* If it has broken since, wait_for_end may have taken the reset off the socket,
 		 * and reading would find an end that looks like the server's. */
-		return socket_poll(fd, 0) == 0 ? 0 : -ECONNRESET;
+		return !there || socket_poll(fd, 0) == 0 ? 0 : -ECONNRESET;
 	case TW_ANSWER_ISCONN:
 		return -EISCONN;
-	case TW_ANSWER_PENDING: /* another thread has shut it down */
-	case TW_ANSWER_GONE:
-		return -ECONNRESET;
+	case TW_ANSWER_PENDING: /* another thread has shut it down, or closed it before the wait */
+		return there ? -ECONNRESET : -EBADF;
+	case TW_ANSWER_GONE: /* with its last descriptor, where that was closed */
+		return !there && waited == -EFAULT ? 0 : -ECONNRESET;
 	case TW_ANSWER_ERROR:
-		return told_error(fd, &reply);
+		return told_error(fd, channel, &reply);
 	default:
 		return -ENETDOWN;
 	}
@@ -85,15 +100,16 @@ static long await_channel(int fd, bool interrupted)
 {
 	struct channel channel;
 	struct tw_reply reply;
-	long r = interrupted ? -EINTR : wait_for_end(fd);
-	if (r == 0 && channel_good(fd))
-		return 0;
 	if (socket_kind(fd, &channel) != SOCKET_CHANNEL)
 		return -EBADF; /* another thread has closed it */
-	if (r == 0)
-		return finish_connect(fd, &channel, TW_UNTOLD);
-	ask_verdict(&channel, TW_UNTOLD, &reply);
-	return r == -EAGAIN ? -EINPROGRESS : r;
+	long r = interrupted ? -EINTR : wait_for_end(fd);
+	if (r == -EAGAIN || r == -EINTR) {
+		ask_verdict(&channel, TW_UNTOLD, &reply);
+		return r == -EAGAIN ? -EINPROGRESS : r;
+	}
+	if (r == -EFAULT && is_channel(fd, &channel) && channel_good(fd))
+		return 0;
+	return finish_connect(fd, &channel, TW_UNTOLD, r);
 }
 
 /* Whether SO_SNDTIMEO limits how long a connect of fd's waits. */
@@ -159,15 +175,15 @@ static long connect_again(int fd, const struct channel *channel)
 	switch (reply.answer) {
 	case TW_ANSWER_PENDING:
 		r = socket_nonblocking(fd) ? -EAGAIN : wait_for_end(fd);
-		if (r == 0)
-			r = finish_connect(fd, channel, 0);
-		return r == -EAGAIN ? -EALREADY : r;
+		if (r == -EAGAIN || r == -EINTR)
+			return r == -EAGAIN ? -EALREADY : r;
+		return finish_connect(fd, channel, 0, r);
 	case TW_ANSWER_GOOD:
 		return 0;
 	case TW_ANSWER_ISCONN:
 		return -EISCONN;
 	case TW_ANSWER_ERROR:
-		return told_error(fd, &reply);
+		return told_error(fd, channel, &reply);
 	case TW_ANSWER_GONE:
 		return CALL_NATIVE;
 	default:

@@ -57,6 +57,14 @@ static long reach_by_kernel(void)
 	return fd < 0 && fd != -EMFILE && fd != -ENFILE ? -ENETDOWN : fd;
 }
 
+bool held_by_kernel(void)
+{
+	long fd = control_worker() ? reach_by_kernel() : -1;
+	if (fd >= 0)
+		SYS(SYS_close, fd);
+	return fd >= 0;
+}
+
 static long reach(void)
 {
 	const struct worker *worker = control_worker();

@@ -76,28 +76,13 @@ static bool parse_entry(const char *line, int fd, struct epoll_event *event)
 	return true;
 }
 
-static void fdinfo_path(char *path, int fd)
-{
-	static const char base[] = "/proc/self/fdinfo/";
-	char digits[12];
-	int n = 0;
-	do
-		digits[n++] = (char)('0' + fd % 10);
-	while (fd /= 10);
-	memcpy(path, base, sizeof base - 1);
-	path += sizeof base - 1;
-	while (n)
-		*path++ = digits[--n];
-	*path = '\0';
-}
-
 /* 1 and *event where epfd watches fd, 0 where it does not, or -errno. */
 static long lookup(int epfd, int fd, struct epoll_event *event)
 {
-	char path[48];
+	char path[PROC_PATH_SIZE];
 	char text[1024 + 1];
 	size_t have = 0;
-	fdinfo_path(path, epfd);
+	proc_path(path, "/proc/self/fdinfo/", epfd);
 	long info = SYS(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	if (info < 0)
 		return info;

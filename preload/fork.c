@@ -34,7 +34,8 @@ static void forked(void)
 {
 	own_pid = SYS(SYS_getpid);
 	map_forked();
-	(void)control_hello();
+	if (!stands_aside())
+		(void)control_hello();
 }
 
 void forks_watch(void)

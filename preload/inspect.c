@@ -76,12 +76,21 @@ static long open_program(const struct program *program, int *file)
 {
 	int dir = program->dir;
 	const char *path = program->path;
-	long fd;
+	char own[PROC_PATH_SIZE];
 	*file = -1;
-	if ((program->flags & AT_EMPTY_PATH) && path[0] == '\0')
-		fd = SYS(SYS_fcntl, dir, F_DUPFD_CLOEXEC, 3);
-	else
-		fd = SYS(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if ((program->flags & AT_EMPTY_PATH) && path[0] == '\0') {
+		long how = SYS(SYS_fcntl, dir, F_GETFL);
+		if (how < 0)
+			return how;
+		if (!(how & O_PATH)) {
+			long fd = SYS(SYS_fcntl, dir, F_DUPFD_CLOEXEC, 3);
+			*file = fd < 0 ? -1 : (int)fd;
+			return fd < 0 ? fd : 0;
+		}
+		proc_path(own, "/proc/self/fd/", dir); /* nothing can be read from this one */
+		path = own;
+	}
+	long fd = SYS(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 && (fd != -EACCES || SYS(SYS_faccessat, dir, path, X_OK) < 0))
 		return fd;
 	if (fd >= 0)

@@ -20,6 +20,8 @@ static long listen_ruled(int fd)
 	struct tw_reply reply;
 	uint64_t mask;
 	socklen_t len = sizeof own;
+	if (stands_aside())
+		return 0;
 	long named = SYS(SYS_getsockname, fd, &own, &len);
 	if (named < 0)
 		return named;
@@ -71,18 +73,19 @@ static long serves(int fd)
 }
 
 /*
- * Tells the worker that its client was accepted. Where another's function has made the call, the kernel
- * has handed that over, and the worker has done so itself: the buffer is as large as here then
- * (socket(7): twice what is set).
+ * Tells the worker that its client was accepted from listener, whose timeouts it gets. Where another's
+ * function has made the call, the kernel has handed that over, and the worker has done all of this itself and
+ * left a mark. The timeouts may be another call's of the worker's now, for a moment.
  */
-static void welcome(int fd)
+static void welcome(int fd, int listener)
 {
 	struct tw_request request;
 	const int buffer = TW_SEND_BUFFER;
-	int now = 0;
-	socklen_t len = sizeof now;
-	if (SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &now, &len) == 0 && now >= 2 * buffer)
+	int mark = 0;
+	socklen_t len = sizeof mark;
+	if (SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PRIORITY, &mark, &len) == 0 && mark == TW_WELCOMED)
 		return;
+	options_copy(listener, fd);
 	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 	request_init(&request, TW_ACCEPT);
 	SYS(SYS_sendto, fd, request.token, sizeof request.token, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
@@ -121,8 +124,7 @@ static long accept_ruled(int fd, union address *peer, socklen_t *len, int flags)
 			return r;
 		set_errno(saved);
 		if (r >= 0 && socket_kind((int)r, &channel) == SOCKET_CHANNEL) {
-			welcome((int)r);
-			options_copy(fd, (int)r);
+			welcome((int)r, fd);
 			if (channel.words)
 				await_words((int)r);
 			if (peer)
@@ -175,7 +177,7 @@ static int bind_ruled(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	union address given;
 	struct tw_addr local;
-	if (len > sizeof given || copy_in(&given, addr, len) < 0 ||
+	if (stands_aside() || len > sizeof given || copy_in(&given, addr, len) < 0 ||
 	    !address_read(&given.any, len, &local))
 		return bind_native(fd, addr, len);
 	if (address_synthetic(&local) && address_resolve(&local, NULL) == 0)

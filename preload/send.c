@@ -29,7 +29,7 @@ static long send_ruled(int fd, const struct sockaddr *addr, socklen_t len, int f
 	if (kind == SOCKET_CHANNEL)
 		return 0; /* TCP ignores it, AF_UNIX would say EISCONN */
 	*native_len = len;
-	if (!address_read(&native->any, len, &to) || !address_synthetic(&to))
+	if (stands_aside() || !address_read(&native->any, len, &to) || !address_synthetic(&to))
 		return CALL_NATIVE;
 	long r = address_resolve(&to, NULL);
 	*native_len = r < 0 ? 0 : address_write(&to, native);

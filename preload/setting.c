@@ -19,6 +19,19 @@ static char library[TW_NAME_SIZE];
 uintptr_t sys_cookie;
 bool sys_cookie_final;
 
+static bool aside;
+
+void step_aside(void)
+{
+	sys_cookie = 0;
+	aside = true;
+}
+
+bool stands_aside(void)
+{
+	return aside;
+}
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')

@@ -43,7 +43,7 @@
 	X(gethostent) X(gethostent_r) X(rcmd) X(rcmd_af) X(rexec) X(rexec_af)                     \
 	X(gethostbyaddr) X(gethostbyaddr_r) X(__h_errno_location) X(execve) X(execvpe)            \
 	X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(_IO_proc_open)            \
-	X(dup) X(dup2) X(dup3) X(fcntl) X(setenv)                                                 \
+	X(dup) X(dup2) X(dup3) X(fcntl) X(setenv) X(prctl)                                                 \
 	X(system) X(popen) X(wordexp)                                                             \
 	X(read) X(readv) X(__read_chk) X(send) X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(__recv_chk) X(__recvfrom_chk)                \
 	X(__recvmsg64) X(__recvmmsg64) X(ioctl) X(dlopen) X(dlsym) X(dlvsym)
@@ -141,6 +141,13 @@ static inline bool possibly(struct told answer)
  */
 void control_remember(char **env);
 
+/*
+ * From now on the shim leaves the program's calls to the kernel as they come, without the cookie, and
+ * makes none of its own for them: only for a process that the kernel holds.
+ */
+void step_aside(void);
+bool stands_aside(void);
+
 /* "TLSWRAP_CONTROL=…" as the program was started with it, or NULL. Static storage. */
 const char *control_setting(void);
 
@@ -202,6 +209,9 @@ long message_receive(int control, void *data, size_t size, int *got, int *second
  * environment. The caller closes it. Call with signals blocked.
  */
 long control_open(void);
+
+/* Whether the kernel hands the worker what this process calls past the shim. */
+bool held_by_kernel(void);
 
 /* Fills in what every request has. */
 void request_init(struct tw_request *request, enum tw_op op);
@@ -303,7 +313,7 @@ struct channel {
 
 /*
  * What fd is: its address family, or SOCKET_CHANNEL with *channel filled in, or
- * -errno. Nothing is remembered: the descriptor's own name tells.
+ * -errno; AF_UNSPEC where the shim stands aside. Nothing is remembered: the descriptor's own name tells.
  */
 long socket_kind(int fd, struct channel *channel);
 
@@ -323,6 +333,18 @@ long socket_poll(int fd, short events);
 
 /* Whether fd, an Internet socket, is one of TCP. */
 struct told is_tcp(int fd);
+
+/* ---- aside.c ---- */
+
+/* seccomp(2), with its arguments. */
+long filter_by_number(const long a[6]);
+
+/* ---- proc.c ---- */
+
+#define PROC_PATH_SIZE 48
+
+/* Makes the path of what folder, /proc/self/fd/ or one beside it, has about fd: PROC_PATH_SIZE bytes. */
+void proc_path(char *path, const char *folder, int fd);
 
 /* ---- swap.c ---- */
 

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 /* As libc's does, it passes six arguments on, also where the caller has given fewer: what
@@ -75,6 +76,10 @@ __attribute__((no_sanitize_address)) EXPORT long syscall(long number, ...)
 	case SYS_fcntl64:
 #endif
 		return fcntl((int)a[0], (int)a[1], a[2]);
+	case SYS_prctl:
+		return prctl((int)a[0], a[1], a[2], a[3], a[4]);
+	case SYS_seccomp:
+		return filter_by_number(a);
 	case SYS_execve:
 		return execve((const char *)a[0], (char *const *)a[1], (char *const *)a[2]);
 	case SYS_execveat:

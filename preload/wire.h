@@ -196,6 +196,9 @@ struct tw_life {
  */
 #define TW_SEND_BUFFER (208 << 10)
 
+/* The SO_PRIORITY, which means nothing there, of a channel that the worker has accepted for a program. */
+#define TW_WELCOMED 1
+
 /*
  * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS, or with 1q where nothing is to be said to people, tells the shim where its worker is: the
  * worker's user, the session's token in hexadecimal, and the control socket,

@@ -21,13 +21,7 @@ func (w *Worker) inspect(a asked) {
 
 // inspected is the answer about the program in fd, or in none.
 func (w *Worker) inspected(a asked, fd int) wire.Reply {
-	refuse := func(why string) wire.Reply {
-		if a.Session.Supervised() { // the kernel hands over what it does
-			return wire.Reply{Answer: wire.AnswerExec, Name: w.config.Library}
-		}
-		a.Say(fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(a.Request.Name)), why))
-		return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES}
-	}
+	refuse := func(why string) wire.Reply { return w.notPreloaded(a, fd, why) }
 	if a.Flags&wire.FlagLibraryNoExec != 0 {
 		return refuse(inspect.ErrNoExec.Error())
 	}
@@ -76,6 +70,19 @@ func (w *Worker) inspected(a asked, fd int) wire.Reply {
 		return wire.Reply{Answer: wire.AnswerExec, Name: got.Library}
 	}
 	return wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOEXEC}
+}
+
+// notPreloaded is the answer about a program that the library cannot be preloaded into.
+func (w *Worker) notPreloaded(a asked, fd int, why string) wire.Reply {
+	if a.Session.Supervised() { // the kernel hands over what it does
+		return wire.Reply{Answer: wire.AnswerExec, Name: w.config.Library}
+	}
+	name := a.Request.Name
+	if name == "" { // it is started by a descriptor
+		name, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	}
+	a.Say(fmt.Sprintf("%s: not started, because it cannot be preloaded: %s", quote.Printable([]byte(name)), why))
+	return wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES}
 }
 
 // executor is who is about to start a program.

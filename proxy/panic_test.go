@@ -205,7 +205,7 @@ func (lab *handshakeLab) serveAndEnd(addr string, k int) error {
 	l, err := net.Listen("tcp", addr)
 	for n := 0; err != nil && n < 500; n++ { // the last round's queue may just have been added
 		time.Sleep(10 * time.Millisecond)
-		lab.worker.serving.Sweep()
+		lab.worker.serving.Sweep(nil)
 		l, err = net.Listen("tcp", addr)
 	}
 	if err != nil {
@@ -239,7 +239,7 @@ func (lab *handshakeLab) serveAndEnd(addr string, k int) error {
 		f.Close()
 		leave()
 	}
-	lab.worker.serving.Sweep()
+	lab.worker.serving.Sweep(nil)
 	return nil
 }
 

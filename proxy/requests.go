@@ -289,6 +289,6 @@ func (w *Worker) address(a asked) {
 
 // sweep closes what programs have stopped to listen on, and answers then.
 func (w *Worker) sweep(a asked) {
-	w.serving.Sweep()
+	w.serving.Sweep(a.Session)
 	a.Send(wire.Reply{Answer: wire.AnswerGood})
 }

@@ -106,6 +106,7 @@ func New(config Config) (*Worker, error) {
 	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load, Stopped: w.serving.Stopped}
 	w.libtls = libtls.NewFront(w.log)
 	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally, Serve: w.serveCaller, Names: w.lookups}
+	w.serving.LetGo = w.supervisor.LetGo
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}
@@ -275,7 +276,7 @@ func (w *Worker) enter(r *run) (*run, error) {
 // left is told of each process that is gone.
 func (w *Worker) left() {
 	w.departures.Add(1)
-	w.serving.Sweep()
+	w.serving.Sweep(nil)
 }
 
 // Departures is how many processes of all sessions have been seen to end.

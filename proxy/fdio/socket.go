@@ -19,7 +19,7 @@ type Socket struct {
 	*os.File
 	raw    syscall.RawConn
 	closed atomic.Bool
-	out    output
+	out    sync.Mutex // held by who writes
 }
 
 // Past is a deadline that ends whatever waits.
@@ -31,9 +31,8 @@ type Call func(fd uintptr) (done bool)
 
 func NewCall(f func(fd int) bool) Call { return func(fd uintptr) bool { return f(int(fd)) } }
 
-// output is what a socket writes, under mu.
+// output is what a socket writes. It is lent for that long, so that a socket which idles has none.
 type output struct {
-	mu     sync.Mutex
 	one    [1][]byte // of Write
 	pieces [][]byte  // what is left
 	iov    []unix.Iovec
@@ -41,6 +40,12 @@ type output struct {
 	err    error
 	write  Call
 }
+
+var outputs = sync.Pool{New: func() any {
+	o := new(output)
+	o.write = NewCall(o.tryWrite)
+	return o
+}}
 
 // New takes over fd, also when it fails.
 func New(fd int, name string) (*Socket, error) {
@@ -59,7 +64,6 @@ func New(fd int, name string) (*Socket, error) {
 		return nil, err
 	}
 	s.raw = raw
-	s.out.write = NewCall(s.out.tryWrite)
 	return s, nil
 }
 
@@ -77,23 +81,25 @@ func (s *Socket) WhenWritable(f func(fd int) bool) error {
 
 // Write implements io.Writer. It may be called from any goroutine.
 func (s *Socket) Write(b []byte) (int, error) {
-	o := &s.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	s.out.Lock()
+	defer s.out.Unlock()
+	o := outputs.Get().(*output)
+	defer outputs.Put(o)
 	o.one[0] = b
-	return s.write(o.one[:])
+	return s.write(o, o.one[:])
 }
 
 // WriteAll writes pieces, which it uses up, as one.
 func (s *Socket) WriteAll(pieces [][]byte) error {
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	_, err := s.write(pieces)
+	s.out.Lock()
+	defer s.out.Unlock()
+	o := outputs.Get().(*output)
+	defer outputs.Put(o)
+	_, err := s.write(o, pieces)
 	return err
 }
 
-func (s *Socket) write(pieces [][]byte) (int, error) {
-	o := &s.out
+func (s *Socket) write(o *output, pieces [][]byte) (int, error) {
 	o.pieces, o.done, o.err = pieces, 0, nil
 	if err := s.sort(s.raw.Write(o.write)); err != nil {
 		o.err = err

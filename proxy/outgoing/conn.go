@@ -14,6 +14,7 @@ import (
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/relay"
+	"tlswrap/proxy/session"
 	"tlswrap/proxy/starttls"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -42,19 +43,19 @@ type Conn struct {
 	said     []starttls.Line // with a proxy, for Explain
 	data     dataPorts       // that the program will connect to on this one's behalf
 	watch    *channel.Departure
-	began    time.Time     // setup did
-	until    time.Time     // setup may go on
-	opened   bool          // the program has been told that it is connected
-	taken    chan struct{} // closed when up is set, or never will be
-	done     chan struct{} // closed when setup has ended
-	ended    chan struct{} // closed when its goroutines use nothing of it any more
+	began    time.Time      // setup did
+	until    time.Time      // setup may go on
+	opened   bool           // the program has been told that it is connected
+	taken    session.Moment // when up is set, or never will be
+	done     session.Moment // when setup has ended
+	ended    session.Moment // when its goroutines use nothing of it any more
 
 	mu      sync.Mutex
 	outcome outcome
 	failure *verdict.Failure
 	told    bool // connect or SO_ERROR has reported how setup ended
 
-	settled, decided, ending sync.Once
+	ending sync.Once
 }
 
 // outcome is how setup has ended.
@@ -107,7 +108,7 @@ func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
 		Peer:            "server",
 		AllowTruncation: c.Decision.Rule.AllowTruncation,
 		Truncated:       func() { c.state.Truncated(c.Target, c.pid) },
-		Attempt:         verdict.Attempt{Name: c.Host(), Asked: c.auth.Asked, HasCert: c.auth.Cert != nil},
+		Attempt:         c.attempt,
 	}
 	// A program that was let in before TLS has begun already, or says anything: a file that
 	// FTP transfers may begin as TLS does.
@@ -115,6 +116,11 @@ func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
 		r.ClientTLS = c.clientTLS
 	}
 	return r
+}
+
+// attempt is the handshake that has ended well.
+func (c *Conn) attempt() verdict.Attempt {
+	return verdict.Attempt{Name: c.Host(), Asked: c.auth.Asked, HasCert: c.auth.Cert != nil}
 }
 
 // internalError is why a connection ends after a panic, of which the log has more.
@@ -137,7 +143,7 @@ func (c *Conn) end(socket socketsEnd, why string) {
 	c.ending.Do(func() {
 		c.trail().Ended(why)
 		defer c.state.Closed()
-		defer close(c.ended)
+		defer c.ended.Happen()
 		c.decide()
 		c.forgetData()
 		c.forgetSecrets()
@@ -270,10 +276,10 @@ func (c *Conn) fail(f *verdict.Failure) {
 }
 
 // decide lets those go on who wait for the end of setup. It may be called again.
-func (c *Conn) decide() { c.decided.Do(func() { close(c.done) }) }
+func (c *Conn) decide() { c.done.Happen() }
 
 // Settled implements session.Entry.
-func (c *Conn) Settled() <-chan struct{} { return c.done }
+func (c *Conn) Settled() <-chan struct{} { return c.done.Passed() }
 
 // setTold notes whether the program's connect reports, or has reported, a good end.
 func (c *Conn) setTold(told bool) {
@@ -285,7 +291,7 @@ func (c *Conn) setTold(told bool) {
 // Verdict implements session.Entry.
 func (c *Conn) Verdict(flags uint16) wire.Reply {
 	if flags&wire.FlagUntold != 0 {
-		<-c.taken // OpTaken came first, by another connection, and may still be read
+		<-c.taken.Passed() // OpTaken came first, by another connection, and may still be read
 		c.setTold(false)
 	}
 	return c.verdict(flags&wire.FlagConsume != 0, flags&wire.FlagUntold != 0)
@@ -319,7 +325,7 @@ func (c *Conn) verdict(consume, untold bool) wire.Reply {
 
 // Lend implements session.Entry.
 func (c *Conn) Lend() int {
-	<-c.taken
+	<-c.taken.Passed()
 	if c.up == nil {
 		return -1
 	}
@@ -344,7 +350,7 @@ func (c *Conn) Restart() int {
 	}
 	c.pair.Close()
 	c.up.SetDeadline(fdio.Past)
-	<-c.ended
+	<-c.ended.Passed()
 	c.forget()
 	if fdio.Disconnect(fd) != nil {
 		unix.Close(fd)
@@ -356,7 +362,7 @@ func (c *Conn) Restart() int {
 // Hurry implements session.Entry. A setup has a deadline.
 func (c *Conn) Hurry(until time.Time) {
 	select {
-	case <-c.done:
+	case <-c.done.Passed():
 		if c.up != nil && c.pair.HungUp() { // nil for one that was given up before it had one
 			c.up.SetWriteDeadline(until)
 		}

@@ -33,9 +33,9 @@ type Front struct {
 	Log      *slog.Logger
 	Resolver *names.Resolver
 	Policy   func() *trust.Policy // the one in force
-	// Stopped closes what programs listened on at an address, before a connection goes there in a network
-	// namespace, which is 0 where that is not known.
-	Stopped func(to wire.Addr, netns uint64)
+	// Stopped closes what programs listened on at an address, before a connection of a session's goes there in a
+	// network namespace, which is 0 where that is not known.
+	Stopped func(s *session.Session, to wire.Addr, netns uint64)
 }
 
 // State is what is kept for a session.
@@ -79,11 +79,10 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 		// says so. What connects inside libc the kernel hands over.
 		defer unix.Close(fd)
 		netns, _ := upstream.Namespace(fd)
-		f.Stopped(a.Addr, netns)
+		f.Stopped(s.Session, a.Addr, netns)
 		f.pass(call, s, p, a.Target)
 	default:
-		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID,
-			taken: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
+		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID}
 		end, err := c.enter()
 		if err != nil {
 			unix.Close(fd)
@@ -172,7 +171,7 @@ func (c *Conn) begin(call *wire.Call, end, fd int) {
 }
 
 // settle lets those go on who wait for the upstream: it is there, or never will be. It may be called again.
-func (c *Conn) settle() { c.settled.Do(func() { close(c.taken) }) }
+func (c *Conn) settle() { c.taken.Happen() }
 
 // abandon drops a connection whose channel was never put in place.
 func (c *Conn) abandon() {

@@ -67,7 +67,7 @@ func (c *Conn) dialTo(ctx context.Context, to rules.Endpoint) *verdict.Failure {
 		if i > 0 {
 			c.up.Disconnect()
 		}
-		c.front.Stopped(a, c.from.Value().Namespace)
+		c.front.Stopped(c.state.Session, a, c.from.Value().Namespace)
 		var err error
 		where := netip.AddrPortFrom(a.Real(), a.Port)
 		failure = c.trail().Step("dialled", func() *verdict.Failure {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/session"
 	"tlswrap/proxy/starttls"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -40,7 +41,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 		return nil, err
 	}
 	c := &Conn{
-		front: &Front{Resolver: names.NewResolver(), Stopped: func(wire.Addr, uint64) {}}, // no program listens
+		front: &Front{Resolver: names.NewResolver(), Stopped: func(*session.Session, wire.Addr, uint64) {}}, // no program listens
 		aim:   aim{Target: t},
 		trust: p.Trust[rule],
 		from:  unique.Make(upstream.Origin{}),

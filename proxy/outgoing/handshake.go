@@ -34,10 +34,13 @@ func (c *Conn) handshake() (*verdict.Failure, []*x509.Certificate) {
 	if sessions := c.dataSessions(); sessions != nil {
 		config.ClientSessionCache = sessions
 	}
+	c.trust.Offer(config, c.up.Peer)
 	c.tls, c.auth = record.Client(c.up, config), auth
 	c.sealInKernel()
 	err = c.tls.Handshake()
+	c.trust.Learn(config, c.up.Peer, c.tls.ConnectionState())
 	if err == nil {
+		c.up.Secured()
 		return nil, nil
 	}
 	if c.notTransferred(err) {

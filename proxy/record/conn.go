@@ -50,8 +50,8 @@ import (
 type Conn struct {
 	tls      *tls.Conn
 	conn     net.Conn
-	tap      *tap // nil where conn is no Transport
-	refusal  *refusal
+	tap      *tap     // nil where conn is no Transport
+	refusal  *refusal // nil after a handshake over a tap
 	isClient bool
 	after    int64 // bytes in one direction that make a connection bulk
 	inKernel bool  // seal there once it is
@@ -152,15 +152,14 @@ func ServerConfig(config *tls.Config) *tls.Config {
 
 // logTo has config tell t the secrets.
 func (t *tap) logTo(config *tls.Config) {
-	config.KeyLogWriter = keyLog{t.refusal, t}
+	config.KeyLogWriter = keyLog{tap: t}
 	config.DynamicRecordSizingDisabled = true // Conn counts on the number of records
 }
 
 func newConn(conn net.Conn, isClient bool) *Conn {
 	c := &Conn{conn: conn, isClient: isClient, after: Threshold, refusal: &refusal{isClient: isClient}}
 	if t, ok := conn.(Transport); ok {
-		c.tap = &tap{Transport: t, refusal: c.refusal}
-		c.fromServer().hello = make([]byte, 0, helloLen)
+		c.tap = &tap{Transport: t, isClient: isClient, refusal: c.refusal, hello: make([]byte, 0, helloLen)}
 	}
 	return c
 }

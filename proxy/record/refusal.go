@@ -27,6 +27,9 @@ const (
 // connection is renegotiating, the alert stays crypto/tls's.
 func (c *Conn) Refuse(a Alert, state tls.ConnectionState) {
 	r := c.refusal
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.alert = a
@@ -47,8 +50,11 @@ type refusal struct {
 }
 
 // note takes the secret from a line of the key log. The client looks at certificates before its handshake is
-// over, and the server when it has said all of its own.
+// over, and the server when it has said all of its own. nil, as in restate, is of a handshake that is over.
 func (r *refusal) note(line []byte) {
+	if r == nil {
+		return
+	}
 	label := "SERVER_TRAFFIC_SECRET_0"
 	if r.isClient {
 		label = "CLIENT_HANDSHAKE_TRAFFIC_SECRET"
@@ -69,6 +75,9 @@ func (r *refusal) wipe() {
 
 // restate changes the alert that ends b, whole records of crypto/tls's, if there is one.
 func (r *refusal) restate(b []byte) {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.alert == 0 {

@@ -23,22 +23,15 @@ func (c *Conn) established() {
 	t.keep = false
 	c.inBase, c.outBase = t.in.records, t.out.records
 	if c.version < tls.VersionTLS13 {
-		c.random = bytes.Clone(c.fromServer().serverRandom())
+		c.random = bytes.Clone(t.serverRandom())
 	}
-	c.fromServer().hello = nil
+	t.hello = nil
+	t.refusal, c.refusal = nil, nil // what ends a handshake has done so
 	t.mu.Unlock()
 	// FIPS mode wants nonces that the cipher made itself.
 	if c.suite == nil || c.renegotiates || fips140.Enabled() {
 		c.stay()
 	}
-}
-
-// fromServer counts what the server sends.
-func (c *Conn) fromServer() *counter {
-	if c.isClient {
-		return &c.tap.in
-	}
-	return &c.tap.out
 }
 
 // stay has the whole connection stay with crypto/tls.

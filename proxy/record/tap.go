@@ -12,38 +12,42 @@ import (
 // crypto/tls, which may go on reading, has something to say.
 type tap struct {
 	Transport
-	refusal *refusal
+
+	isClient bool
 
 	in     counter
-	atOnce bool // Read does not wait for a record to begin
-
-	mu      sync.Mutex // guards what follows; nothing else is locked under it
-	out     counter
-	last    []byte // a copy of the last record, while keep is set
-	keep    bool
-	hold    bool // what is written is gathered in held
-	held    []byte
-	secrets secrets
-	writer  *writer // set when the writing was taken over
+	hello  []byte // the first bytes that the server sends, up to its capacity
+	atOnce bool   // Read does not wait for a record to begin
 
 	taken atomic.Bool // writer is set; to be looked at while a write is under way
+
+	mu      sync.Mutex // guards what follows; of others only the refusal's is locked under it
+	keep    bool
+	out     counter
+	last    []byte // a copy of the last record, while keep is set
+	held    []byte // where what is written is gathered; nil where it is not
+	secrets secrets
+	refusal *refusal // nil after the handshake
+	writer  *writer  // set when the writing was taken over
 }
 
 // keyLog is the key log of one connection.
 type keyLog struct {
-	refusal *refusal
-	tap     *tap // nil for a bare one
+	refusal *refusal // of a bare one; nil where there is a tap
+	tap     *tap
 }
 
 // Write takes one line, and wipes it. An io.Writer must not do that; crypto/tls made the
 // line for this call only, and it is a secret.
 func (k keyLog) Write(line []byte) (int, error) {
-	k.refusal.note(line)
+	refusal := k.refusal
 	if k.tap != nil {
 		k.tap.mu.Lock()
 		defer k.tap.mu.Unlock()
 		k.tap.secrets.note(line)
+		refusal = k.tap.refusal
 	}
+	refusal.note(line)
 	clear(line)
 	return len(line), nil
 }
@@ -51,12 +55,11 @@ func (k keyLog) Write(line []byte) (int, error) {
 // counter follows the records of one direction.
 type counter struct {
 	header    [headerLen]byte // of the current record, as far as it has passed
-	headerLen int
-	left      int    // bytes of the current record that are still to come
+	headerLen uint8
+	said      [alertLen]byte // the beginning of the last record, where that is an alert
+	saidLen   uint8
+	left      uint16 // bytes of the current record that are still to come
 	records   uint64 // since the last change_cipher_spec
-
-	hello []byte // the first bytes, up to its capacity
-	said  []byte // the beginning of the last record, where that is an alert
 }
 
 // A ServerHello begins with the record's header, its own header, a version and the
@@ -70,9 +73,9 @@ const (
 // next is how many bytes the current header or body has left.
 func (c *counter) next() int {
 	if c.headerLen < headerLen {
-		return headerLen - c.headerLen
+		return headerLen - int(c.headerLen)
 	}
-	return c.left
+	return int(c.left)
 }
 
 // between reports whether all records that began have passed.
@@ -80,19 +83,18 @@ func (c *counter) between() bool { return c.headerLen == 0 }
 
 // pass notes bytes, at most next of them.
 func (c *counter) pass(b []byte) {
-	c.hello = append(c.hello, b[:min(len(b), cap(c.hello)-len(c.hello))]...)
 	if c.headerLen < headerLen {
-		c.headerLen += copy(c.header[c.headerLen:], b)
+		c.headerLen += uint8(copy(c.header[c.headerLen:], b))
 		if c.headerLen < headerLen {
 			return
 		}
-		c.left = int(binary.BigEndian.Uint16(c.header[3:]))
-		c.said = c.said[:0]
+		c.left = binary.BigEndian.Uint16(c.header[3:])
+		c.saidLen = 0
 	} else {
-		if contentType(c.header[0]) == alertType && len(c.said) < alertLen {
-			c.said = append(c.said, b[:min(len(b), alertLen-len(c.said))]...)
+		if contentType(c.header[0]) == alertType {
+			c.saidLen += uint8(copy(c.said[c.saidLen:], b))
 		}
-		c.left -= len(b)
+		c.left -= uint16(len(b))
 	}
 	if c.left > 0 {
 		return
@@ -110,20 +112,25 @@ const alertLen = 2
 
 // plainAlert is the alert that was the last record, as it came.
 func (c *counter) plainAlert() (a alert, ok bool) {
-	if !c.between() || len(c.said) < alertLen || binary.BigEndian.Uint16(c.header[3:]) != alertLen {
+	if !c.between() || c.saidLen < alertLen || binary.BigEndian.Uint16(c.header[3:]) != alertLen {
 		return 0, false
 	}
 	return alert(c.said[1]), true
 }
 
-// serverRandom is the random in the ServerHello that the direction began with, or nil.
+// serverRandom is the random in the ServerHello that the server began with, or nil.
 // One that comes in pieces, or after a warning, is not looked for.
-func (c *counter) serverRandom() []byte {
+func (t *tap) serverRandom() []byte {
 	const serverHello = 2
-	if len(c.hello) < helloLen || contentType(c.hello[0]) != handshakeType || c.hello[headerLen] != serverHello {
+	if len(t.hello) < helloLen || contentType(t.hello[0]) != handshakeType || t.hello[headerLen] != serverHello {
 		return nil
 	}
-	return c.hello[randomAt:helloLen]
+	return t.hello[randomAt:helloLen]
+}
+
+// hear notes the first bytes of what the server sends.
+func (t *tap) hear(b []byte) {
+	t.hello = append(t.hello, b[:min(len(b), cap(t.hello)-len(t.hello))]...)
 }
 
 // errLater is what Read returns where it would wait and must not. crypto/tls takes it for
@@ -140,6 +147,9 @@ func (t *tap) Read(b []byte) (int, error) {
 		return 0, errLater{}
 	}
 	n, err := t.Transport.Read(b[:min(len(b), t.in.next())])
+	if t.isClient {
+		t.hear(b[:n])
+	}
 	t.in.pass(b[:n])
 	return n, err
 }
@@ -152,6 +162,9 @@ func (t *tap) Write(b []byte) (int, error) {
 		return t.writer.relay(b)
 	}
 	t.refusal.restate(b)
+	if !t.isClient {
+		t.hear(b)
+	}
 	record := b
 	for rest := b; len(rest) > 0; {
 		if t.out.between() {
@@ -164,7 +177,7 @@ func (t *tap) Write(b []byte) (int, error) {
 	if t.keep {
 		t.last = append(t.last[:0], record...)
 	}
-	if t.hold {
+	if t.held != nil {
 		t.held = append(t.held, b...)
 		return len(b), nil
 	}
@@ -175,7 +188,7 @@ func (t *tap) Write(b []byte) (int, error) {
 func (t *tap) gather(buf []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.hold, t.held = true, buf[:0]
+	t.held = buf[:0]
 }
 
 // flush writes what was gathered with one call.
@@ -183,7 +196,7 @@ func (t *tap) flush() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	held := t.held
-	t.hold, t.held = false, nil
+	t.held = nil
 	if len(held) == 0 {
 		return nil
 	}

@@ -26,25 +26,19 @@ type Ends struct {
 
 	why  atomic.Pointer[string] // the first reason to end that there was
 	left atomic.Bool            // the program has closed, and is still owed bytes
-
-	watch *channel.Watch // of the upload's while it sends
 }
 
 // Sending has send called, which sends to the upstream what the program has written. A program that
 // closes meanwhile, and leaves bytes unread, ends it, as TCP then drops what is still to be sent (RFC 2525,
 // section 2.17). Only the goroutine that reads the channel calls it.
 func (e *Ends) Sending(send func() error) error {
-	if e.watch == nil {
-		e.watch = channel.WatchReset(e.Channel, e.leave, e.Log)
-	}
-	e.watch.Begin()
-	defer e.watch.End()
+	defer channel.WatchReset(e.Channel, e, e.Log).End()
 	return send()
 }
 
-// leave ends sending, for a program that has closed and left bytes unread, or where the other direction has
+// Leave ends sending, for a program that has closed and left bytes unread, or where the other direction has
 // broken meanwhile and closed the channel.
-func (e *Ends) leave() {
+func (e *Ends) Leave() {
 	if !e.Channel.Closed() {
 		e.left.Store(true)
 	}
@@ -56,7 +50,7 @@ func (e *Ends) leave() {
 func (e *Ends) Undelivered() {
 	switch {
 	case e.Channel.Reset():
-		e.leave()
+		e.Leave()
 	case e.Channel.HungUp():
 		e.left.Store(true)
 		e.Upstream.SetWriteDeadline(time.Now().Add(DrainTime))

@@ -43,13 +43,14 @@ type Conn struct {
 	// ClientTLS is asked, if it is not nil, about a program whose first words are a ClientHello: it
 	// refuses, or connects the upstream anew to where the program's own TLS goes.
 	ClientTLS func() *verdict.Failure
-	// Attempt is what explains an alert that the other side sends late.
-	Attempt verdict.Attempt
+	// Attempt is asked for what explains an alert that the other side sends late.
+	Attempt func() verdict.Attempt
 }
 
 // Carry moves the bytes: one goroutine a direction. It returns when the program has
 // closed its end, or the connection broke, which Broken has been told. why is for the log.
 func (c *Conn) Carry() (why string) {
+	c.Channel.LeaveBehind(c.Log)
 	if f := c.bothWays(c.download, c.carryUp); f != nil {
 		c.broken(f)
 	}
@@ -187,7 +188,8 @@ func (c *Conn) download() *verdict.Failure {
 // was told of as one.
 func (c *Conn) downloadEnd(err error) *verdict.Failure {
 	if alert, ok := verdict.RemoteAlert(err); ok {
-		return verdict.Failf(unix.ECONNRESET, "%s", c.Attempt.ExplainAlert(alert, err).Reason)
+		attempt := c.Attempt()
+		return verdict.Failf(unix.ECONNRESET, "%s", attempt.ExplainAlert(alert, err).Reason)
 	}
 	var (
 		header   tls.RecordHeaderError

@@ -179,6 +179,9 @@ func (l Listener) Waits(id uint64) bool {
 // Replace puts a copy of fd into the caller's descriptor table, in the place of target (Linux 5.9).
 func (l Listener) Replace(id uint64, fd, target int, closeOnExec bool) error {
 	_, err := l.addFD(addition{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SETFD, source: uint32(fd), target: uint32(target)}, closeOnExec)
+	if err == unix.EBUSY { // dup2(2): another thread has closed it, and is about to have something else there
+		err = unix.EBADF
+	}
 	return err
 }
 
@@ -205,12 +208,11 @@ func (l Listener) addFD(a addition, closeOnExec bool) (int, error) {
 		a.newFlags = unix.O_CLOEXEC
 	}
 	for {
-		// EBUSY: the number is about to be used by another thread (dup2(2)).
 		n, _, err := unix.Syscall(unix.SYS_IOCTL, uintptr(l), unix.SECCOMP_IOCTL_NOTIF_ADDFD, uintptr(unsafe.Pointer(&a))) // it waits for the target
 		switch err {
 		case 0:
 			return int(n), nil
-		case unix.EINTR, unix.EBUSY:
+		case unix.EINTR:
 		default:
 			return -1, err
 		}

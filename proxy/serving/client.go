@@ -30,10 +30,10 @@ type Client struct {
 	target   names.Target // the client's address, and the rule of the service
 	up       *upstream.Conn
 	tls      *record.Conn
-	pair     *channel.Pair // nil before the handshake has ended well
-	words    *[]byte       // that the program is to read first; nil once they are sent
-	broke    atomic.Bool   // while the program had its end
-	ended    chan struct{} // closed when its goroutines use nothing of it any more
+	pair     *channel.Pair  // nil before the handshake has ended well
+	words    *[]byte        // that the program is to read first; nil once they are sent
+	broke    atomic.Bool    // while the program had its end
+	ended    session.Moment // when its goroutines use nothing of it any more
 	ending   sync.Once
 }
 
@@ -54,7 +54,7 @@ func (f *Front) newClient(a arrival, fd int) (*Client, error) {
 	}
 	up.SetDeadline(time.Now().Add(a.service.Listen.Timeout))
 	a.session.Opened()
-	return &Client{id: session.NewID(), front: f, arrival: a, inKernel: f.policy().Rules.KernelTLS, up: up, ended: make(chan struct{}),
+	return &Client{id: session.NewID(), front: f, arrival: a, inKernel: f.policy().Rules.KernelTLS, up: up,
 		target: names.Target{Addr: a.peer, Decision: rules.Decision{Action: rules.TLS, Rule: a.service.Listen.Rule}}}, nil
 }
 
@@ -74,9 +74,29 @@ func (l *listener) serve(fd int, peer wire.Addr) {
 	})
 }
 
-// greet shakes hands with a client, and puts it into a program's queue.
+// greet shakes hands with a client, and puts it into a program's queue. One whose handshake has failed was
+// told so by an alert. Any other that no program takes is reset, like one that waits in the kernel's backlog,
+// however far it has come.
 func (l *listener) greet(c *Client) *verdict.Failure {
 	defer func() { <-l.slots }()
+	failure := l.shakeHands(c)
+	switch {
+	case l.ended():
+		failure = notListening()
+	case failure != nil:
+		return failure
+	default:
+		failure = l.deliver(c)
+	}
+	if failure != nil {
+		c.up.Abort()
+	}
+	return failure
+}
+
+// shakeHands shakes hands with a client, which has to go where others need its place, or nobody listens
+// any more.
+func (l *listener) shakeHands(c *Client) *verdict.Failure {
 	late := func() { c.up.SetDeadline(fdio.Past) }
 	here, there := l.handshakes.Enter(late), l.session.User.Handshakes.Enter(late)
 	failure := guard.Step(l.front.log, c.target.String(), c.shakeHands)
@@ -87,10 +107,7 @@ func (l *listener) greet(c *Client) *verdict.Failure {
 	case !fewInAll:
 		failure = verdict.Failf(unix.EPROTO, "more than %d clients of this user's programs did not finish their handshakes, and this one had begun first", session.MostHandshakes)
 	}
-	if failure != nil {
-		return failure
-	}
-	return l.deliver(c)
+	return failure
 }
 
 // deliver puts a client into the queue of a program, which may ask about it at once: it has its
@@ -130,6 +147,7 @@ func (c *Client) handshake() *verdict.Failure {
 	if err != nil {
 		return verdict.Client(err, c.up.First(), c.service.Listen.Timeout)
 	}
+	c.up.Secured()
 	c.up.SetDeadline(time.Time{})
 	c.reportClient()
 	return nil
@@ -160,7 +178,7 @@ func (c *Client) carrier() *relay.Conn {
 		Peer:            "client",
 		AllowTruncation: c.target.Decision.Rule.AllowTruncation,
 		Truncated:       func() { c.session.Truncated(c.target, c.pid) },
-		Attempt:         verdict.Attempt{Name: c.target.Host()},
+		Attempt:         func() verdict.Attempt { return verdict.Attempt{Name: c.target.Host()} },
 	}
 }
 
@@ -197,7 +215,7 @@ func (c *Client) end(why string) {
 	c.ending.Do(func() {
 		c.trail().Ended(why)
 		defer c.session.Closed()
-		defer close(c.ended)
+		defer c.ended.Happen()
 		if c.tls != nil {
 			c.tls.Forget()
 		}
@@ -244,7 +262,7 @@ func (c *Client) Restart() int {
 	}
 	c.pair.Close()
 	c.up.SetDeadline(fdio.Past)
-	<-c.ended
+	<-c.ended.Passed()
 	if fdio.Disconnect(fd) != nil {
 		unix.Close(fd)
 		return -1

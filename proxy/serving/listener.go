@@ -10,8 +10,10 @@
 // still be under way the worker looks, with a connect of another socket type, which the kernel refuses in
 // two ways (EPROTOTYPE, or ECONNREFUSED where nobody listens): before a connection of the same session's
 // or one that the worker makes (Stopped), when a bind finds its port in use (TW_SWEEP), and when a client
-// comes, who is reset then, before any handshake. It is larger than others because what listens, who
-// comes, and how each of them ends is one state.
+// comes, who is reset then, before any handshake. What the worker itself has of a program's side would look
+// as if the program still listened, so what is being handed over is waited for (untilSettled), and what is
+// kept for threads that accept is let go with them (LetGo). It is larger than others because what listens,
+// who comes, and how each of them ends is one state.
 package serving
 
 import (
@@ -41,15 +43,19 @@ type Front struct {
 
 	closings func() (*closings, error) // the same each time
 
+	// LetGo closes what the worker itself has of programs' descriptors, for threads that have ended. It is
+	// called before what programs listen on is looked at.
+	LetGo func()
+
 	mu        sync.Mutex
 	listeners map[uint64]*listener
 	blind     bool // there is a queue of which nothing would tell that it was closed
 	sweeping  bool // a sweep is due
 }
 
-// NewFront serves by the policy that is in force when a client comes.
+// NewFront serves by the policy that is in force when a client comes. Its fields do not change once it serves.
 func NewFront(log *slog.Logger, policy func() *trust.Policy) *Front {
-	f := &Front{log: log, policy: policy, listeners: make(map[uint64]*listener)}
+	f := &Front{log: log, policy: policy, listeners: make(map[uint64]*listener), LetGo: func() {}}
 	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.goBlind) })
 	return f
 }
@@ -80,7 +86,8 @@ type listener struct {
 	mu      sync.Mutex
 	service *trust.Service // as last found in the rules
 	queues  []*queue
-	coming  int // queues that are being handed over
+	coming  int        // queues that are being handed over: the worker may have their program's side
+	settled *sync.Cond // coming has become 0
 	closed  bool
 }
 
@@ -137,6 +144,7 @@ func (l *listener) begin(call *wire.Call) error {
 		return err
 	}
 	defer l.sweep() // it may be over already
+	defer l.settle()
 	own, err := unix.FcntlInt(uintptr(end), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(end)
@@ -213,6 +221,7 @@ func (f *Front) enter(fresh *listener) (l *listener, q *queue, end int, err erro
 		l = fresh
 		l.id, l.cookie, l.handshakes.Most = session.NewID(), cookie, maxHandshakes
 		l.slots, l.stop, l.done, l.free = make(chan struct{}, maxWaiting), make(chan struct{}), make(chan struct{}), make(chan struct{})
+		l.settled = sync.NewCond(&l.mu)
 	}
 	if q, end, err = newQueue(l.id, backlog); err != nil {
 		if f.listeners[l.id] == nil {
@@ -221,6 +230,9 @@ func (f *Front) enter(fresh *listener) (l *listener, q *queue, end int, err erro
 		return nil, nil, -1, err
 	}
 	l.watch(q, end)
+	if f.listeners[l.id] == nil {
+		l.session.Map.Hold(l.local.Port()) // see Stopped
+	}
 	f.listeners[l.id] = l
 	l.session.Enter(l.id, l)
 	l.mu.Lock()
@@ -270,13 +282,31 @@ func (l *listener) Lend() int {
 	return fd
 }
 
+// settle notes that a queue was handed over, or was not, and that the worker has nothing of the program's
+// side any more.
+func (l *listener) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.coming--; l.coming == 0 {
+		l.settled.Broadcast()
+	}
+}
+
+// untilSettled waits while queues are being handed over.
+func (l *listener) untilSettled() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.coming > 0 {
+		l.settled.Wait()
+	}
+}
+
 // add puts a queue to use that was handed over, if it was, and reports whether clients will come to it. The
 // first begins the service: only now may the socket become non-blocking, as the program's descriptor shared that.
 func (l *listener) add(q *queue, handedOver bool) (served bool, err error) {
 	defer l.front.sweepLater()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.coming--
 	if !handedOver || l.closed || q.gone.Load() {
 		q.close()
 		return false, nil
@@ -289,7 +319,6 @@ func (l *listener) add(q *queue, handedOver bool) (served bool, err error) {
 		l.fd = -1
 		return false, err
 	}
-	l.session.Map.Hold(l.local.Port()) // see Stopped
 	l.front.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.Listen.String())
 	go func() {
 		defer close(l.done)
@@ -370,6 +399,11 @@ func (l *listener) next() (q *queue, path int, err error) {
 	return q, path, err
 }
 
+// notListening is the end of a client that has come to a program which stops to listen.
+func notListening() *verdict.Failure {
+	return verdict.Failf(unix.ECONNRESET, "the program does not listen any more")
+}
+
 // enqueue connects a pair to the first queue that a program listens on.
 func (l *listener) enqueue(pr *channel.Pair) *verdict.Failure {
 	for {
@@ -379,7 +413,7 @@ func (l *listener) enqueue(pr *channel.Pair) *verdict.Failure {
 		}
 		if q == nil {
 			l.sweep()
-			return verdict.Failf(unix.ECONNRESET, "the program does not listen any more")
+			return notListening()
 		}
 		if e := pr.Control(func(fd int) { err = q.connect(path, fd) }); e != nil {
 			err = e
@@ -412,7 +446,15 @@ func (f *Front) close(l *listener) {
 	f.mu.Unlock()
 }
 
-// close ends the service. It returns when the port is free, and may be called again.
+// ended reports whether the service has.
+func (l *listener) ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+// close ends the service, and all clients that no program was told of. It returns when the port is free,
+// and may be called again.
 func (l *listener) close() {
 	l.mu.Lock()
 	first := !l.closed
@@ -426,11 +468,15 @@ func (l *listener) close() {
 		unix.Close(l.fd)
 	}
 	l.mu.Unlock()
+	if first {
+		// Programs ask until nobody would let them in.
+		defer l.session.Map.Release(l.local.Port())
+	}
 	if tcp == nil {
 		return
 	}
 	if first {
-		l.session.Map.Release(l.local.Port())
+		l.handshakes.Close()
 		close(l.stop)
 		tcp.Close()
 		<-l.done // without the lock, which accept takes

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/session"
 	"tlswrap/proxy/wire"
 )
 
@@ -77,13 +78,15 @@ func (f *Front) end(l *listener) bool {
 // turned away.
 const sweepEvery = 2 * time.Second
 
-// Sweep closes what programs have stopped to listen on.
-func (f *Front) Sweep() { f.sweep(func(*listener) bool { return true }) }
+// Sweep closes what programs have stopped to listen on. It is for s, of whose programs nobody can tell that
+// they have not stopped yet: what is being handed to them is waited for, wire.RequestTime at most. nil waits
+// for nobody.
+func (f *Front) Sweep(s *session.Session) { f.sweep(s, func(*listener) bool { return true }) }
 
-// Stopped does so where a connection is about to be made to, in a network namespace, which may be 0 where it is
-// not known: it is refused then. Programs of a session ask before they connect where it listens itself.
-func (f *Front) Stopped(to wire.Addr, netns uint64) {
-	f.sweep(func(l *listener) bool { return l.isAt(to, netns) })
+// Stopped does so where a connection of a session's is about to be made to, in a network namespace, which may be
+// 0 where it is not known: it is refused then. Programs ask before they connect where their session listens itself.
+func (f *Front) Stopped(s *session.Session, to wire.Addr, netns uint64) {
+	f.sweep(s, func(l *listener) bool { return l.isAt(to, netns) })
 }
 
 // isAt reports whether a connection to an address may come to the listener.
@@ -95,18 +98,30 @@ func (l *listener) isAt(to wire.Addr, netns uint64) bool {
 	return at == ip || at.IsUnspecified() || ip.IsUnspecified()
 }
 
-func (f *Front) sweep(those func(*listener) bool) {
-	f.mu.Lock()
-	var all []*listener
-	for _, l := range f.listeners {
-		if those(l) {
-			all = append(all, l)
+func (f *Front) sweep(s *session.Session, those func(*listener) bool) {
+	all := f.find(those)
+	for _, l := range all {
+		if l.session == s { // listen may have returned, and the program have closed it again
+			l.untilSettled()
 		}
 	}
-	f.mu.Unlock()
-	for _, l := range all {
+	if len(all) > 0 {
+		f.LetGo()
+	}
+	for _, l := range f.find(those) {
 		l.sweep()
 	}
+}
+
+func (f *Front) find(those func(*listener) bool) (found []*listener) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, l := range f.listeners {
+		if those(l) {
+			found = append(found, l)
+		}
+	}
+	return found
 }
 
 // goBlind has the front look for itself from now on.
@@ -114,7 +129,7 @@ func (f *Front) goBlind() {
 	f.mu.Lock()
 	f.blind = true
 	f.mu.Unlock()
-	f.Sweep()
+	f.Sweep(nil)
 	f.sweepLater()
 }
 
@@ -127,7 +142,7 @@ func (f *Front) sweepLater() {
 	}
 	f.sweeping = true
 	time.AfterFunc(sweepEvery, guard.Func(f.log, "sweep", func() {
-		f.Sweep()
+		f.Sweep(nil)
 		f.mu.Lock()
 		f.sweeping = false
 		f.mu.Unlock()

@@ -29,11 +29,7 @@ type Entry interface {
 }
 
 // AlreadySettled is Settled of what is not set up.
-var AlreadySettled = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
+var AlreadySettled <-chan struct{} = past
 
 // NewID is what an entry is called.
 func NewID() uint64 {

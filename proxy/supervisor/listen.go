@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/names"
-	"tlswrap/proxy/target"
 	"tlswrap/proxy/wire"
 )
 
@@ -97,8 +96,8 @@ func (c *call) acceptWith(flags int) answer {
 	if refusal != nil {
 		return refusal
 	}
-	defer func() { k.close() }()
 	if k.possiblyTCP() {
+		defer k.close()
 		// It may listen since before a rule was about it.
 		if listens, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listens == 0 {
 			return natively
@@ -106,19 +105,27 @@ func (c *call) acceptWith(flags int) answer {
 		if refusal := c.listenRuled(&k); refusal != nil {
 			return refusal
 		}
-		k.close()
-		if k, refusal = c.socket(); refusal != nil {
+		var served kind
+		if served, refusal = c.socket(); refusal != nil {
 			return refusal
 		}
+		return c.acceptFrom(&served, flags)
 	}
+	return c.acceptFrom(&k, flags)
+}
+
+// acceptFrom takes over k.
+func (c *call) acceptFrom(k *kind, flags int) answer {
+	defer c.accepting.begin(c)()
+	defer k.close()
 	if !k.ours || !k.listens {
 		return natively
 	}
-	fd, refusal := c.acceptChannel(&k, flags)
+	fd, refusal := c.acceptChannel(k, flags)
 	if refusal != nil {
 		return refusal
 	}
-	target.LikeTimeouts(fd, k.fd)
+	likeListener(fd, k.fd)
 	return c.welcome(fd, flags&unix.SOCK_CLOEXEC != 0)
 }
 
@@ -168,6 +175,7 @@ func (c *call) welcome(fd int, closeOnExec bool) answer {
 		return fail(unix.ECONNABORTED) // it is gone already
 	}
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, wire.SendBuffer)
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, wire.Welcomed) // see welcome in preload/listen.c
 	unix.SendmsgN(fd, c.session.Token[:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 	if k.words {
 		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wire.WordsTime)

@@ -36,6 +36,8 @@ type Front struct {
 	Serve func(fd int, by wire.Caller)
 	// Names is what look-ups of a session's programs go by.
 	Names func(s *session.Session) Names
+
+	accepting accepts
 }
 
 // supervision is of one session's programs, all of which are under one filter.
@@ -116,11 +118,12 @@ type call struct {
 	*supervision
 	seccomp.Asked
 	id     uint64
-	tid    uint32         // of the thread
-	thread *target.Thread // nil where it cannot be reached
-	known  bool           // that thread is the one that made the call
-	inode  uint64         // of the socket in the first argument, once that is known
-	placed bool           // a channel has come into that socket's place, whose connect was interrupted
+	tid    uint32             // of the thread
+	thread *target.Thread     // nil where it cannot be reached
+	known  bool               // that thread is the one that made the call
+	inode  uint64             // of the socket in the first argument, once that is known
+	look   chan chan struct{} // see acceptance; nil for other calls
+	placed bool               // a channel has come into that socket's place, whose connect was interrupted
 	*wait
 	release func() // frees what the answer has, once that is given; nil for nothing
 	// answered is called when the answer has been given, with whether the target has heard it, where the next

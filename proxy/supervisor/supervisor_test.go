@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -107,5 +108,38 @@ func TestPassedConnects(t *testing.T) {
 	})
 	if blocking != nil || (nonblocking != nil && nonblocking != unix.EINPROGRESS) || refused != unix.ECONNREFUSED || datagram != nil {
 		t.Errorf("blocking: %v, non-blocking: %v, refused: %v, a datagram socket: %v", blocking, nonblocking, refused, datagram)
+	}
+}
+
+// What is accepted has the timeouts of what it was accepted from, and not those that another call sets there
+// for a moment.
+func TestAMomentsTimeoutIsNotInherited(t *testing.T) {
+	var ends [2]int
+	for i := range ends {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		ends[i] = fd
+	}
+	listener, accepted := ends[0], ends[1]
+	given := make(chan struct{})
+	if _, err := briefly(listener, unix.SO_RCVTIMEO, func() error {
+		go func() {
+			defer close(given)
+			likeListener(accepted, listener)
+		}()
+		select {
+		case <-given:
+		case <-time.After(50 * time.Millisecond): // it waits
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	<-given
+	if tv, err := unix.GetsockoptTimeval(accepted, unix.SOL_SOCKET, unix.SO_RCVTIMEO); err != nil || *tv != (unix.Timeval{}) {
+		t.Errorf("it has %v, %v", tv, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/seccomp"
+	"tlswrap/proxy/target"
 )
 
 // wait is a target's thread that waits for its answer. A thread makes one call at a time, so its next
@@ -114,6 +115,11 @@ func (c *call) await(ready <-chan struct{}, limit time.Duration) error {
 			if !c.waits() {
 				return unix.EINTR
 			}
+		case looked := <-c.look:
+			if !c.waits() {
+				return unix.EINTR
+			}
+			close(looked)
 		}
 	}
 }
@@ -124,6 +130,15 @@ func (c *call) interrupted(limit time.Duration) error {
 		c.limited = &c.Asked
 	}
 	return unix.EINTR
+}
+
+// likeListener gives a connection the timeouts of the socket that it was accepted from.
+func likeListener(fd, listener int) {
+	if l, err := lockOf(listener); err == nil {
+		l.Lock() // they may be a moment's alone
+		defer l.Unlock()
+	}
+	target.LikeTimeouts(fd, listener)
 }
 
 // timeoutOf is what SO_SNDTIMEO or SO_RCVTIMEO says, or 0 for none.

@@ -28,14 +28,15 @@ type call struct {
 	masked  bool   // no signal comes, but by old
 	old     uint64 // its mask
 	stopped bool   // its process was stopped meanwhile
-	missed  []unix.Signal
 	link    *link
+	stays   bool // it waits in the stop, as it may not call pause(2)
 }
 
 // What the kernel makes of these, once a signal was delivered, is what it makes of an interrupted call
-// (linux/errno.h): the first is made again if the handler says so or there is none.
+// (linux/errno.h): the first is made again if the handler says so or there is none. The second is pause(2)'s.
 const (
 	restartSys       = -512
+	restartNoHand    = -514
 	restartRestBlock = -516
 )
 
@@ -79,34 +80,45 @@ func (t *Tracer) interrupt(c *call, e event) error {
 	t.forget(c)
 	r := c.regs
 	r.leave(restartSys)
-	return c.certainly(r.write(c.tid), resume(e))
+	return t.goOn(c, r, e)
+}
+
+// goOn has a thread go on after e with registers, and not without them.
+func (t *Tracer) goOn(c *call, r registers, e event) error {
+	if err := c.certainly(r.write(c.tid)); err != nil {
+		return err
+	}
+	return c.certainly(t.release(c, e))
 }
 
 // certainly is for what has to be done to a thread: where that fails, but because it is gone, nobody knows what
 // it would do, and it ends.
-func (c *call) certainly(errs ...error) error {
-	for _, err := range errs {
-		if err != nil && err != unix.ESRCH {
-			unix.Kill(c.tid, unix.SIGKILL)
-			return err
-		}
-		if err != nil {
-			return unix.ENOENT
-		}
+func (c *call) certainly(err error) error {
+	switch err {
+	case nil:
+		return nil
+	case unix.ESRCH:
+		return unix.ENOENT
 	}
-	return nil
+	unix.Kill(c.tid, unix.SIGKILL)
+	return err
 }
 
 // bring stops a thread that is in pause(2), and returns what to go on with after its answer.
 func (t *Tracer) bring(c *call) (e event, err error) {
 	e.tid = c.tid
+	if c.state != paused && !stands(c.tid) {
+		t.forget(c)
+		return e, unix.ENOENT
+	}
 	if c.state != paused {
 		return e, nil
 	}
-	if err := c.certainly(ptrace(unix.PTRACE_INTERRUPT, c.tid, 0, 0)); err != nil {
-		return e, err
-	}
 	for {
+		// Any stop takes that away again (ptrace_stop in kernel/signal.c).
+		if err := c.certainly(ptrace(unix.PTRACE_INTERRUPT, c.tid, 0, 0)); err != nil {
+			return e, err
+		}
 		if e, err = t.next(c.tid); err != nil {
 			t.forget(c)
 			return e, unix.ENOENT
@@ -116,15 +128,17 @@ func (t *Tracer) bring(c *call) (e event, err error) {
 		case e.ended(), e.extra() != 0 && e.extra() != unix.PTRACE_EVENT_STOP:
 			t.dispatch(e)
 			return e, unix.ENOENT
-		case e.inCall(), signal != 0 && ignored(c.tid, signal):
+		case signal != 0 && ignored(c.tid, signal):
 			resume(e)
 			continue
+		case e.inCall():
+			c.stays = t.refused(c)
 		}
 		t.become(c, left)
-		if e.extra() == unix.PTRACE_EVENT_STOP && !e.groupStop() {
-			return event{tid: c.tid}, nil
+		if signal != 0 || e.groupStop() {
+			return e, nil
 		}
-		return e, nil
+		return event{tid: c.tid}, nil
 	}
 }
 
@@ -141,22 +155,45 @@ func (t *Tracer) stop(c *call) error {
 	return nil
 }
 
-// pause has a thread wait in pause(2).
+// pause has a thread wait in pause(2), where a filter of the program's lets it call that.
 func (t *Tracer) pause(c *call) error {
-	if c.state == paused {
+	if c.state == paused || c.stays {
 		return nil
+	}
+	if err := t.stop(c); err != nil {
+		return err
 	}
 	if err := t.unlink(c); err != nil {
 		return err
 	}
 	r := c.regs
-	if c.state == entered {
-		r.enter(pause)
-	} else {
+	if c.state == left {
 		r.make(pause, nil)
+	} else {
+		r.enter(pause)
+	}
+	if err := c.certainly(r.write(c.tid)); err != nil {
+		return err
+	}
+	if c.state == left {
+		if _, err := t.proceed(c, unix.PTRACE_SYSCALL); err != nil { // to where it begins
+			return err
+		}
 	}
 	t.become(c, paused)
-	return c.certainly(r.write(c.tid), t.release(c, event{tid: c.tid}))
+	if c.stopped { // by which it stops first
+		return c.certainly(t.release(c, event{tid: c.tid}))
+	}
+	if err := c.certainly(t.prepare(c)); err != nil {
+		return err
+	}
+	return c.certainly(ptrace(unix.PTRACE_SYSCALL, c.tid, 0, 0)) // to where it ends
+}
+
+// refused reports whether the end of pause(2) was no signal's.
+func (t *Tracer) refused(c *call) bool {
+	var r registers
+	return r.read(c.tid) == nil && r.value() != restartNoHand
 }
 
 // finish answers a call.
@@ -171,7 +208,7 @@ func (t *Tracer) finish(c *call, value int64) error {
 	t.forget(c)
 	r := c.regs
 	r.skip(value)
-	return c.certainly(r.write(c.tid), t.release(c, e))
+	return t.goOn(c, r, e)
 }
 
 // native has the kernel make the call.
@@ -215,14 +252,24 @@ func (t *Tracer) quieten(c *call) error {
 		return nil
 	}
 	all := ^uint64(0)
-	err := c.certainly(ptrace(unix.PTRACE_GETSIGMASK, c.tid, unsafe.Sizeof(c.old), uintptr(unsafe.Pointer(&c.old))),
-		ptrace(unix.PTRACE_SETSIGMASK, c.tid, unsafe.Sizeof(all), uintptr(unsafe.Pointer(&all))))
+	if err := c.certainly(ptrace(unix.PTRACE_GETSIGMASK, c.tid, unsafe.Sizeof(c.old), uintptr(unsafe.Pointer(&c.old)))); err != nil {
+		return err
+	}
+	err := c.certainly(ptrace(unix.PTRACE_SETSIGMASK, c.tid, unsafe.Sizeof(all), uintptr(unsafe.Pointer(&all))))
 	c.masked = err == nil
 	return err
 }
 
 // release has a thread go on after e, with its signals.
 func (t *Tracer) release(c *call, e event) error {
+	if err := t.prepare(c); err != nil {
+		return err
+	}
+	return resume(e)
+}
+
+// prepare gives a thread its signals back.
+func (t *Tracer) prepare(c *call) error {
 	if c.masked {
 		if err := ptrace(unix.PTRACE_SETSIGMASK, c.tid, unsafe.Sizeof(c.old), uintptr(unsafe.Pointer(&c.old))); err != nil {
 			return err
@@ -235,20 +282,17 @@ func (t *Tracer) release(c *call, e event) error {
 			return err
 		}
 	}
-	for _, signal := range c.missed {
-		unix.Kill(c.tid, signal)
-	}
-	c.missed = nil
-	return resume(e)
+	return nil
 }
 
-// proceed has a thread go on to its next stop that is no signal's.
-func (t *Tracer) proceed(c *call, request int) (event, error) {
+// proceed has a thread go on to its next stop that is no signal's. The one that comes all the same is SIGSTOP, which
+// is not kept back: SIGCONT would find nothing to end.
+func (t *Tracer) proceed(c *call, request int) (e event, err error) {
 	for {
-		if err := c.certainly(ptrace(request, c.tid, 0, 0)); err != nil {
+		if err := c.certainly(ptrace(request, c.tid, 0, uintptr(e.signal()))); err != nil {
 			return event{}, err
 		}
-		e, err := t.next(c.tid)
+		e, err = t.next(c.tid)
 		switch {
 		case err != nil:
 			t.forget(c)
@@ -258,9 +302,7 @@ func (t *Tracer) proceed(c *call, request int) (event, error) {
 			return e, unix.ENOENT
 		case e.groupStop():
 			c.stopped = true
-		case e.signal() != 0:
-			c.missed = append(c.missed, e.signal())
-		case e.extra() != unix.PTRACE_EVENT_STOP:
+		case e.signal() == 0 && e.extra() != unix.PTRACE_EVENT_STOP:
 			return e, nil
 		}
 	}

@@ -49,7 +49,7 @@ func (t *Tracer) makeLink(c *call) error {
 	if l.page, err = t.inject(c, unix.SYS_MMAP, 0, pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0); err != nil {
 		return err
 	}
-	if l.socket, err = t.inject(c, unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
+	if l.socket, err = t.inject(c, unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return err
 	}
 	if err := c.poke(atAddress, address); err != nil {
@@ -188,17 +188,14 @@ func (t *Tracer) place(c *call, from, to int64, closeOnExec bool) error {
 	if closeOnExec {
 		flags = unix.O_CLOEXEC
 	}
-	for {
-		// EBUSY: the number is about to be used by another thread (dup2(2)).
-		_, err := t.inject(c, unix.SYS_DUP3, uint64(from), uint64(to), flags)
-		if err != unix.EBUSY {
-			_, failed := t.inject(c, unix.SYS_CLOSE, uint64(from))
-			if err == nil {
-				err = failed
-			}
-			return err
-		}
+	_, err := t.inject(c, unix.SYS_DUP3, uint64(from), uint64(to), flags)
+	if err == unix.EBUSY { // dup2(2): another thread has closed it, and is about to have something else there
+		err = unix.EBADF
 	}
+	if _, failed := t.inject(c, unix.SYS_CLOSE, uint64(from)); err == nil {
+		err = failed
+	}
+	return err
 }
 
 // replace puts a copy of fd at a number of the thread's that is taken.
@@ -224,7 +221,8 @@ func (t *Tracer) put(c *call, fd int, closeOnExec bool) (int64, error) {
 	return to, nil
 }
 
-// unlink takes from the thread what it has got for us.
+// unlink takes from the thread what it has got for us, if another one has not done that. The error is that the
+// thread does not wait any more.
 func (t *Tracer) unlink(c *call) error {
 	l := c.link
 	if l == nil {
@@ -232,15 +230,15 @@ func (t *Tracer) unlink(c *call) error {
 	}
 	c.dropLink()
 	if l.socket >= 0 {
-		if _, err := t.inject(c, unix.SYS_CLOSE, uint64(l.socket)); err != nil {
-			return err
-		}
+		t.inject(c, unix.SYS_CLOSE, uint64(l.socket))
 	}
-	if l.page < 0 {
-		return nil
+	if l.page >= 0 && t.threads[c.tid] == c {
+		t.inject(c, unix.SYS_MUNMAP, uint64(l.page), pageSize)
 	}
-	_, err := t.inject(c, unix.SYS_MUNMAP, uint64(l.page), pageSize)
-	return err
+	if t.threads[c.tid] != c {
+		return unix.ENOENT
+	}
+	return nil
 }
 
 // dropLink closes the worker's end.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,9 +97,24 @@ func (t *Tracer) dispatch(e event) {
 		resume(e)
 	case c != nil && (e.groupStop() || signal != 0 && !ignored(e.tid, signal)):
 		t.interrupt(c, e)
+	case c != nil && e.inCall() && t.refused(c): // it stays there
+		c.stays = true
+		t.become(c, left)
 	default: // a thread in pause(2) goes on with that
 		resume(e)
 	}
+}
+
+// stands reports whether a stopped thread has not been killed meanwhile. Another one of its process may have its
+// number then, which has executed a program, and of which the tracer is yet to be told.
+func stands(tid int) bool {
+	var info struct {
+		_    [8]byte
+		code int32
+		_    [116]byte
+	} // siginfo_t
+	err := ptrace(unix.PTRACE_GETSIGINFO, tid, 0, uintptr(unsafe.Pointer(&info)))
+	return err == nil && info.code != int32(unix.SIGTRAP)|unix.PTRACE_EVENT_EXEC<<8
 }
 
 // resume has a thread go on as it would without a tracer: the signal is delivered, and what is stopped by one

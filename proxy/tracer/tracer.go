@@ -153,13 +153,7 @@ func (t *Tracer) do(id uint64, f func(c *call) error) error {
 
 // Waits reports whether the thread still waits for its answer. It waits for that until it comes, then, and
 // no signal takes it away, unless Hold lets it.
-func (t *Tracer) Waits(id uint64) bool {
-	t.mu.Lock()
-	c := t.calls[id]
-	stopped := c != nil && c.state != paused
-	t.mu.Unlock()
-	return stopped || c != nil && t.do(id, t.stop) == nil
-}
+func (t *Tracer) Waits(id uint64) bool { return t.do(id, t.stop) == nil }
 
 // Hold says that the answer may take long: signals are delivered meanwhile, and end the call, or have the kernel
 // make it again.

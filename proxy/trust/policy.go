@@ -34,11 +34,12 @@ type Policy struct {
 
 // Trust is what one rule trusts and presents.
 type Trust struct {
-	caFiles  []string
-	extra    [][]byte // DER certificates beside the system's
-	client   *tls.Certificate
-	Sessions tls.ClientSessionCache
-	identity [sha256.Size]byte // of everything that a TLS session's validity rests on
+	caFiles   []string
+	extra     [][]byte // DER certificates beside the system's
+	client    *tls.Certificate
+	Sessions  tls.ClientSessionCache
+	identity  [sha256.Size]byte // of everything that a TLS session's validity rests on
+	exchanges exchanges
 
 	once  sync.Once
 	roots *x509.CertPool

@@ -253,6 +253,9 @@ func (u *Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Secured lets go of what First would say: TLS was spoken.
+func (u *Conn) Secured() { u.head = nil }
+
 // First is the first that the peer has said where TLS was expected, for people.
 func (u *Conn) First() []byte {
 	b := slices.Concat(u.head, u.Ahead())

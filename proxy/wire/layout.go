@@ -28,6 +28,10 @@ const LifeSize = 4
 // SendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
 const SendBuffer = 208 << 10
 
+// Welcomed is the SO_PRIORITY of a channel that the worker has accepted for a program: see TW_WELCOMED in
+// preload/wire.h.
+const Welcomed = 1
+
 // A frame in a ring, and struct tw_tls_ring.
 const (
 	FrameInRing   uint32 = 1 << 31

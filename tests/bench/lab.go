@@ -187,7 +187,8 @@ func (l *lab) startServers() error {
 	}
 	p := &l.ports
 	if err := freePorts(&p.Plain, &p.TLS, &p.Full, &p.stunnel, &p.stunnelFull, &p.stunnelSink,
-		&p.served, &p.Postgres, &p.stunnelServer, &p.stunnelPostgres); err != nil {
+		&p.served, &p.Postgres, &p.stunnelServer, &p.stunnelPostgres,
+		&p.echo, &p.echoTLS, &p.echoBoth, &p.relayed, &p.stunnelEcho, &p.stunnelEchoServer); err != nil {
 		return err
 	}
 	if err := l.startSinks(cert); err != nil {
@@ -227,7 +228,7 @@ func (l *lab) wrapped(command ...string) []string {
 // policy are the flags that say what is TLS, and whom to trust.
 func (l *lab) policy() []string {
 	flags := []string{"--rules", l.rules, "--ca", l.ca}
-	for _, port := range []int{l.ports.TLS, l.ports.Full, l.ports.sinkTLS} {
+	for _, port := range []int{l.ports.TLS, l.ports.Full, l.ports.sinkTLS, l.ports.echoTLS} {
 		flags = append(flags, "--tls", fmt.Sprintf("localhost:%d", port))
 	}
 	return flags
@@ -250,6 +251,6 @@ func (l *lab) describe(out io.Writer) {
 
 // works are all that can be measured, in the order of workNames.
 func (l *lab) works() []work {
-	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.served(8), l.served(64), l.pgbench(), l.resumed(), l.full(), l.passed(), l.passedByName(), l.notified(), l.notifiedTLS(), l.staticDownload(), l.staticRequests(), l.startup(), l.memory(), l.growth(), l.growthBulk(), l.crowd(),
+	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.served(8), l.served(64), l.roundTrips(), l.pgbench(), l.resumed(), l.full(), l.passed(), l.passedByName(), l.notified(), l.notifiedTLS(), l.staticDownload(), l.staticRequests(), l.startup(), l.memory(), l.growth(), l.growthBulk(), l.crowd(),
 		l.libtlsDownload(), l.libtlsServe(), l.libtlsConnections(), l.libtlsAccept(), l.libtlsPing()}
 }

@@ -68,7 +68,7 @@ func run(args []string) int {
 }
 
 // workNames are what -only takes, in the order that they are measured in.
-var workNames = []string{"download", "upload", "requests8", "requests64", "served8", "served64", "pgbench", "resumed", "full", "passed", "passed-by-name", "notified", "notified-tls", "static-get", "static-requests", "startup", "memory", "growth", "growth-bulk", "crowd",
+var workNames = []string{"download", "upload", "requests8", "requests64", "served8", "served64", "roundtrips", "pgbench", "resumed", "full", "passed", "passed-by-name", "notified", "notified-tls", "static-get", "static-requests", "startup", "memory", "growth", "growth-bulk", "crowd",
 	"libtls-get", "libtls-serve", "libtls-full", "libtls-accept", "libtls-ping"}
 
 // options are what the command line asks for.

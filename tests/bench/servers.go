@@ -22,8 +22,12 @@ type ports struct {
 	served             int // nginx in plaintext, under tlswrap
 	Postgres           int // PostgreSQL, in plaintext and with TLS
 
+	echo, echoTLS, echoBoth int // what gives messages back: in plaintext, and under tlswrap twice
+	relayed                 int // to echo
+
 	stunnel, stunnelFull, stunnelSink int // to TLS, Full and sinkTLS
 	stunnelServer, stunnelPostgres    int // in front of Plain, and to Postgres
+	stunnelEcho, stunnelEchoServer    int // to the other, and in front of echo
 }
 
 //go:embed nginx.conf

@@ -6,7 +6,6 @@ package calls
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -16,7 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +31,7 @@ type bench struct {
 	dir      string              // on a path without anything that ld.so minds
 	programs map[string]*program // by variant/name
 	trust    *trust
+	narrow   atomic.Int64 // runs that were left out, see leftOut
 }
 
 // variant is one way to compile a program, and how it comes to the worker.
@@ -145,6 +145,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "calls:", err)
 		return 1
 	}
+	defer shared.tellOfNarrow()
 	return m.Run()
 }
 
@@ -177,11 +178,10 @@ func newBench(dir string) (*bench, error) {
 	if b.trust, err = newTrust(dir); err != nil {
 		return nil, err
 	}
-	if err := b.compileAll(); err != nil {
+	if err := b.compileLater(); err != nil {
 		return nil, err
 	}
-	b.tellOfNarrow()
-	return b, nil
+	return b, b.makeFilters()
 }
 
 // install builds tlswrap and copies it, with all builds of the shim.
@@ -220,115 +220,6 @@ func (v variant) is32() bool { return strings.HasPrefix(v.name, "i386") }
 
 // has32 reports whether there are 32-bit programs, and a shim for them.
 func has32() bool { return slices.ContainsFunc(variants, variant.is32) }
-
-// program is one compiled program and the tests that it says it has.
-type program struct {
-	family  string
-	variant variant
-	path    string
-	tests   []listed
-}
-
-type listed struct {
-	name  string
-	where []string
-}
-
-func (b *bench) compileAll() error {
-	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex
-		errs []error
-		turn = make(chan struct{}, runtime.NumCPU())
-	)
-	for _, v := range variants {
-		if err := os.Mkdir(filepath.Join(b.dir, v.name), 0o755); err != nil {
-			return err
-		}
-		for _, family := range families {
-			if v.leavesOut(family) {
-				continue
-			}
-			wg.Go(func() {
-				turn <- struct{}{}
-				p, err := b.compile(v, family)
-				<-turn
-				mu.Lock()
-				defer mu.Unlock()
-				b.programs[v.name+"/"+family] = p
-				errs = append(errs, err)
-			})
-		}
-	}
-	wg.Wait()
-	return errors.Join(append(errs, b.makeHelpers())...)
-}
-
-// makeHelpers makes what exec.c starts, beside each variant's programs.
-func (b *bench) makeHelpers() error {
-	var errs []error
-	for _, v := range variants {
-		dir := filepath.Join(b.dir, v.name)
-		empty, main := filepath.Join(dir, "empty.c"), filepath.Join(dir, "main.c")
-		errs = append(errs,
-			os.WriteFile(empty, []byte("int own_preload = 1;\n"), 0o644),
-			os.WriteFile(main, []byte("int main(void) { return 0; }\n"), 0o644),
-			os.WriteFile(filepath.Join(dir, "text"), []byte("exit 7\n"), 0o755),
-			os.WriteFile(filepath.Join(dir, "text-without-x"), []byte("exit 7\n"), 0o644),
-			os.WriteFile(filepath.Join(dir, "script"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755),
-			command(v.cc[0], "-shared", "-fPIC", "-o", filepath.Join(dir, "own.so"), empty),
-			command(v.cc[0], "-static", "-o", filepath.Join(dir, "static"), main),
-			command(v.cc[0], "-static", "-w", "-pthread", "-o", filepath.Join(dir, "static-exec"), filepath.Join(root(), "tests", "calls", "programs", "exec.c")),
-		)
-	}
-	return errors.Join(append(errs, b.makeFilters())...)
-}
-
-func (b *bench) compile(v variant, family string) (*program, error) {
-	p := &program{family: family, variant: v, path: filepath.Join(b.dir, v.name, family)}
-	source := filepath.Join(root(), "tests", "calls", "programs", family+".c")
-	args := append(slices.Clone(v.cc[1:]), "-O2", "-Wall", "-Wextra", "-Werror", "-pthread")
-	libraries := filepath.Join(root(), "tests", "calls", "programs", "lib"+family+".c")
-	if _, err := os.Stat(libraries); err == nil {
-		dir := filepath.Dir(p.path)
-		library := filepath.Join(dir, "lib"+family+".so")
-		if err := command(v.cc[0], append(slices.Clone(args), "-shared", "-fPIC", "-o", library, libraries)...); err != nil {
-			return nil, err
-		}
-		source = library
-		args = append(args, "-Wl,-rpath,"+dir, filepath.Join(root(), "tests", "calls", "programs", family+".c"))
-	}
-	if err := command(v.cc[0], append(args, "-o", p.path, source)...); err != nil {
-		return nil, err
-	}
-	narrow, err := p.narrow("")
-	if err != nil {
-		return nil, err
-	}
-	argv := append(narrow, p.path, "--list")
-	list := exec.Command(argv[0], argv[1:]...)
-	list.Env = []string{asanOptions}
-	out, err := list.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s --list: %w", p.path, err)
-	}
-	for line := range strings.Lines(string(out)) {
-		words := strings.Fields(line)
-		p.tests = append(p.tests, listed{words[0], words[1:]})
-	}
-	return p, nil
-}
-
-// command runs a tool, and has its words in the error.
-func command(name string, args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", name, err, out)
-	}
-	return nil
-}
 
 // TestCalls runs every test of every program.
 func TestCalls(t *testing.T) {
@@ -396,27 +287,22 @@ func (p *program) leftOut(mode string) bool {
 	return err == nil && len(narrow) > 0
 }
 
-// tellOfNarrow says in one line what this machine leaves out.
+// tellOfNarrow says in one line what this machine has left out.
 func (b *bench) tellOfNarrow() {
-	count := 0
-	for _, p := range b.programs {
-		for _, test := range p.tests {
-			for _, mode := range p.modes(test) {
-				if p.leftOut(mode) {
-					count++
-				}
-			}
-		}
-	}
-	if count > 0 {
-		fmt.Printf("calls: this kernel starts no 32-bit programs: %d runs of them are left out, and those without a worker are made under qemu-i386\n", count)
+	if n := b.narrow.Load(); n > 0 {
+		fmt.Printf("calls: this kernel starts no 32-bit programs: %d runs of them are left out, and those without a worker are made under qemu-i386\n", n)
 	}
 }
 
 func (p *program) run(t *testing.T) {
-	for _, test := range p.tests {
+	tests, err := p.compiled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range tests {
 		for _, mode := range p.modes(test) {
 			if p.leftOut(mode) {
+				shared.narrow.Add(1)
 				continue
 			}
 			t.Run(test.name+"/"+mode, func(t *testing.T) {
@@ -511,7 +397,7 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(servers.environ(), "PATH="+os.Getenv("PATH"), "HOME="+cmd.Dir,
-		"HELPERS="+shared.dir+"/"+p.variant.name)
+		"HELPERS="+filepath.Dir(p.path))
 	if mode == alone {
 		cmd.Env = append(cmd.Env, asanOptions)
 	}

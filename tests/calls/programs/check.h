@@ -290,13 +290,13 @@ SHARED int count_entries(const char *path)
 #define IN_PAUSE -2
 #endif
 
-/* Waits until a thread of this process is in one of two system calls (proc_pid_syscall(5)), or in
+/* Waits until a thread, of any process, is in one of two system calls (proc_pid_syscall(5)), or in
  * pause(2): there one that is traced waits for its answer. */
 SHARED void wait_until_in(pid_t thread, long one, long other)
 {
 	char path[64];
 	long number;
-	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)thread);
+	snprintf(path, sizeof path, "/proc/%d/syscall", (int)thread);
 	do {
 		FILE *file = fopen(path, "r");
 		if (!file)

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -108,6 +109,13 @@ static void use_execle(void)
 static void use_fexecve(void)
 {
 	int fd = (int)OK(open(arguments[0], O_RDONLY | O_CLOEXEC));
+	OK(fexecve(fd, child_argv(), none));
+}
+
+/* Nothing can be read from such a descriptor. */
+static void use_fexecve_of_a_path(void)
+{
+	int fd = (int)OK(open(arguments[0], O_PATH | O_CLOEXEC));
 	OK(fexecve(fd, child_argv(), none));
 }
 
@@ -428,6 +436,61 @@ static void next_in_path(bool spawned)
 static void execvp_goes_on_in_path(void) { next_in_path(false); }
 static void spawnp_goes_on_in_path(void) { next_in_path(true); }
 
+/* ---- A child in a sandbox ---- */
+
+/*
+ * Ends this process for each call that what it does from now on has no use for, and the shim may have
+ * (seccomp(2); musl has no <linux/filter.h>).
+ */
+static void allow_no_more_sockets(void)
+{
+	enum { LOAD = 0x20, JUMP_IF_EQUAL = 0x15, RETURN = 0x06, FILTER = 2 };
+	static const unsigned calls[] = {
+		SYS_socket, SYS_socketpair, SYS_connect, SYS_prctl,
+#if !defined(__SANITIZE_ADDRESS__) /* which makes it itself */
+		SYS_madvise,
+#endif
+	};
+	enum { CALLS = sizeof calls / sizeof *calls };
+	struct instruction {
+		uint16_t code;
+		uint8_t if_true, if_false;
+		uint32_t k;
+	} code[2 * CALLS + 2] = {{LOAD, 0, 0, 0}};
+	for (unsigned i = 0; i < CALLS; i++) {
+		code[2 * i + 1] = (struct instruction){JUMP_IF_EQUAL, 0, 1, calls[i]};
+		code[2 * i + 2] = (struct instruction){RETURN, 0, 0, 0}; /* SECCOMP_RET_KILL */
+	}
+	code[2 * CALLS + 1] = (struct instruction){RETURN, 0, 0, 0x7fff0000}; /* SECCOMP_RET_ALLOW */
+	struct {
+		unsigned short length;
+		struct instruction *code;
+	} program = {2 * CALLS + 2, code};
+	OK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	OK(prctl(PR_SET_SECCOMP, FILTER, &program));
+}
+
+static void a_child_in_a_sandbox_has_its_sockets(void)
+{
+	int fd = connected("ECHO");
+	pid_t child = (pid_t)OK(fork());
+	if (child == 0) {
+		struct sockaddr_in a;
+		socklen_t len = sizeof a;
+		allow_no_more_sockets();
+		OK(getpeername(fd, (struct sockaddr *)&a, &len));
+		EQUAL(ntohs(a.sin_port), port("ECHO"));
+		OK(getsockname(fd, (struct sockaddr *)&a, &len));
+		EQUAL(option(fd, SOL_SOCKET, SO_ERROR), 0);
+		set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+		set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+		ECHOES(fd);
+		_exit(0);
+	}
+	reap(child);
+	ECHOES(fd);
+}
+
 const struct test tests[] = {
 	{"child", HELPER, child},
 	{"child_has_both", HELPER, child_has_both},
@@ -443,6 +506,7 @@ const struct test tests[] = {
 	{"execlp", BOTH, use_execlp},
 	{"execle_with_an_empty_environment", BOTH, use_execle},
 	{"fexecve_with_an_empty_environment", BOTH, use_fexecve},
+	{"fexecve_of_a_path", BOTH, use_fexecve_of_a_path},
 	{"execveat_with_an_empty_environment", BOTH, use_execveat},
 	{"execve_by_number", BOTH, use_execve_by_number},
 	{"posix_spawn_with_an_empty_environment", BOTH, use_posix_spawn},
@@ -467,6 +531,7 @@ const struct test tests[] = {
 	{"text_by_execlp", BOTH, text_by_execlp},
 	{"script", BOTH, script},
 	{"static_program_is_refused", UNNOTICED, static_program_is_refused},
+	{"a_child_in_a_sandbox_has_its_sockets", NOTICED, a_child_in_a_sandbox_has_its_sockets},
 	{"static_program_by_execve", NOTICED, static_program_by_execve},
 	{"static_program_by_execvp", NOTICED, static_program_by_execvp},
 	{"static_program_by_posix_spawn", NOTICED, static_program_by_posix_spawn},

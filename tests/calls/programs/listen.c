@@ -473,15 +473,6 @@ static void a_closed_listener_refuses_at_once(void)
 	}
 }
 
-/* What another process has closed the worker may be told of a moment later. */
-static void refuses_soon(void)
-{
-	int error = 0;
-	for (int i = 0; i < 1000 && (error = calls_itself()) != ECONNREFUSED; i++)
-		sched_yield();
-	EQUAL(error, ECONNREFUSED);
-}
-
 static void a_listener_lasts_as_long_as_a_child_has_it(void)
 {
 	int fd = listening(), ends[2], status;
@@ -498,7 +489,7 @@ static void a_listener_lasts_as_long_as_a_child_has_it(void)
 	OK(close(ends[1]));
 	OK(waitpid(pid, &status, 0));
 	EQUAL(status, 0);
-	refuses_soon();
+	EQUAL(calls_itself(), ECONNREFUSED);
 	ANSWERS("reset", "hear %d", number);
 }
 
@@ -526,10 +517,56 @@ static void exec_closes_a_listener(void)
 	OK(close(in[0]));
 	OK(close(out[1]));
 	EQUAL(read(out[0], &byte, 1), 1);
-	refuses_soon();
+	EQUAL(calls_itself(), ECONNREFUSED);
 	OK(close(in[1]));
 	OK(waitpid(pid, &status, 0));
 	EQUAL(status, 0);
+}
+
+/* Whoever waits when a program stops to listen is reset, however it stops. */
+static void whom_nobody_accepts_is_reset(void)
+{
+	enum { CLOSED, OVERWRITTEN, SHUT, KILLED, WAYS };
+	for (int how = 0; how < WAYS; how++) {
+		int fd = listening(), status;
+		int waits = dialled(), speaks = dialled(), silent = client("stall", serve_port(), NULL);
+		ANSWERS("ok", "say %d hello", speaks);
+		if (how == OVERWRITTEN)
+			OK(dup2(DRIVER, fd));
+		if (how == SHUT)
+			OK(shutdown(fd, SHUT_RDWR));
+		pid_t pid = how == KILLED ? (pid_t)OK(fork()) : -1;
+		if (pid == 0)
+			for (;;)
+				pause();
+		OK(close(fd));
+		if (how == KILLED) {
+			OK(kill(pid, SIGKILL));
+			OK(waitpid(pid, &status, 0));
+		}
+		ANSWERS("reset", "hear %d", waits);
+		ANSWERS("reset", "hear %d", speaks);
+		ANSWERS("reset", "hear %d", silent);
+	}
+}
+
+/* A thread that waits in accept does not keep alive what its process listened on. */
+static void a_killed_process_does_not_listen(void)
+{
+	for (int i = 0; i < 3; i++) {
+		int fd = listening(), status;
+		pid_t pid = (pid_t)OK(fork());
+		if (pid == 0) {
+			for (;;)
+				OK(accept(fd, NULL, NULL));
+		}
+		OK(close(fd));
+		wait_until_in(pid, SYS_accept4, OTHER_ACCEPT);
+		OK(kill(pid, SIGKILL));
+		OK(waitpid(pid, &status, 0));
+		EQUAL(calls_itself(), ECONNREFUSED);
+		OK(close(listening()));
+	}
 }
 
 /* Whether anybody listens at a port, as /proc/net/tcp has it. */
@@ -686,6 +723,8 @@ const struct test tests[] = {
 	{"a_listener_lasts_as_long_as_a_child_has_it", BOTH, a_listener_lasts_as_long_as_a_child_has_it},
 	{"says_that_it_runs", HELPER, says_that_it_runs},
 	{"exec_closes_a_listener", BOTH, exec_closes_a_listener},
+	{"whom_nobody_accepts_is_reset", BOTH, whom_nobody_accepts_is_reset},
+	{"a_killed_process_does_not_listen", BOTH, a_killed_process_does_not_listen},
 	{"a_closed_listener_leaves_its_port", BOTH, a_closed_listener_leaves_its_port},
 	{"port_is_taken_while_it_listens", BOTH, port_is_taken_while_it_listens},
 	{"what_does_not_listen_cannot_accept", BOTH, what_does_not_listen_cannot_accept},

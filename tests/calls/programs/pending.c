@@ -306,10 +306,12 @@ static void in_a_handler_on_a_small_stack(void)
 /* ---- Threads ---- */
 
 static int shared_fd;
+static volatile pid_t connecting;
 
 static void *connect_in_thread(void *unused)
 {
 	(void)unused;
+	connecting = (pid_t)syscall(SYS_gettid);
 	int r = dial(shared_fd, "PENDING");
 	return (void *)(intptr_t)(r < 0 ? errno : 0);
 }
@@ -409,6 +411,33 @@ static void cancellation_is_as_it_was(void)
 	CHECK(result == PTHREAD_CANCELED);
 }
 
+/* A connect goes on when its descriptor is closed, and ends as it would have. Something else, which can
+ * be written to, has the number then. */
+static void closed_by_another_thread(const char *then, int error)
+{
+	pthread_t thread;
+	void *result;
+	shared_fd = tcp();
+	EQUAL(pthread_create(&thread, NULL, connect_in_thread, NULL), 0);
+	wait_until_begun();
+	wait_until_in(connecting, SYS_connect, SYS_sendto);
+	OK(close(shared_fd));
+	EQUAL(open("/dev/null", O_RDWR | O_CLOEXEC), shared_fd);
+	tell(then);
+	EQUAL(pthread_join(thread, &result), 0);
+	EQUAL((intptr_t)result, error);
+}
+
+static void closing_does_not_end_a_blocked_connect(void)
+{
+	closed_by_another_thread("release", 0);
+}
+
+static void closing_does_not_make_a_refused_connect_a_good_one(void)
+{
+	closed_by_another_thread("refuse", bad_errno());
+}
+
 static void shut_down_by_another_thread(int how)
 {
 	shared_fd = tcp();
@@ -477,6 +506,9 @@ const struct test tests[] = {
 	{"cancelling_leaves_nothing_open", BOTH, cancelling_leaves_nothing_open},
 	{"a_native_connect_is_cancelled", BOTH, a_native_connect_is_cancelled},
 	{"cancellation_is_as_it_was", BOTH, cancellation_is_as_it_was},
+	{"closing_does_not_end_a_blocked_connect", WRAPPED, closing_does_not_end_a_blocked_connect},
+	{"closing_does_not_make_a_refused_connect_a_good_one", WRAPPED,
+	 closing_does_not_make_a_refused_connect_a_good_one},
 	{"shutdown_ends_a_blocked_connect", BOTH, shutdown_ends_a_blocked_connect},
 	{"shutdown_of_writing_ends_a_blocked_connect", BOTH_ONCE,
 	 shutdown_of_writing_ends_a_blocked_connect},

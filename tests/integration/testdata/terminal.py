@@ -10,6 +10,7 @@ if how == "new":
     os.setsid()
     master, slave = pty.openpty()
     p = subprocess.Popen(ns + ["setsid", "-c"] + argv, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
     pid = p.pid
 else:
     pid, master = pty.fork()
