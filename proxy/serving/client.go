@@ -31,6 +31,7 @@ type Client struct {
 	up       *upstream.Conn
 	tls      *record.Conn
 	pair     *channel.Pair  // nil before the handshake has ended well
+	words    *[]byte        // that the program is to read first; nil once they are sent
 	broke    atomic.Bool    // while the program had its end
 	ended    session.Moment // when its goroutines use nothing of it any more
 	ending   sync.Once
@@ -113,6 +114,7 @@ func (l *listener) shakeHands(c *Client) *verdict.Failure {
 // pair, and can be found, before.
 func (l *listener) deliver(c *Client) *verdict.Failure {
 	first := c.first()
+	c.words = &first
 	name := channel.Name(c.id, c.target.Addr)
 	if len(first) > 0 {
 		name += wire.NameWords // the program waits for them
@@ -125,11 +127,7 @@ func (l *listener) deliver(c *Client) *verdict.Failure {
 		return verdict.Failf(unix.ENETDOWN, "no channel: %v", err)
 	}
 	c.session.Enter(c.id, c)
-	if failure := l.enqueue(c.pair); failure != nil {
-		return failure
-	}
-	c.pair.Send(first) // who carries its bytes sees that the program has gone
-	return nil
+	return l.enqueue(c.pair)
 }
 
 // shakeHands lets a client prove what the service demands, within its time.
@@ -164,6 +162,10 @@ func (c *Client) begin() {
 func (c *Client) carry() {
 	why := internalError
 	defer func() { c.end(why) }()
+	if len(*c.words) > 0 {
+		c.pair.Send(*c.words) // who carries its bytes sees that the program has gone
+	}
+	c.words = nil
 	why = c.carrier().Carry()
 }
 
@@ -314,7 +316,8 @@ func (c *Client) serve(call *wire.Call) {
 		return
 	}
 	c.session.Enter(c.id, c)
-	c.pair.Send(c.first())
+	first := c.first()
+	c.words = &first
 	if !call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end) {
 		c.reject(verdict.Failf(unix.ECONNRESET, "the program gave up"))
 		return

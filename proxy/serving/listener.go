@@ -152,14 +152,18 @@ func (l *listener) begin(call *wire.Call) error {
 		return err
 	}
 	defer unix.Close(own)
-	ok := call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end)
-	if err = l.add(q, ok); err != nil {
-		l.session.Say(fmt.Sprintf("listening on %s: %v", local, err))
-	}
-	if !ok || err != nil {
-		// The program may have it in place, and would wait there for ever.
-		unix.Shutdown(own, unix.SHUT_RDWR)
-	}
+	handedOver := false
+	defer func() { // after a panic, too
+		served, err := l.add(q, handedOver)
+		if err != nil {
+			l.session.Say(fmt.Sprintf("listening on %s: %v", local, err))
+		}
+		if !served {
+			// The program may have it in place, and would wait there for ever.
+			unix.Shutdown(own, unix.SHUT_RDWR)
+		}
+	}()
+	handedOver = call.HandOver(wire.Reply{Answer: wire.AnswerChannel}, end)
 	return nil
 }
 
@@ -297,31 +301,30 @@ func (l *listener) untilSettled() {
 	}
 }
 
-// add puts a queue to use that was handed over, if it was. The first begins the service:
-// only now may the socket become non-blocking, as the program's descriptor shared that.
-func (l *listener) add(q *queue, handedOver bool) error {
+// add puts a queue to use that was handed over, if it was, and reports whether clients will come to it. The
+// first begins the service: only now may the socket become non-blocking, as the program's descriptor shared that.
+func (l *listener) add(q *queue, handedOver bool) (served bool, err error) {
 	defer l.front.sweepLater()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !handedOver || l.closed || q.gone.Load() {
 		q.close()
-		return nil
+		return false, nil
 	}
 	l.queues = append(l.queues, q)
 	if l.tcp != nil {
-		return nil
+		return true, nil
 	}
-	var err error
 	if l.tcp, err = fdio.New(l.fd, "listener"); err != nil {
 		l.fd = -1
-		return err
+		return false, err
 	}
 	l.front.log.Info("listening", "address", l.local.String(), "pid", l.pid, "rule", l.service.Listen.String())
 	go func() {
 		defer close(l.done)
 		guard.Run(l.front.log, "listener", func() { l.front.abandon(l) }, l.accept)
 	}()
-	return nil
+	return true, nil
 }
 
 // accept takes clients from the kernel until the listener is closed.

@@ -100,3 +100,19 @@ func TestAConnectionLooksOnlyAtWhoListensThere(t *testing.T) {
 		t.Errorf("%d are left", len(front.listeners))
 	}
 }
+
+// A program that has got a queue of a listener that was closed meanwhile must not wait there for clients.
+func TestAQueueOfAClosedListenerIsNotServed(t *testing.T) {
+	s := sessiontest.New(t, nil, nil)
+	front := NewFront(slog.New(slog.DiscardHandler), nil)
+	l := stoppedListener(t, front, s, "127.0.0.1:80", 0)
+	front.close(l)
+	q, end, err := newQueue(l.id, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(end)
+	if served, err := l.add(q, true); served || err != nil || !q.closed {
+		t.Errorf("served: %v, %v; closed: %v", served, err, q.closed)
+	}
+}

@@ -93,11 +93,20 @@ type kept struct {
 func Keep(forget func(), in ...*Crowd) {
 	k := &kept{forget: forget}
 	for _, c := range in {
+		if k.over() {
+			return // and nobody else has to go for it
+		}
 		m := c.Enter(k.end)
 		k.also(func() { c.Leave(m) })
 	}
 	timer := time.AfterFunc(KeepFailed, k.end)
 	k.also(func() { timer.Stop() })
+}
+
+func (k *kept) over() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.forget == nil
 }
 
 // also has leave called with the end, or now where that was.

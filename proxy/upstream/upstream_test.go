@@ -57,10 +57,11 @@ func TestOriginsTellSocketsApartThatLeadElsewhere(t *testing.T) {
 	keepAlive := func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) }
 	device := func(fd int) error { return unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo") }
 	plain := origin(func(int) error { return nil })
-	if origin(keepAlive) != plain || origin(bind) != origin(bind) {
+	bound, onDevice := origin(bind), origin(device)
+	if origin(keepAlive) != plain || origin(bind) != bound {
 		t.Error("like sockets begin elsewhere")
 	}
-	if origin(bind) == plain || origin(device) == plain || origin(bind) == origin(device) {
+	if bound == plain || onDevice == plain || bound == onDevice {
 		t.Error("one that is bound begins where another does")
 	}
 }
