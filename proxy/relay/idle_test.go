@@ -15,7 +15,7 @@ import (
 // A connection that idles after it has sent takes no more memory than one that has sent nothing: of ten
 // thousand, all but a few do at any time.
 func TestWhatSendingNeedsIsLetGoOfWhenItHasEnded(t *testing.T) {
-	const count, most = 200, 16 // connections, and bytes of one
+	const count, most = 200, 100 // connections, and bytes of one
 	all := make([]*Ends, count)
 	for i := range all {
 		pr, p, err := channel.New("", true)
