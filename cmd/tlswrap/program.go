@@ -99,8 +99,10 @@ func (o *options) start(program []string, library string, std stdio) int {
 	case cannotPreload != nil && unsupervised != nil:
 		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v (tlswrap doctor says what would allow it)",
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
-	case cannotPreload != nil:
+	case cannotPreload != nil && inspect.CheckLibrary(library) == nil:
 		preload = library // for what the program starts
+	case cannotPreload != nil:
+		preload = "" // the loader would complain of it each time
 	case unsupervised != nil && !errors.Is(unsupervised, begin.ErrUnasked) && o.verbose:
 		complain(std, 0, "the kernel does not hold what the preloaded library does not see: %v", unsupervised)
 	}
@@ -407,7 +409,7 @@ func launch(args []string, listener, status *os.File) error {
 	return fmt.Errorf("exit status %d", exit.ExitStatus())
 }
 
-// preloadEnv is env with the shim first in LD_PRELOAD.
+// preloadEnv is env with the shim first in LD_PRELOAD; without a library LD_PRELOAD is as it was.
 func preloadEnv(env []string, library, control string) []string {
 	out := make([]string, 0, len(env)+2)
 	preload := library
@@ -416,7 +418,9 @@ func preloadEnv(env []string, library, control string) []string {
 		switch name {
 		case wire.Env:
 		case "LD_PRELOAD":
-			if value != library && !strings.HasPrefix(value, library+":") {
+			if library == "" {
+				preload = value
+			} else if value != library && !strings.HasPrefix(value, library+":") {
 				preload = strings.TrimSuffix(library+":"+value, ":")
 			} else {
 				preload = value
@@ -425,7 +429,10 @@ func preloadEnv(env []string, library, control string) []string {
 			out = append(out, e)
 		}
 	}
-	return append(out, "LD_PRELOAD="+preload, wire.Env+"="+control)
+	if preload != "" {
+		out = append(out, "LD_PRELOAD="+preload)
+	}
+	return append(out, wire.Env+"="+control)
 }
 
 // restoreIgnoredSignals ignores again what was ignored when this process began: Go's
