@@ -194,7 +194,11 @@ static long follow(const struct executor *by, const struct program *program, cha
 
 long inspect_as(const struct executor *by, const struct program *program, char *library)
 {
-	long r = follow(by, program, library);
+	long r = 0;
+	if (stands_aside()) /* nobody is asked: the kernel holds the program, with the library or without */
+		memcpy(library, own_library(), TW_NAME_SIZE);
+	else
+		r = follow(by, program, library);
 	if (!memory_is_own())
 		ptracer_allow();
 	TRACE("exec", TEXT("path", program->path), RESULT(r));
