@@ -30,6 +30,7 @@ type options struct {
 
 	acceptStdin bool
 	enforce     bool
+	noKernel    bool
 
 	init *os.File // is told where the worker is; or nil
 
@@ -90,6 +91,7 @@ Runs the program and turns the connections that the rules name into verified TLS
   --log FILE        write what happens to FILE, one JSON object a line
   --log-level LEVEL error, warn, info or debug: how much --log writes (info)
   --enforce         start nothing that the kernel does not hold to the rules
+  --no-kernel       only preload: the kernel holds nothing, unless the rules enforce it
   --accept-stdin    serve the client on standard input, which inetd has accepted
   -v, --verbose     say a line for every connection
   -q, --quiet       say nothing, also not why a connection failed

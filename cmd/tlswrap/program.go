@@ -42,6 +42,7 @@ func wrap(args []string, std stdio, init *os.File) int {
 	f.BoolVar(&o.quiet, "q", false, "")
 	f.BoolVar(&o.quiet, "quiet", false, "")
 	f.BoolVar(&o.enforce, "enforce", false, "")
+	f.BoolVar(&o.noKernel, "no-kernel", false, "")
 	f.BoolVar(&o.acceptStdin, "accept-stdin", false, "")
 	f.BoolVar(&o.libtlsPath, "libtls-path", false, "")
 	f.BoolVar(&o.version, "version", false, "")
@@ -96,6 +97,9 @@ func (o *options) start(program []string, library string, std stdio) int {
 	switch {
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
+	case cannotPreload != nil && errors.Is(unsupervised, begin.ErrUnasked):
+		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v (without --no-kernel the kernel might hold it)",
+			quote.Printable([]byte(refused)), cannotPreload)
 	case cannotPreload != nil && unsupervised != nil:
 		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v (tlswrap doctor says what would allow it)",
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
@@ -121,6 +125,8 @@ func (o *options) supervision(cannotPreload error) begin.Supervision {
 	switch {
 	case o.enforce:
 		return begin.Enforced
+	case o.noKernel:
+		return begin.Unasked
 	case cannotPreload != nil:
 		return begin.Needed
 	case o.worker != "":
@@ -137,6 +143,8 @@ func (o *options) checkRun(words int) error {
 		return errors.New("no program given; see tlswrap --help")
 	case o.worker != "" && (o.rules != "" || len(o.ca) > 0 || len(o.tls) > 0 || o.errno != "" || o.log != "" || o.level.given):
 		return errors.New("--rules, --ca, --tls, --errno, --log and --log-level are the running worker's to say, and do not go with --worker")
+	case o.enforce && o.noKernel:
+		return errors.New("--enforce and --no-kernel contradict each other")
 	case o.log == "" && o.level.given:
 		return errors.New("--log-level is about the file of --log, which is not given")
 	}

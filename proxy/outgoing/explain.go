@@ -42,7 +42,7 @@ func Explain(ctx context.Context, r *rules.Policy, caFiles []string, t names.Tar
 	}
 	c := &Conn{
 		front: &Front{Resolver: names.NewResolver(), Stopped: func(*session.Session, wire.Addr, uint64) {}}, // no program listens
-		state: &State{}, // of no session
+		state: &State{},                                                                                     // of no session
 		aim:   aim{Target: t},
 		trust: p.Trust[rule],
 		from:  unique.Make(upstream.Origin{}),

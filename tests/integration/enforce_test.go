@@ -60,3 +60,27 @@ func TestEnforceStartsNothingWhereTheKernelCannot(t *testing.T) {
 		})
 	}
 }
+
+// With --no-kernel nothing but the library holds a program, as on a machine whose kernel cannot.
+func TestNothingButTheLibraryHoldsAProgramWithoutTheKernel(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	w := s.wrapped()
+	w.flags = append(w.flags, "--no-kernel", "-v")
+	e := w.run(t, curlArgs(s)...)
+	if e.stdout != s.marker+"\n" || !strings.Contains(e.stderr, "verified") {
+		t.Errorf("curl got %q, stderr: %q", e.stdout, e.stderr)
+	}
+	static := fetchers["static"](t, s)
+	e = w.run(t, static...)
+	if want := "not started, because it cannot be preloaded: "; e.status != 126 || !strings.Contains(e.stderr, want) || !strings.Contains(e.stderr, "(without --no-kernel the kernel might hold it)") {
+		t.Errorf("a static program: status %d, stderr: %q", e.status, e.stderr)
+	}
+	e = w.run(t, append([]string{"sh", "-c", `"$@"`, "sh"}, static...)...)
+	if e.status != 126 || !strings.Contains(e.stderr, "not started, because it cannot be preloaded: ") {
+		t.Errorf("a static program that a shell starts: status %d, stderr: %q", e.status, e.stderr)
+	}
+	e = wrapped{flags: []string{"--enforce", "--no-kernel"}}.run(t, "true")
+	if want := "tlswrap: --enforce and --no-kernel contradict each other\n"; e.status != 125 || e.stderr != want {
+		t.Errorf("status %d, stderr: %q, want %q", e.status, e.stderr, want)
+	}
+}
