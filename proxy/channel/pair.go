@@ -36,7 +36,9 @@ type Pair struct {
 	w    *fdio.Socket
 	junk int // bytes of junk in W's queue before accept
 
-	queue queue
+	// stale counts the bytes in front of W's queue that were read already: 1, the reset
+	// byte, or 0 while bytes that were not read are known to lie there.
+	stale int
 
 	// Of a served pair: what the program's end says first, until it has, and then closed.
 	token []byte
@@ -141,8 +143,6 @@ var ErrStranger = errors.New("the program accepted the connection by a call that
 
 // Accept makes P writable: setup has ended well.
 func (pr *Pair) Accept() error {
-	pr.queue.mu.Lock()
-	defer pr.queue.mu.Unlock()
 	var err error
 	if e := pr.w.Control(func(fd int) {
 		if err = discardJunk(fd, pr.junk-1); err != nil {
@@ -159,7 +159,7 @@ func (pr *Pair) Accept() error {
 	}); e != nil {
 		return e
 	}
-	pr.queue.stale = 1
+	pr.stale = 1
 	return err
 }
 
@@ -167,7 +167,7 @@ func (pr *Pair) Accept() error {
 // which the caller puts back. io.EOF is the program's half-close or close.
 //
 // It looks without taking (MSG_PEEK goes on from where the last one ended), which
-// leaves the reset byte where it is, and then, or a moment later, takes all but the last byte out. Where
+// leaves the reset byte where it is, and then takes all but the last byte out. Where
 // much is expected it takes first, so as not to copy it twice, all but the last byte.
 func (pr *Pair) Next() (*[]byte, int, error) {
 	if pr.token != nil {
@@ -191,8 +191,6 @@ func (pr *Pair) Next() (*[]byte, int, error) {
 }
 
 func (pr *Pair) tryRead(fd int) bool {
-	pr.queue.mu.Lock()
-	defer pr.queue.mu.Unlock()
 	buf := buffers.Get()
 	n, err := pr.receive(fd, (*buf)[:pr.most])
 	if err == unix.EAGAIN {
@@ -229,35 +227,31 @@ func (pr *Pair) receive(fd int, b []byte) (int, error) {
 // take reads what is there but its last byte, with the reset byte before it. Where that
 // does not fill b, a byte that is to be read has become the first in the queue.
 func (pr *Pair) take(fd int, b []byte) (int, error) {
-	q := &pr.queue
-	if err := q.settle(fd); err != nil {
-		return 0, err
-	}
 	there, err := fdio.Unread(fd)
 	if err != nil {
 		return 0, err
 	}
-	want := min(len(b), there-q.stale-1)
+	want := min(len(b), there-pr.stale-1)
 	if want <= 0 {
 		return 0, nil
 	}
 	var stale [1]byte
-	n, err := fdio.RawReadv(fd, stale[:q.stale], b[:want])
+	n, err := fdio.RawReadv(fd, stale[:pr.stale], b[:want])
 	if err != nil {
 		return 0, os.NewSyscallError("readv", err)
 	}
-	n -= q.stale
-	q.stale = 0
+	n -= pr.stale
+	pr.stale = 0
 	return n, nil
 }
 
-// taken notes that n bytes were read, and takes all but the last out of the queue, where they may not stay.
+// taken notes that n bytes were read, and takes all but the last out of the queue: what
+// lies there counts against P's send buffer, each message with all that the kernel
+// allocated for it, and a program that waits for room would wait for ever.
 func (pr *Pair) taken(fd, n int) error {
-	pr.queue.stale += n
-	if pr.queue.stays(pr.takeOut) {
-		return nil
-	}
-	return pr.queue.settle(fd)
+	err := fdio.Discard(fd, pr.stale+n-1)
+	pr.stale = 1
+	return err
 }
 
 // Send hands b to the program.
@@ -327,10 +321,7 @@ func (pr *Pair) end(direction uint32) {
 	if old := pr.ends.Or(direction); old == direction || old|direction != finished|programEnded {
 		return
 	}
-	pr.queue.mu.Lock()
 	pr.w.Control(func(fd int) { fdio.Discard(fd, math.MaxInt) })
-	pr.queue.stale = 0
-	pr.queue.mu.Unlock()
 	pr.Close()
 }
 
@@ -355,27 +346,20 @@ func (pr *Pair) Reset() bool {
 // HungUp reports whether the program has closed every copy of its descriptor.
 func (pr *Pair) HungUp() bool { return pr.is(fdio.HungUp) }
 
-// Unsent reports whether the program has written what was not read.
+// Unsent reports whether the program has written what was not read. Nobody may read
+// meanwhile.
 func (pr *Pair) Unsent() bool {
 	return pr.is(func(fd int) bool {
-		n, err := pr.unread(fd)
-		return err != nil || n > 0
+		n, err := fdio.Unread(fd)
+		return err != nil || n > pr.stale
 	})
 }
 
-// Waiting is how many bytes the program has written that were not read.
+// Waiting is how many bytes the program has written that were not read, about.
 func (pr *Pair) Waiting() int {
 	n := 0
-	pr.w.Control(func(fd int) { n, _ = pr.unread(fd) })
-	return n
-}
-
-// unread is how much of what lies in the queue was not read.
-func (pr *Pair) unread(fd int) (int, error) {
-	pr.queue.mu.Lock()
-	defer pr.queue.mu.Unlock()
-	n, err := fdio.Unread(fd)
-	return max(0, n-pr.queue.stale), err
+	pr.w.Control(func(fd int) { n, _ = fdio.Unread(fd) })
+	return max(0, n-1) // the reset byte
 }
 
 // leaving reports whether the program has closed, or shut one side.

@@ -217,7 +217,6 @@ func (t *stream) setEnd(truncated bool, reason string) {
 // end, or the connection broke.
 func (t *stream) carry() {
 	t.ends = relay.Ends{Channel: t.pair, Upstream: t.up, Log: t.state.Log}
-	t.pair.LeaveBehind(t.state.Log)
 	down := make(chan struct{})
 	go func() {
 		defer close(down)

@@ -50,7 +50,6 @@ type Conn struct {
 // Carry moves the bytes: one goroutine a direction. It returns when the program has
 // closed its end, or the connection broke, which Broken has been told. why is for the log.
 func (c *Conn) Carry() (why string) {
-	c.Channel.LeaveBehind(c.Log)
 	if f := c.bothWays(c.download, c.carryUp); f != nil {
 		c.broken(f)
 	}
