@@ -73,7 +73,7 @@ func (w *Worker) reload() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.runs {
-		if !s.Voice.Quiet {
+		if !s.Voice.Quiet && s.Runs() { // the others' files may be taken away
 			s.Voice.Say("the changed rules are not used, the old ones stay: " + err.Error())
 		}
 	}

@@ -225,11 +225,19 @@ func (s *Session) Hold() {
 	s.stir()
 }
 
+// Release ends one Hold.
 func (s *Session) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held--
 	s.stir()
+}
+
+// Runs reports whether a process of the session's may be there, or begin to ask.
+func (s *Session) Runs() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.watched || s.held > 0 || len(s.processes) > 0
 }
 
 // Finish notes that no process is left which might ask again, and returns a channel that is closed when the
