@@ -193,7 +193,7 @@ func (b *bench) install() error {
 		if has32() {
 			targets = append(targets, "build/EM_386/libtlswrap.so")
 		}
-		if err := command("make", append([]string{"-s", "-C", root()}, targets...)...); err != nil {
+		if err := testkit.Tool("make", append([]string{"-s", "-C", root()}, targets...)...); err != nil {
 			return err
 		}
 	}
@@ -206,7 +206,7 @@ func (b *bench) install() error {
 		if has32() {
 			files = append(files, filepath.Join(build, "EM_386"))
 		}
-		if err := command("cp", append(append([]string{"-r"}, files...), dir)...); err != nil {
+		if err := testkit.Tool("cp", append(append([]string{"-r"}, files...), dir)...); err != nil {
 			return err
 		}
 	}

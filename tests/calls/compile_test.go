@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // program is a family as one variant has it.
@@ -70,7 +70,7 @@ func (p *program) compile() error {
 	libraries := filepath.Join(root(), "tests", "calls", "programs", "lib"+p.family+".c")
 	if _, err := os.Stat(libraries); err == nil {
 		library := filepath.Join(dir, "lib"+p.family+".so")
-		if err := command(v.cc[0], append(slices.Clone(args), "-shared", "-fPIC", "-o", library, libraries)...); err != nil {
+		if err := testkit.Tool(v.cc[0], append(slices.Clone(args), "-shared", "-fPIC", "-o", library, libraries)...); err != nil {
 			return err
 		}
 		args = append(args, "-Wl,-rpath,"+dir)
@@ -81,7 +81,7 @@ func (p *program) compile() error {
 			return err
 		}
 	}
-	return command(v.cc[0], append(append(args, "-o", p.path), sources...)...)
+	return testkit.Tool(v.cc[0], append(append(args, "-o", p.path), sources...)...)
 }
 
 // makeHelpers makes what exec.c starts, beside it.
@@ -93,9 +93,9 @@ func (v variant) makeHelpers(dir string) error {
 		os.WriteFile(filepath.Join(dir, "text"), []byte("exit 7\n"), 0o755),
 		os.WriteFile(filepath.Join(dir, "text-without-x"), []byte("exit 7\n"), 0o644),
 		os.WriteFile(filepath.Join(dir, "script"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755),
-		command(v.cc[0], "-shared", "-fPIC", "-o", filepath.Join(dir, "own.so"), empty),
-		command(v.cc[0], "-static", "-o", filepath.Join(dir, "static"), main),
-		command(v.cc[0], "-static", "-w", "-pthread", "-o", filepath.Join(dir, "static-exec"), filepath.Join(root(), "tests", "calls", "programs", "exec.c")),
+		testkit.Tool(v.cc[0], "-shared", "-fPIC", "-o", filepath.Join(dir, "own.so"), empty),
+		testkit.Tool(v.cc[0], "-static", "-o", filepath.Join(dir, "static"), main),
+		testkit.Tool(v.cc[0], "-static", "-w", "-pthread", "-o", filepath.Join(dir, "static-exec"), filepath.Join(root(), "tests", "calls", "programs", "exec.c")),
 	)
 }
 
@@ -117,15 +117,4 @@ func (p *program) list() (tests []listed, err error) {
 		tests = append(tests, listed{words[0], words[1:]})
 	}
 	return tests, nil
-}
-
-// command runs a tool, and has its words in the error.
-func command(name string, args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", name, err, out)
-	}
-	return nil
 }

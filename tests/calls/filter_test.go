@@ -33,7 +33,7 @@ func (b *bench) makeFilters() error {
 		if filterOf[v.name] != v.name {
 			continue
 		}
-		if err := command(v.cc[0], "-O2", "-Wall", "-Wextra", "-Werror", "-o", b.filterFile(v.name), source); err != nil {
+		if err := testkit.Tool(v.cc[0], "-O2", "-Wall", "-Wextra", "-Werror", "-o", b.filterFile(v.name), source); err != nil {
 			return err
 		}
 	}

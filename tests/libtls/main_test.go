@@ -70,7 +70,7 @@ func arrange(dir string) error {
 	if !without32 {
 		targets = append(targets, "build/EM_386/libtlswrap.so")
 	}
-	if err := command("make", append([]string{"-s", "-C", root()}, targets...)...); err != nil {
+	if err := testkit.Tool("make", append([]string{"-s", "-C", root()}, targets...)...); err != nil {
 		return err
 	}
 	build := filepath.Join(root(), "build")
@@ -79,15 +79,15 @@ func arrange(dir string) error {
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			return err
 		}
-		if err := command("cp", filepath.Join(build, "tlswrap"), filepath.Join(build, variant, "libtlswrap.so"), to); err != nil {
+		if err := testkit.Tool("cp", filepath.Join(build, "tlswrap"), filepath.Join(build, variant, "libtlswrap.so"), to); err != nil {
 			return err
 		}
-		if err := command("cp", "-d", "-r", filepath.Join(build, "libtls"), to); err != nil {
+		if err := testkit.Tool("cp", "-d", "-r", filepath.Join(build, "libtls"), to); err != nil {
 			return err
 		}
 	}
 	if !without32 { // 32-bit programs have a library of their own
-		if err := command("cp", "-r", filepath.Join(build, "EM_386"), dir); err != nil {
+		if err := testkit.Tool("cp", "-r", filepath.Join(build, "EM_386"), dir); err != nil {
 			return err
 		}
 		if err := os.Symlink("libtlswrap.so", filepath.Join(dir, "EM_386", "libtls.so.26")); err != nil {
@@ -96,17 +96,6 @@ func arrange(dir string) error {
 	}
 	lab.pki, err = newPKI(filepath.Join(dir, "pki"))
 	return err
-}
-
-// command runs a tool, and has its words in the error.
-func command(name string, args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", name, err, out)
-	}
-	return nil
 }
 
 // compile builds a program of ours against our own header.
@@ -124,7 +113,7 @@ func compileWith(t *testing.T, cc, name string, args ...string) string {
 	out := filepath.Join(t.TempDir(), strings.TrimSuffix(name, ".c"))
 	all := []string{"-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-D_GNU_SOURCE",
 		"-I" + filepath.Join(root(), "libtls", "include"), "-o", out, filepath.Join(root(), "tests", "libtls", "programs", name)}
-	if err := command(cc, append(all, args...)...); err != nil {
+	if err := testkit.Tool(cc, append(all, args...)...); err != nil {
 		t.Fatal(err)
 	}
 	return out

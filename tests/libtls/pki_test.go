@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"tlswrap/tests/testkit"
 )
 
 // pki is a folder of certificates, keys, lists and OCSP responses.
@@ -160,14 +162,14 @@ func newPKI(dir string) (*pki, error) {
 		return nil, failed
 	}
 	return p, firstError(p.makeResponses(host), p.makeFirstVersion(host),
-		command("mkdir", p.path("hashed")), command("cp", p.path("ca.pem"), p.path("otherca.pem"), p.path("hashed")),
-		command("openssl", "rehash", p.path("hashed")), command("mkfifo", p.path("hashed/00000000.0")), // nobody writes there
-		command("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
-		command("openssl", "pkcs8", "-topk8", "-scrypt", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("scrypt.key")),
+		testkit.Tool("mkdir", p.path("hashed")), testkit.Tool("cp", p.path("ca.pem"), p.path("otherca.pem"), p.path("hashed")),
+		testkit.Tool("openssl", "rehash", p.path("hashed")), testkit.Tool("mkfifo", p.path("hashed/00000000.0")), // nobody writes there
+		testkit.Tool("openssl", "pkcs8", "-topk8", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("pkcs8.key")),
+		testkit.Tool("openssl", "pkcs8", "-topk8", "-scrypt", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("scrypt.key")),
 		p.openssl("sha1", "-sha1"), p.openssl("negative", "-set_serial", "-12345"),
 		p.trail("ca", "trailingca"),
-		command("openssl", "genpkey", "-algorithm", "ED448", "-out", p.path("ed448.key")),
-		command("openssl", "pkey", "-traditional", "-aes256", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("traditional.key")))
+		testkit.Tool("openssl", "genpkey", "-algorithm", "ED448", "-out", p.path("ed448.key")),
+		testkit.Tool("openssl", "pkey", "-traditional", "-aes256", "-in", p.path("host.key"), "-passout", "pass:secret", "-out", p.path("traditional.key")))
 }
 
 // openssl has a certificate like host made that crypto/x509 does not make.
@@ -176,8 +178,8 @@ func (p *pki) openssl(name string, args ...string) error {
 	args = append([]string{"x509", "-req", "-days", "1", "-in", request, "-CA", p.path("ca.pem"), "-CAkey", p.path("ca.key"),
 		"-extfile", extensions, "-out", p.path(name + ".pem")}, args...)
 	return firstError(os.WriteFile(extensions, []byte("subjectAltName=DNS:host.test\n"), 0o644),
-		command("openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", p.path(name+".key"), "-subj", "/CN=host.test", "-out", request),
-		command("openssl", args...))
+		testkit.Tool("openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", p.path(name+".key"), "-subj", "/CN=host.test", "-out", request),
+		testkit.Tool("openssl", args...))
 }
 
 // trail makes a copy of a certificate with bytes behind it.
@@ -235,7 +237,7 @@ func (p *pki) makeResponses(host *issued) error {
 		if err := os.WriteFile(index, []byte(line), 0o644); err != nil {
 			return err
 		}
-		if err := command("openssl", "ocsp", "-index", index, "-CA", p.path("ca.pem"), "-rsigner", p.path("ca.pem"),
+		if err := testkit.Tool("openssl", "ocsp", "-index", index, "-CA", p.path("ca.pem"), "-rsigner", p.path("ca.pem"),
 			"-rkey", p.path("ca.key"), "-issuer", p.path("ca.pem"), "-cert", p.path("host.pem"), "-no_nonce", "-ndays", "3",
 			"-respout", p.path(state+".ocsp")); err != nil {
 			return err
@@ -256,7 +258,7 @@ func (p *pki) makeFirstVersion(host *issued) error {
 	index := filepath.Join(at, "demoCA", "index.txt")
 	line := fmt.Sprintf("R\t991231235959Z\t260101000000Z\t%X\tunknown\t/CN=host.test\n", host.cert.SerialNumber)
 	generate := func(name string) error {
-		return command("sh", "-c", `cd "$1" && openssl ca -config openssl.cnf -gencrl -keyfile ../ca.key -cert ../ca.pem -out "../$2"`, "sh", at, name)
+		return testkit.Tool("sh", "-c", `cd "$1" && openssl ca -config openssl.cnf -gencrl -keyfile ../ca.key -cert ../ca.pem -out "../$2"`, "sh", at, name)
 	}
 	err = firstError(os.MkdirAll(filepath.Dir(index), 0o755), os.WriteFile(filepath.Join(at, "openssl.cnf"), config, 0o644))
 	return firstError(err, os.WriteFile(index, nil, 0o644), generate("first.crl"),

@@ -72,7 +72,7 @@ func TestDecoys(t *testing.T) {
 			{"-O1", "-shared", "-fPIC", "-o", decoy, filepath.Join(programs, "decoy.c")},
 			{"-O1", "-o", caller, filepath.Join(programs, "caller.c"), decoy},
 		} {
-			if err := command(cc, args...); err != nil {
+			if err := testkit.Tool(cc, args...); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -98,7 +98,7 @@ func TestDecoyOfPlugin(t *testing.T) {
 		{"-shared", "-fPIC", "-DPLUGIN", "-o", plugin, filepath.Join(programs, "caller.c"), decoy},
 		{"-o", opener, source},
 	} {
-		if err := command("gcc", args...); err != nil {
+		if err := testkit.Tool("gcc", args...); err != nil {
 			t.Fatal(err)
 		}
 	}
