@@ -48,10 +48,13 @@ static long reach_by_socket(const struct worker *worker)
 	return fd;
 }
 
-/* One that the worker gives to processes that its filter is under, or -errno. Nobody else can answer. */
-static long reach_by_kernel(void)
+/*
+ * One that the worker gives to processes that its filter is under, or -errno. Nobody else can answer. The filter
+ * knows this call by the cookie, also where the shim stands aside.
+ */
+static long reach_by_kernel(const struct worker *worker)
 {
-	long fd = above_streams(SYS(SYS_prctl, TW_MAGIC));
+	long fd = above_streams(SYS(SYS_prctl, TW_MAGIC, 0L, 0L, 0L, 0L, worker->cookie));
 	if (fd >= 0)
 		limit_time((int)fd);
 	return fd < 0 && fd != -EMFILE && fd != -ENFILE ? -ENETDOWN : fd;
@@ -59,7 +62,8 @@ static long reach_by_kernel(void)
 
 bool held_by_kernel(void)
 {
-	long fd = control_worker() ? reach_by_kernel() : -1;
+	const struct worker *worker = control_worker();
+	long fd = worker ? reach_by_kernel(worker) : -1;
 	if (fd >= 0)
 		SYS(SYS_close, fd);
 	return fd >= 0;
@@ -71,7 +75,7 @@ static long reach(void)
 	if (!worker)
 		return -ENETDOWN;
 	long fd = reach_by_socket(worker);
-	return fd == -ENETDOWN ? reach_by_kernel() : fd;
+	return fd == -ENETDOWN ? reach_by_kernel(worker) : fd;
 }
 
 long control_open(void)

@@ -91,7 +91,7 @@ static void look_for_setting(char **env)
 		memcpy(setting, *env, n + 1);
 		uint64_t number;
 		memcpy(&number, worker.token, sizeof number);
-		sys_cookie = (uintptr_t)number;
+		sys_cookie = worker.cookie = (uintptr_t)number;
 		ready = 1;
 		return;
 	}

@@ -156,6 +156,7 @@ struct worker {
 	bool quiet; /* nothing is to be said to people */
 	unsigned uid;
 	uint8_t token[TW_TOKEN_SIZE];
+	uintptr_t cookie; /* of the token, which the kernel's filter knows the shim's calls by */
 	struct sockaddr_un address;
 	socklen_t address_len;
 };

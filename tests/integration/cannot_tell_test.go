@@ -38,3 +38,19 @@ try:
     print("sent")
 except OSError as e: print(errno.errorcode[e.errno])`, s.host, s.portString(), s.marker}
 }
+
+// A program that forbids itself AF_UNIX sockets still finds names, and gets TLS for them: the kernel leads to the worker.
+func TestProgramThatForbidsItselfUNIXSocketsFindsNames(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	e := s.wrapped().run(t, python, "-c", `import ctypes, struct, sys, urllib.request
+# The number of the call, which is 41 for socket on x86-64, and its family, which is 1: EAFNOSUPPORT, and else go on.
+filter = [(0x20, 0, 0, 0), (0x15, 0, 3, 41), (0x20, 0, 0, 16), (0x15, 0, 1, 1), (0x06, 0, 0, 0x00050061), (0x06, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in filter))
+program = ctypes.create_string_buffer(struct.pack("=HxxxxxxQ", len(filter), ctypes.addressof(code)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0
+print(urllib.request.urlopen(sys.argv[1]).read().decode(), end="")`, s.url("/fixed")).must(t)
+	if e.stdout != s.marker+"\n" {
+		t.Errorf("it got %q", e.stdout)
+	}
+}
