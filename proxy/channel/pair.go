@@ -45,7 +45,8 @@ type Pair struct {
 	ready chan struct{}
 	let   sync.Once // closes ready
 
-	ends atomic.Uint32 // directions that have ended
+	ends  atomic.Uint32 // directions that have ended
+	reset atomic.Bool   // the kernel has told that the program left bytes unread, which it does once
 
 	bulk bool // the last read left something behind, as far as is known
 	most int  // bytes of one read, up to buffers.Plaintext
@@ -185,7 +186,7 @@ func (pr *Pair) Next() (*[]byte, int, error) {
 	}
 	if err != nil {
 		buffers.Put(buf)
-		return nil, 0, err
+		return nil, 0, pr.noted(err)
 	}
 	return buf, n, nil
 }
@@ -257,11 +258,19 @@ func (pr *Pair) taken(fd, n int) error {
 // Send hands b to the program.
 func (pr *Pair) Send(b []byte) error {
 	_, err := pr.w.Write(b)
-	return err
+	return pr.noted(err)
 }
 
 // SendAll hands pieces to the program as one. It uses them up.
-func (pr *Pair) SendAll(pieces [][]byte) error { return pr.w.WriteAll(pieces) }
+func (pr *Pair) SendAll(pieces [][]byte) error { return pr.noted(pr.w.WriteAll(pieces)) }
+
+// noted notes what an error of W's says of the program, and returns it.
+func (pr *Pair) noted(err error) error {
+	if errors.Is(err, unix.ECONNRESET) {
+		pr.reset.Store(true)
+	}
+	return err
+}
 
 // Read reads as much of what the program has written as b has room for: the rest is left. It
 // returns io.EOF as read does.
@@ -339,7 +348,7 @@ func (pr *Pair) Gone() error {
 // false of a pair that we have closed.
 func (pr *Pair) Reset() bool {
 	reset := false
-	pr.w.Control(func(fd int) { reset = fdio.Reset(fd) })
+	pr.w.Control(func(fd int) { reset = pr.reset.Load() || fdio.Reset(fd) })
 	return reset
 }
 

@@ -110,17 +110,25 @@ func (s *Socket) write(o *output, pieces [][]byte) (int, error) {
 	return o.done, o.err
 }
 
+// tryWrite writes what there is room for. Where the other side of an AF_UNIX stream closes with bytes unread while
+// it is written to, the kernel says so by a write that is shorter than there is room for, and not again
+// (sock_alloc_send_pskb in net/core/sock.c): the error of the next is unix.ECONNRESET then, as it would have been.
 func (o *output) tryWrite(fd int) bool {
+	short := false
 	for o.left() {
 		var n int
 		n, o.err = o.writev(fd)
-		if o.err == unix.EINTR {
+		switch {
+		case o.err == unix.EINTR:
 			continue
-		}
-		if o.err != nil {
+		case o.err == unix.EPIPE && short:
+			o.err = unix.ECONNRESET
+			return true
+		case o.err != nil:
 			return o.err != unix.EAGAIN
 		}
 		o.wrote(n)
+		short = true // if anything is left
 	}
 	return true
 }
