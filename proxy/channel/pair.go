@@ -220,6 +220,7 @@ func (pr *Pair) receive(fd int, b []byte) (int, error) {
 	case m > 0:
 		err = pr.taken(fd, m)
 	case n > 0: // it has not found what take has left; it will
+		pr.noted(err)
 		err = nil
 	}
 	return n + m, err
@@ -345,10 +346,15 @@ func (pr *Pair) Gone() error {
 }
 
 // Reset reports whether the program has closed every copy of its descriptor, and left bytes unread. It is
-// false of a pair that we have closed.
+// false of a pair that we have closed. A write that goes on may be just what the kernel tells it, so that
+// Reset waits for its end; as the program is gone it does not wait for room any more.
 func (pr *Pair) Reset() bool {
+	gone := false
+	if pr.w.Control(func(fd int) { gone = fdio.HungUp(fd) }) != nil || !gone {
+		return false
+	}
 	reset := false
-	pr.w.Control(func(fd int) { reset = pr.reset.Load() || fdio.Reset(fd) })
+	pr.w.BetweenWrites(func(fd int) { reset = pr.reset.Load() || fdio.Reset(fd) })
 	return reset
 }
 

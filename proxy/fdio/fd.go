@@ -57,8 +57,11 @@ func poll(fd int, events int16) (told int16, err error) {
 // HungUp tells a program that closed from one that only shut its sending side.
 func HungUp(fd int) bool { return polled(fd, 0) }
 
-// Reset tells a program that closed and left bytes unread from one that had read all.
+// Reset tells a program that closed and left bytes unread from one that had read all. A look without the
+// socket's lock may find the hang-up and not yet the error: unix_release_sock in net/unix/af_unix.c sets both under
+// that lock, which getpeername takes (unix_peer_get).
 func Reset(fd int) bool {
+	unix.Getpeername(fd)
 	told, err := poll(fd, 0)
 	return told&unix.POLLERR != 0 || err != nil
 }

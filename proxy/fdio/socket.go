@@ -99,6 +99,13 @@ func (s *Socket) WriteAll(pieces [][]byte) error {
 	return err
 }
 
+// BetweenWrites is Control after the writes that go on have ended, and before others begin.
+func (s *Socket) BetweenWrites(f func(fd int)) error {
+	s.out.Lock()
+	defer s.out.Unlock()
+	return s.Control(f)
+}
+
 func (s *Socket) write(o *output, pieces [][]byte) (int, error) {
 	o.pieces, o.done, o.err = pieces, 0, nil
 	if err := s.sort(s.raw.Write(o.write)); err != nil {
