@@ -53,6 +53,11 @@ const (
 // reachOption is the option of Reach (TW_MAGIC in preload/wire.h), which prctl(2) does not know.
 const reachOption = 0x544c5701
 
+// netlinkAddress is the size of a netlink(7) socket's address, with which the C library asks the kernel about
+// interfaces at each look-up of a name. As an address of the Internet it is too short: bind(2) and sendto(2) answer
+// that with EINVAL.
+const netlinkAddress = unix.SizeofSockaddrNetlink
+
 // inSocketcall are the calls by their numbers in socketcall(2) (linux/net.h).
 var inSocketcall = []numbered{
 	{2, Bind}, {3, Connect}, {4, Listen}, {5, Accept}, {6, Getsockname}, {7, Getpeername}, {11, Sendto},
@@ -183,6 +188,9 @@ func (a abi) filter(p *program, name string, by Policy) {
 	}
 	p.jump("allow")
 
+	p.label("bind " + name)
+	p.load(low(2))
+	p.when(unix.BPF_JEQ, netlinkAddress, "allow")
 	p.label("cookie " + name)
 	p.load(low(5))
 	p.unless(unix.BPF_JEQ, uint32(by.Cookie), by.taken(a))
@@ -202,6 +210,8 @@ func (c Call) part(by Policy) string {
 		return "reach"
 	case c == Sendto:
 		return "sendto"
+	case c == Bind:
+		return "bind"
 	case c == socketcall:
 		return "socketcall"
 	case by.Enforce && (c == Connect || c == Listen):
@@ -230,6 +240,8 @@ func (a abi) ofSending(p *program, name, taken string) {
 	p.label("sendto " + name)
 	p.load(low(3))
 	p.when(unix.BPF_JSET, unix.MSG_FASTOPEN, taken)
+	p.load(low(5))
+	p.when(unix.BPF_JEQ, netlinkAddress, "allow")
 	p.load(low(4))
 	p.unless(unix.BPF_JEQ, 0, taken)
 	if a.wide {
