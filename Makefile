@@ -109,7 +109,7 @@ uninstall: ## removes what make install has put there with the same PREFIX and D
 
 help: ## lists what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
-	@echo 'Variables: PREFIX DESTDIR CC CC_AARCH64 CC_386 CPPFLAGS CFLAGS LDFLAGS GO GOFLAGS VERSION'
+	@echo 'Variables: PREFIX DESTDIR CC CC_AARCH64 CC_386 CPPFLAGS CFLAGS LDFLAGS GO GOFLAGS VERSION PYTHON'
 
 # ---- what a person sees, and what shows that it works ----
 
@@ -146,6 +146,13 @@ test-ktls: ## runs the tests of kernel_tls on a kernel that has it
 	@$(MAKE) -s all build/vsftpd build/busybox-static build/inn
 	scripts/uml build/record.test -test.run '^TestKernelTLS$$' -test.v
 	cd tests/integration && ../../scripts/uml ../../build/integration.test -test.run '^TestKernelTLS$$' -test.v
+
+# CPython's own tests of sockets, asyncio, HTTP and mail, from Debian, or of a PYTHON that has them.
+PYTHON ?= /usr/bin/python3
+test-suites: ## runs CPython's tests that use sockets, under tlswrap and without it
+	@$(PYTHON) -c 'import test.test_socket' 2>/dev/null || scripts/need python3 libpython3-testsuite
+	@$(MAKE) -s all
+	$(GO) run ./tests/suites -python $(PYTHON)
 
 bench: ## measures speed, memory and starts
 	@scripts/need $$(cat tests/bench/packages.txt)
@@ -189,4 +196,4 @@ fuzz: ## runs each fuzz target for FUZZTIME (30s)
 clean: ## removes build
 	rm -rf build
 
-.PHONY: all cross install uninstall demo test test-fresh test-faults test-ktls bench bench-plot style check lint fuzz clean help
+.PHONY: all cross install uninstall demo test test-fresh test-faults test-ktls test-suites bench bench-plot style check lint fuzz clean help

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"tlswrap/tests/testkit"
+)
+
+// way is how a program is run.
+type way int
+
+const (
+	natively way = iota
+	unmatched
+	inTLS
+)
+
+func (w way) String() string {
+	return [...]string{"natively", "with rules that match nothing", "in TLS"}[w]
+}
+
+// nothing are rules that match nothing.
+const nothing = `
+default = "pass"
+
+[[rule]]
+host = "db.example"
+port = 1
+
+[[listen]]
+port = 1
+cert_file = "server.pem"
+key_file = "server.key"
+`
+
+// everything are rules by which client and server both speak TLS.
+const everything = `
+[[rule]]
+host = "*"
+ca_file = "ca.pem"
+
+[[listen]]
+port = "1-65535"
+cert_file = "server.pem"
+key_file = "server.key"
+`
+
+// ending is how a test has ended: ok, failed, skipped, or that it has not.
+type ending struct{ how, why string }
+
+func (e ending) String() string {
+	if e.why == "" {
+		return e.how
+	}
+	return e.how + " (" + e.why + ")"
+}
+
+// results are the endings of tests.
+type results map[string]ending
+
+func (r results) String() string {
+	counts := make(map[string]int)
+	for _, e := range r {
+		counts[e.how]++
+	}
+	var all []string
+	for _, how := range []string{"ok", "skipped", "failed", "hung"} {
+		if counts[how] > 0 {
+			all = append(all, fmt.Sprint(counts[how], " ", how))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// bad are the tests that do not end well.
+func (r results) bad() []string {
+	return slices.Sorted(func(yield func(string) bool) {
+		for test, e := range r {
+			if (e.how == "failed" || e.how == "hung") && !yield(test) {
+				return
+			}
+		}
+	})
+}
+
+// runner runs tests in a folder of its own.
+type runner struct {
+	dir    string
+	python string
+	limit  time.Duration
+}
+
+//go:embed run.py
+var program []byte
+
+// prepare writes the rules and the certificates.
+func (r *runner) prepare() error {
+	authority, err := testkit.NewAuthority("suites")
+	if err != nil {
+		return err
+	}
+	host, _ := os.Hostname()
+	leaf := testkit.Leaf{Names: []string{"localhost", "ip6-localhost", "localhost.localdomain"},
+		IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2"), netip.IPv6Loopback()}}
+	if host != "" {
+		leaf.Names = append(leaf.Names, host)
+	}
+	certificate, err := authority.Issue(leaf)
+	if err != nil {
+		return err
+	}
+	if _, _, err := certificate.WriteFiles(r.dir, "server"); err != nil {
+		return err
+	}
+	if err := authority.WriteFile(filepath.Join(r.dir, "ca.pem")); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{"run.py": string(program), unmatched.rules(): nothing, inTLS.rules(): everything} {
+		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) log() string { return filepath.Join(r.dir, "log") }
+
+// connections counts those that were verified, in all runs.
+func (r *runner) connections() int {
+	log, _ := os.ReadFile(r.log())
+	return bytes.Count(log, []byte(`"msg":"connected"`))
+}
+
+// rules is the file of a way's rules.
+func (w way) rules() string { return fmt.Sprintf("%d.toml", w) }
+
+// version is what the Python is, which has to have its tests.
+func (r *runner) version(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, r.python, "-c", "import sys, test.test_socket; print('Python', sys.version.split()[0])").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s does not have its tests (Debian's libpython3-testsuite): %w: %s", r.python, err, lastLine(out))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func lastLine(b []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return lines[len(lines)-1]
+}
+
+// run runs the tests of names. After one that hangs it goes on with those that are left.
+func (r *runner) run(ctx context.Context, w way, m module, names []string) (results, error) {
+	all := make(results)
+	for len(names) > 0 {
+		left, err := r.once(ctx, w, m, names, all)
+		if err != nil {
+			return nil, err
+		}
+		names = left
+	}
+	return all, nil
+}
+
+// event is a line that run.py says.
+type event struct{ What, Test, How, Why string }
+
+// once adds to all what ends, and returns what is left after a test that has ended everything.
+func (r *runner) once(ctx context.Context, w way, m module, names []string, all results) (left []string, err error) {
+	said, saying, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer said.Close()
+	argv := []string{r.python, filepath.Join(r.dir, "run.py"), strconv.FormatFloat(r.limit.Seconds(), 'f', -1, 64)}
+	if m.resource != "" {
+		argv = append(argv, m.resource)
+	}
+	if w != natively {
+		argv = append([]string{filepath.Join(root(), "build", "tlswrap"), "--rules", filepath.Join(r.dir, w.rules()), "--log", r.log()}, argv...)
+	}
+	work, err := os.MkdirTemp(r.dir, "work-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(work)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var out bytes.Buffer
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = work, strings.NewReader(strings.Join(names, "\n")), &out, &out
+	cmd.ExtraFiles = []*os.File{saying}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	err = cmd.Start()
+	saying.Close()
+	if err != nil {
+		return nil, err
+	}
+	running, over := "", false
+	lines := json.NewDecoder(said)
+	for {
+		var e event
+		if err := lines.Decode(&e); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("%s %s: %w\n%s", m.name, w, err, out.Bytes())
+		}
+		switch e.What {
+		case "there is":
+			left = append(left, e.Test)
+		case "begin":
+			running = e.Test
+		case "end":
+			all[e.Test] = ending{e.How, e.Why}
+			running = ""
+		case "over":
+			over = true
+		}
+	}
+	err = cmd.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case over:
+		return nil, nil
+	case running != "":
+		all[running] = ending{"hung", ""}
+	case len(all) == 0:
+		return nil, fmt.Errorf("%s %s: %w\n%s", m.name, w, err, out.Bytes())
+	}
+	return slices.DeleteFunc(left, func(test string) bool { _, ended := all[test]; return ended }), nil
+}
