@@ -45,8 +45,7 @@ type Pair struct {
 	ready chan struct{}
 	let   sync.Once // closes ready
 
-	ends  atomic.Uint32 // directions that have ended
-	reset atomic.Bool   // the kernel has told that the program left bytes unread, which it does once
+	ends atomic.Uint32 // directions that have ended
 
 	bulk bool // the last read left something behind, as far as is known
 	most int  // bytes of one read, up to buffers.Plaintext
@@ -186,7 +185,7 @@ func (pr *Pair) Next() (*[]byte, int, error) {
 	}
 	if err != nil {
 		buffers.Put(buf)
-		return nil, 0, pr.noted(err)
+		return nil, 0, pr.w.Note(err)
 	}
 	return buf, n, nil
 }
@@ -220,7 +219,7 @@ func (pr *Pair) receive(fd int, b []byte) (int, error) {
 	case m > 0:
 		err = pr.taken(fd, m)
 	case n > 0: // it has not found what take has left; it will
-		pr.noted(err)
+		pr.w.Note(err)
 		err = nil
 	}
 	return n + m, err
@@ -259,19 +258,11 @@ func (pr *Pair) taken(fd, n int) error {
 // Send hands b to the program.
 func (pr *Pair) Send(b []byte) error {
 	_, err := pr.w.Write(b)
-	return pr.noted(err)
+	return err
 }
 
 // SendAll hands pieces to the program as one. It uses them up.
-func (pr *Pair) SendAll(pieces [][]byte) error { return pr.noted(pr.w.WriteAll(pieces)) }
-
-// noted notes what an error of W's says of the program, and returns it.
-func (pr *Pair) noted(err error) error {
-	if errors.Is(err, unix.ECONNRESET) {
-		pr.reset.Store(true)
-	}
-	return err
-}
+func (pr *Pair) SendAll(pieces [][]byte) error { return pr.w.WriteAll(pieces) }
 
 // Read reads as much of what the program has written as b has room for: the rest is left. It
 // returns io.EOF as read does.
@@ -346,16 +337,11 @@ func (pr *Pair) Gone() error {
 }
 
 // Reset reports whether the program has closed every copy of its descriptor, and left bytes unread. It is
-// false of a pair that we have closed. A write that goes on may be just what the kernel tells it, so that
-// Reset waits for its end; as the program is gone it does not wait for room any more.
+// false of a pair that we have closed.
 func (pr *Pair) Reset() bool {
 	gone := false
-	if pr.w.Control(func(fd int) { gone = fdio.HungUp(fd) }) != nil || !gone {
-		return false
-	}
-	reset := false
-	pr.w.BetweenWrites(func(fd int) { reset = pr.reset.Load() || fdio.Reset(fd) })
-	return reset
+	pr.w.Control(func(fd int) { gone = fdio.HungUp(fd) })
+	return gone && pr.w.Reset()
 }
 
 // HungUp reports whether the program has closed every copy of its descriptor.

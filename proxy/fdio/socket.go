@@ -19,7 +19,8 @@ type Socket struct {
 	*os.File
 	raw    syscall.RawConn
 	closed atomic.Bool
-	out    sync.Mutex // held by who writes
+	out    sync.Mutex  // held by who writes
+	reset  atomic.Bool // the kernel has told so
 }
 
 // Past is a deadline that ends whatever waits.
@@ -99,11 +100,23 @@ func (s *Socket) WriteAll(pieces [][]byte) error {
 	return err
 }
 
-// BetweenWrites is Control after the writes that go on have ended, and before others begin.
-func (s *Socket) BetweenWrites(f func(fd int)) error {
+// Note notes what an error of a call on the descriptor says of the other side, and returns it: the kernel tells
+// of a reset once (sock_error in include/net/sock.h), and whoever makes a call with ReadWith or Control may be the one.
+func (s *Socket) Note(err error) error {
+	if errors.Is(err, unix.ECONNRESET) {
+		s.reset.Store(true)
+	}
+	return err
+}
+
+// Reset reports whether the other side of an AF_UNIX stream has closed and left bytes unread. Call it when that has
+// closed: a write that goes on may be just what the kernel tells it, and Reset waits until it has ended.
+func (s *Socket) Reset() bool {
 	s.out.Lock()
 	defer s.out.Unlock()
-	return s.Control(f)
+	reset := s.reset.Load()
+	s.Control(func(fd int) { reset = reset || Reset(fd) })
+	return reset
 }
 
 func (s *Socket) write(o *output, pieces [][]byte) (int, error) {
@@ -111,6 +124,7 @@ func (s *Socket) write(o *output, pieces [][]byte) (int, error) {
 	if err := s.sort(s.raw.Write(o.write)); err != nil {
 		o.err = err
 	}
+	s.Note(o.err) // while out is held
 	clear(pieces)
 	clear(o.iov[:cap(o.iov)]) // longer ones were made before
 	o.pieces = nil
