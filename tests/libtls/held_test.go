@@ -70,8 +70,10 @@ func TestAProgramThatLeavesBytesUnreadResetsItsConnection(t *testing.T) {
 		if err == nil {
 			defer conn.Close()
 			conn.SetDeadline(time.Now().Add(20 * time.Second))
-			conn.Write(make([]byte, 100<<10))
-			_, err = conn.Read(make([]byte, 1))
+			// Whichever call comes first is told of the reset, and the next one not any more.
+			if _, err = conn.Write(make([]byte, 100<<10)); err == nil {
+				_, err = conn.Read(make([]byte, 1))
+			}
 		}
 		ended <- err
 	}()
@@ -83,7 +85,7 @@ func TestAProgramThatLeavesBytesUnreadResetsItsConnection(t *testing.T) {
 		t.Fatalf("the program says %q, %v", out, err)
 	}
 	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the server's read ends in %v", err)
+		t.Errorf("the server's connection ends in %v", err)
 	}
 }
 
