@@ -33,8 +33,7 @@ var withoutShim = map[string]string{
 	"stream/the_error_queue_is_empty":       "recv is the kernel's, and a channel does not know MSG_ERRQUEUE",
 	"stream/what_is_cut_off_is_dropped":     "recv is the kernel's, and a channel does not know MSG_TRUNC as TCP does",
 
-	"names/datagram_hints_keep_the_address":  "a DNS question does not say what kind of socket the answer is for",
-	"static/names/getaddrinfo_a_not_waiting": "in a static program glibc's own thread crashes there now and then, alone as well",
+	"names/datagram_hints_keep_the_address": "a DNS question does not say what kind of socket the answer is for",
 
 	"names/gethostent":                 "it reads /etc/hosts, and nothing of it is asked of anybody",
 	"names/gethostbyaddr":              "a question for the name of a synthetic address is the name server's, which has none",

@@ -329,10 +329,13 @@ static void by_getaddrinfo_a_not_waiting(void)
 	struct gaicb one = request_for("covered.test"), two = request_for("plain.test");
 	struct gaicb *list[] = {&one, &two};
 	EQUAL(getaddrinfo_a(GAI_NOWAIT, list, 2, NULL), 0);
-	while (gai_error(&one) == EAI_INPROGRESS || gai_error(&two) == EAI_INPROGRESS) {
-		const struct gaicb *wait[] = {&one, NULL, &two};
-		int r = gai_suspend(wait, 3, &(struct timespec){20, 0});
-		CHECK(r == 0 || r == EAI_ALLDONE);
+	/* One at a time: of two that end at the same moment glibc's gai_suspend leaves its stack in the other's list. */
+	for (size_t i = 0; i < 2; i++) {
+		const struct gaicb *wait[] = {NULL, list[i]};
+		while (gai_error(list[i]) == EAI_INPROGRESS) {
+			int r = gai_suspend(wait, 2, &(struct timespec){20, 0});
+			CHECK(r == 0 || r == EAI_ALLDONE);
+		}
 	}
 	const struct gaicb *none[] = {NULL, &one};
 	EQUAL(gai_suspend(none, 2, NULL), EAI_ALLDONE);
