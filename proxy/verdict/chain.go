@@ -154,13 +154,15 @@ func (c chain) notSigned(cert, refused *x509.Certificate) *Failure {
 	if key, ok := refused.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < leastVerified {
 		return c.rejected("%s has a key of %d bits, which is too short", c.call(refused), key.N.BitLen())
 	}
+	// Its key first: of two certificates of one name, one may have nothing to do with the other.
+	own := refused.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
 	err := cert.CheckSignatureFrom(refused)
 	var (
 		weak    x509.InsecureAlgorithmError
 		exceeds x509.ConstraintViolationError
 	)
 	switch {
-	case errors.As(err, &exceeds):
+	case errors.As(err, &exceeds) && own == nil:
 		return c.mayNotSign(refused)
 	case errors.As(err, &weak):
 		return c.rejected("%s is signed with %s (%v), which is not safe any more", c.call(cert), weakHash(cert), cert.SignatureAlgorithm)

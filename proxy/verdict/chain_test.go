@@ -199,3 +199,15 @@ func TestACertificateForANameTellsHowAnAddressIsVerified(t *testing.T) {
 		}
 	}
 }
+
+// A certificate that has signed itself is not told from one that is trusted and has the same name by what that may do.
+func TestASelfSignedCertificateIsNotATrustedOneOfTheSameName(t *testing.T) {
+	noAuthority := func(c *x509.Certificate) { c.IsCA = false }
+	trusted := certify(t, "db.example.test", made{}, noAuthority)
+	err := shake(t, trusted, false, certify(t, "db.example.test", made{}, nil))
+	a := Attempt{Name: "db.example.test", Now: time.Now()}
+	const want = `is signed by another key than that of the trusted root "CN=db.example.test", which has its issuer's name`
+	if got := a.Explain(err); err == nil || !strings.Contains(got.Reason, want) {
+		t.Errorf("got %v\nfor %v, want %q", got, err, want)
+	}
+}
