@@ -150,7 +150,9 @@ test-ktls: ## runs the tests of kernel_tls on a kernel that has it
 # CPython's own tests of sockets, asyncio, HTTP and mail, from Debian, or of a PYTHON that has them.
 PYTHON ?= /usr/bin/python3
 test-suites: ## runs CPython's tests that use sockets, under tlswrap and without it
-	@$(PYTHON) -c 'import test.test_socket' 2>/dev/null || scripts/need python3 libpython3-testsuite
+	@scripts/need python3
+	@$(PYTHON) -c 'import test.test_socket' 2>/dev/null || \
+		scripts/need $$($(PYTHON) -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')
 	@$(MAKE) -s all
 	$(GO) run ./tests/suites -python $(PYTHON)
 

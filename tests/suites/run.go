@@ -152,7 +152,7 @@ func (w way) rules() string { return fmt.Sprintf("%d.toml", w) }
 func (r *runner) version(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, r.python, "-c", "import sys, test.test_socket; print('Python', sys.version.split()[0])").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s does not have its tests (Debian's libpython3-testsuite): %w: %s", r.python, err, lastLine(out))
+		return "", fmt.Errorf("%s does not have its tests (Debian's libpython3.11-testsuite): %w: %s", r.python, err, lastLine(out))
 	}
 	return strings.TrimSpace(string(out)), nil
 }
