@@ -155,21 +155,21 @@ func (c chain) notSigned(cert, refused *x509.Certificate) *Failure {
 		return c.rejected("%s has a key of %d bits, which is too short", c.call(refused), key.N.BitLen())
 	}
 	// Its key first: of two certificates of one name, one may have nothing to do with the other.
-	own := refused.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
-	err := cert.CheckSignatureFrom(refused)
+	signed := refused.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
+	issued := cert.CheckSignatureFrom(refused)
 	var (
 		weak    x509.InsecureAlgorithmError
 		exceeds x509.ConstraintViolationError
 	)
 	switch {
-	case errors.As(err, &exceeds) && own == nil:
-		return c.mayNotSign(refused)
-	case errors.As(err, &weak):
-		return c.rejected("%s is signed with %s (%v), which is not safe any more", c.call(cert), weakHash(cert), cert.SignatureAlgorithm)
-	case errors.Is(err, x509.ErrUnsupportedAlgorithm):
+	case errors.Is(signed, x509.ErrUnsupportedAlgorithm):
 		return c.rejected("%s is signed with an algorithm that is not known here", c.call(cert))
-	case err != nil:
+	case signed != nil && !errors.As(signed, &weak):
 		return c.rejected("%s is signed by another key than that of %s, which has its issuer's name", c.call(cert), c.call(refused))
+	case errors.As(issued, &exceeds):
+		return c.mayNotSign(refused)
+	case errors.As(issued, &weak):
+		return c.rejected("%s is signed with %s (%v), which is not safe any more", c.call(cert), weakHash(cert), cert.SignatureAlgorithm)
 	case len(refused.UnhandledCriticalExtensions) > 0:
 		return c.criticalExtension(refused)
 	case c.now.Before(refused.NotBefore), c.now.After(refused.NotAfter):

@@ -116,8 +116,7 @@ func (l *lab) raiseFileLimit() error {
 }
 
 func (l *lab) findBuild() error {
-	_, source, _, _ := runtime.Caller(0)
-	l.build = filepath.Join(filepath.Dir(source), "..", "..", "build")
+	l.build = filepath.Join(testkit.Root(), "build")
 	for _, name := range []string{"tlswrap", "libtlswrap.so"} {
 		if _, err := os.Stat(filepath.Join(l.build, name)); err != nil {
 			return fmt.Errorf("%w (run make first)", err)

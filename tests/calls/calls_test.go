@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -149,12 +148,6 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// root is the top of the repository.
-func root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..")
-}
-
 func newBench(dir string) (*bench, error) {
 	b := &bench{
 		dir: dir, programs: make(map[string]*program),
@@ -188,12 +181,12 @@ func newBench(dir string) (*bench, error) {
 func (b *bench) install() error {
 	build := os.Getenv("TLSWRAP_BUILD") // a build that is tested instead of this tree's
 	if build == "" {
-		build = filepath.Join(root(), "build")
+		build = filepath.Join(testkit.Root(), "build")
 		targets := []string{"all", "build/ubsan/libtlswrap.so", "build/asan/libtlswrap.so"}
 		if has32() {
 			targets = append(targets, "build/EM_386/libtlswrap.so")
 		}
-		if err := testkit.Tool("make", append([]string{"-s", "-C", root()}, targets...)...); err != nil {
+		if err := testkit.Tool("make", append([]string{"-s", "-C", testkit.Root()}, targets...)...); err != nil {
 			return err
 		}
 	}

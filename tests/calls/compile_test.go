@@ -65,9 +65,9 @@ func (b *bench) compileLater() error {
 
 func (p *program) compile() error {
 	v, dir := p.variant, filepath.Dir(p.path)
-	sources := []string{filepath.Join(root(), "tests", "calls", "programs", p.family+".c")}
+	sources := []string{filepath.Join(testkit.Root(), "tests", "calls", "programs", p.family+".c")}
 	args := append(slices.Clone(v.cc[1:]), "-O2", "-Wall", "-Wextra", "-Werror", "-pthread")
-	libraries := filepath.Join(root(), "tests", "calls", "programs", "lib"+p.family+".c")
+	libraries := filepath.Join(testkit.Root(), "tests", "calls", "programs", "lib"+p.family+".c")
 	if _, err := os.Stat(libraries); err == nil {
 		library := filepath.Join(dir, "lib"+p.family+".so")
 		if err := testkit.Tool(v.cc[0], append(slices.Clone(args), "-shared", "-fPIC", "-o", library, libraries)...); err != nil {
@@ -95,7 +95,7 @@ func (v variant) makeHelpers(dir string) error {
 		os.WriteFile(filepath.Join(dir, "script"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755),
 		testkit.Tool(v.cc[0], "-shared", "-fPIC", "-o", filepath.Join(dir, "own.so"), empty),
 		testkit.Tool(v.cc[0], "-static", "-o", filepath.Join(dir, "static"), main),
-		testkit.Tool(v.cc[0], "-static", "-w", "-pthread", "-o", filepath.Join(dir, "static-exec"), filepath.Join(root(), "tests", "calls", "programs", "exec.c")),
+		testkit.Tool(v.cc[0], "-static", "-w", "-pthread", "-o", filepath.Join(dir, "static-exec"), filepath.Join(testkit.Root(), "tests", "calls", "programs", "exec.c")),
 	)
 }
 

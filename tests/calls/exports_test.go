@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // The library exports what exports.list says, needs no other library, and every build of
 // it the same.
 func TestExports(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root(), "preload", "exports.list"))
+	text, err := os.ReadFile(filepath.Join(testkit.Root(), "preload", "exports.list"))
 	if err != nil {
 		t.Fatal(err)
 	}

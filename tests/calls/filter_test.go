@@ -28,7 +28,7 @@ func (b *bench) filterFile(variant string) string {
 
 // makeFilters compiles filter.c for each kind of machine.
 func (b *bench) makeFilters() error {
-	source := filepath.Join(root(), "tests", "calls", "programs", "filter.c")
+	source := filepath.Join(testkit.Root(), "tests", "calls", "programs", "filter.c")
 	for _, v := range variants {
 		if filterOf[v.name] != v.name {
 			continue

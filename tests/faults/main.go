@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/tests/testkit"
 )
 
 // scenario is what a program does, and the kind of program that does it.
@@ -116,7 +118,7 @@ func (w *walk) walk(ctx context.Context) (int, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return 0, err
 	}
-	if w.setup, err = newSetup(dir, root()); err != nil {
+	if w.setup, err = newSetup(dir, testkit.Root()); err != nil {
 		return 0, err
 	}
 	lanes := make([]*lane, w.lanes)
@@ -135,12 +137,6 @@ func (w *walk) walk(ctx context.Context) (int, error) {
 	fmt.Fprintf(w.out, "%d faults: %d leaks, %d hangs, %d crashes; %d runs worked all the same, %d did not come to their fault\n",
 		w.runs, w.leaks, w.hangs, w.crashes, w.worked, w.missed)
 	return w.leaks + w.hangs + w.crashes, nil
-}
-
-// root is the top of the repository.
-func root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
 // scenario records the calls of one scenario, and has each of them fail.

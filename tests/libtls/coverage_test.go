@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // The programs of these tests call every function that is exported. The dynamic linker tells:
@@ -54,7 +56,7 @@ func TestEveryFunctionIsCalled(t *testing.T) {
 			called[match[1]] = true
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(root(), "preload", "exports.list"))
+	text, err := os.ReadFile(filepath.Join(testkit.Root(), "preload", "exports.list"))
 	if err != nil {
 		t.Fatal(err)
 	}

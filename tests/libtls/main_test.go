@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -52,11 +51,6 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-func root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..")
-}
-
 func arrange(dir string) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
@@ -70,10 +64,10 @@ func arrange(dir string) error {
 	if !without32 {
 		targets = append(targets, "build/EM_386/libtlswrap.so")
 	}
-	if err := testkit.Tool("make", append([]string{"-s", "-C", root()}, targets...)...); err != nil {
+	if err := testkit.Tool("make", append([]string{"-s", "-C", testkit.Root()}, targets...)...); err != nil {
 		return err
 	}
-	build := filepath.Join(root(), "build")
+	build := filepath.Join(testkit.Root(), "build")
 	for _, variant := range []string{"", "asan", "ubsan"} {
 		to := filepath.Join(dir, variant)
 		if err := os.MkdirAll(to, 0o755); err != nil {
@@ -112,7 +106,7 @@ func compileWith(t *testing.T, cc, name string, args ...string) string {
 	}
 	out := filepath.Join(t.TempDir(), strings.TrimSuffix(name, ".c"))
 	all := []string{"-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-D_GNU_SOURCE",
-		"-I" + filepath.Join(root(), "libtls", "include"), "-o", out, filepath.Join(root(), "tests", "libtls", "programs", name)}
+		"-I" + filepath.Join(testkit.Root(), "libtls", "include"), "-o", out, filepath.Join(testkit.Root(), "tests", "libtls", "programs", name)}
 	if err := testkit.Tool(cc, append(all, args...)...); err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func TestExports(t *testing.T) {
 		t.Errorf("libtls.so.26 has %d functions, not 91", len(wanted))
 	}
 	for header, prefix := range map[string]string{"tls.h": "tls_", "ressl.h": "ressl_"} {
-		text := string(readFile(t, filepath.Join(root(), "libtls", "include", header)))
+		text := string(readFile(t, filepath.Join(testkit.Root(), "libtls", "include", header)))
 		n := 0
 		for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" *\n\t,;", r) }) {
 			if name, _, ok := strings.Cut(word, "("); ok && strings.HasPrefix(name, prefix) && !strings.Contains(word, "(3)") && !strings.HasSuffix(name, ")") {
@@ -63,7 +63,7 @@ func TestExports(t *testing.T) {
 
 // Functions of other libraries that are called as libtls's are left alone, with all arguments.
 func TestDecoys(t *testing.T) {
-	programs := filepath.Join(root(), "tests", "libtls", "programs")
+	programs := filepath.Join(testkit.Root(), "tests", "libtls", "programs")
 	dir := t.TempDir()
 	testkit.Need(t, "clang")
 	for _, cc := range []string{"gcc", "clang"} {
@@ -85,7 +85,7 @@ func TestDecoys(t *testing.T) {
 
 // A plugin's own library is reached where nothing else has the name.
 func TestDecoyOfPlugin(t *testing.T) {
-	programs := filepath.Join(root(), "tests", "libtls", "programs")
+	programs := filepath.Join(testkit.Root(), "tests", "libtls", "programs")
 	dir := t.TempDir()
 	decoy, plugin, opener := filepath.Join(dir, "decoy.so"), filepath.Join(dir, "plugin.so"), filepath.Join(dir, "opener")
 	source := filepath.Join(dir, "opener.c")

@@ -4,13 +4,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,13 +35,21 @@ func main() {
 	python := flags.String("python", "python3", "the `PROGRAM` that has the tests")
 	limit := flags.Duration("timeout", 2*time.Minute, "how long one test may take")
 	flags.Parse(os.Args[1:])
-	if flags.NArg() > 0 {
+	chosen, err := choose(*only)
+	switch {
+	case flags.NArg() > 0:
+		err = fmt.Errorf("%q is no flag, and nothing else is taken", flags.Arg(0))
+	case *limit <= 0:
+		err = errors.New("a test needs some -timeout")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "suites:", err)
 		flags.Usage()
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	good, err := compare(ctx, *python, *limit, chosen(*only))
+	good, err := compare(ctx, *python, *limit, chosen)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suites:", err)
 		os.Exit(2)
@@ -60,16 +67,23 @@ func names() string {
 	return strings.Join(all, " ")
 }
 
-func chosen(only string) []module {
+// choose returns the modules of a list of names, all of them without one.
+func choose(only string) (chosen []module, err error) {
 	if only == "" {
-		return modules
+		return modules, nil
 	}
-	wanted := strings.Split(only, ",")
-	return slices.DeleteFunc(slices.Clone(modules), func(m module) bool { return !slices.Contains(wanted, m.name) })
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(modules, func(m module) bool { return m.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no module %q: it may be one of %s", name, names())
+		}
+		chosen = append(chosen, modules[i])
+	}
+	return chosen, nil
 }
 
 // compare runs the modules in every way, and reports whether all differences are known.
-func compare(ctx context.Context, python string, limit time.Duration, modules []module) (good bool, err error) {
+func compare(ctx context.Context, python string, limit time.Duration, chosen []module) (good bool, err error) {
 	known, err := readDifferences()
 	if err != nil {
 		return false, err
@@ -90,7 +104,7 @@ func compare(ctx context.Context, python string, limit time.Duration, modules []
 	}
 	unknown := 0
 	var differ []difference
-	for _, m := range modules {
+	for _, m := range chosen {
 		native, err := r.run(ctx, natively, m, []string{"test." + m.name})
 		if err != nil {
 			return false, err
@@ -108,7 +122,7 @@ func compare(ctx context.Context, python string, limit time.Duration, modules []
 			if err != nil {
 				return false, err
 			}
-			fmt.Printf("; %s %s", w, cmp.Or(count(len(all), "otherwise"), "the same"))
+			fmt.Printf("; %s %s", w, endings(len(all)))
 			differ = append(differ, all...)
 		}
 		fmt.Println()
@@ -123,7 +137,7 @@ func compare(ctx context.Context, python string, limit time.Duration, modules []
 	}
 	known.tell()
 	fmt.Printf("%d connections were in TLS\n", r.connections())
-	if len(modules) == len(chosen("")) {
+	if len(chosen) == len(modules) {
 		known.tellUnused()
 	}
 	if unknown > 0 {
@@ -132,20 +146,10 @@ func compare(ctx context.Context, python string, limit time.Duration, modules []
 	return unknown == 0, nil
 }
 
-func count(n int, what string) string {
-	if n == 0 {
-		return ""
+// endings says of how many tests the ending differs.
+func endings(differ int) string {
+	if differ == 0 {
+		return "the same"
 	}
-	return fmt.Sprintf("%d %s", n, what)
-}
-
-// root is the top of the repository.
-func root() string {
-	dir, _ := filepath.Abs(".")
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil || dir == "/" {
-			return dir
-		}
-		dir = filepath.Dir(dir)
-	}
+	return fmt.Sprintf("%d otherwise", differ)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -87,14 +88,14 @@ func (r results) String() string {
 }
 
 // bad are the tests that do not end well.
-func (r results) bad() []string {
-	return slices.Sorted(func(yield func(string) bool) {
-		for test, e := range r {
-			if (e.how == "failed" || e.how == "hung") && !yield(test) {
-				return
-			}
+func (r results) bad() (tests []string) {
+	for test, e := range r {
+		if e.how == "failed" || e.how == "hung" {
+			tests = append(tests, test)
 		}
-	})
+	}
+	slices.Sort(tests)
+	return tests
 }
 
 // runner runs tests in a folder of its own.
@@ -151,6 +152,10 @@ func (w way) rules() string { return fmt.Sprintf("%d.toml", w) }
 // version is what the Python is, which has to have its tests.
 func (r *runner) version(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, r.python, "-c", "import sys, test.test_socket; print('Python', sys.version.split()[0])").CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return "", err
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s does not have its tests (Debian's libpython3.11-testsuite): %w: %s", r.python, err, lastLine(out))
 	}
@@ -190,7 +195,7 @@ func (r *runner) once(ctx context.Context, w way, m module, names []string, all 
 		argv = append(argv, m.resource)
 	}
 	if w != natively {
-		argv = append([]string{filepath.Join(root(), "build", "tlswrap"), "--rules", filepath.Join(r.dir, w.rules()), "--log", r.log()}, argv...)
+		argv = append([]string{filepath.Join(testkit.Root(), "build", "tlswrap"), "--rules", filepath.Join(r.dir, w.rules()), "--log", r.log()}, argv...)
 	}
 	work, err := os.MkdirTemp(r.dir, "work-")
 	if err != nil {
@@ -216,6 +221,8 @@ func (r *runner) once(ctx context.Context, w way, m module, names []string, all 
 		if err := lines.Decode(&e); err == io.EOF {
 			break
 		} else if err != nil {
+			cmd.Cancel()
+			cmd.Wait()
 			return nil, fmt.Errorf("%s %s: %w\n%s", m.name, w, err, out.Bytes())
 		}
 		switch e.What {

@@ -41,7 +41,7 @@ class Result(unittest.TestResult):
         say("end", test.id(), how=how, why=why)
 
     def note(self, test, how, err):
-        why = err if isinstance(err, str) else traceback.format_exception_only(*err[:2])[-1].strip()
+        why = err if isinstance(err, str) else traceback.format_exception_only(*err[:2])[-1].strip().split("\n")[0]
         if isinstance(test, unittest.suite._ErrorHolder):  # of a class or a module
             say("end", test.id(), how=how, why=why)
         elif not self.bad or how == "failed":
