@@ -98,17 +98,29 @@ static long open_program(const struct program *program, int *file)
 	return 0;
 }
 
+/*
+ * Asks about a file, and once more where the worker refuses and the kernel holds this process: a worker that came after the
+ * session's own knows that from the first call that the kernel hands over.
+ */
+static long ask_worker(const struct tw_request *request, int file, struct tw_reply *reply)
+{
+	long r = control_ask(request, file, reply, NULL);
+	if (r == 0 && reply->answer == TW_ANSWER_ERROR && reply->error == EACCES && held_by_kernel())
+		r = control_ask(request, file, reply, NULL);
+	return r;
+}
+
 /* Asks about a file. The worker finds the program among a dynamic loader's arguments: those that
  * it has seen are taken off *argv. */
 static long ask_about(int file, struct tw_request *request, char *const **argv,
                       struct tw_reply *reply)
 {
-	long r = control_ask(request, file, reply, NULL);
+	long r = ask_worker(request, file, reply);
 	while (r == 0 && reply->answer == TW_ANSWER_ARGUMENT) {
 		request->flags |= TW_ARGUMENT;
 		r = next_argument(request->name, argv, reply->number);
 		if (r == 0)
-			r = control_ask(request, file, reply, NULL);
+			r = ask_worker(request, file, reply);
 	}
 	return r;
 }
@@ -133,7 +145,7 @@ static long check_library(struct tw_request *request, struct tw_reply *reply, ch
 	if (!missing)
 		return 0;
 	request->flags |= missing;
-	long r = control_ask(request, -1, reply, NULL);
+	long r = ask_worker(request, -1, reply);
 	if (r == -ENETDOWN)
 		voice_unreached();
 	if (r < 0)

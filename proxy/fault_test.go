@@ -96,12 +96,12 @@ func (lab *faultLab) connect(token wire.Token) error {
 	if err != nil {
 		return err
 	}
-	r, end, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(lab.port)}}}, fd)
+	r, got, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(lab.port)}}}, fd)
 	unix.Close(fd)
 	if err != nil || r.Answer != wire.AnswerChannel {
 		return fmt.Errorf("connect: answer %d, %v", r.Answer, err)
 	}
-	program := os.NewFile(uintptr(end), "program")
+	program := os.NewFile(uintptr(got.Take()), "program")
 	defer program.Close()
 	fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -258,12 +258,12 @@ func (lab *handshakeLab) connectAndEnd(port int) error {
 	if err != nil {
 		return err
 	}
-	r, end, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(port)}}}, fd)
+	r, got, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(port)}}}, fd)
 	unix.Close(fd)
 	if err != nil || r.Answer != wire.AnswerChannel {
 		return fmt.Errorf("connect: answer %d, %v", r.Answer, err)
 	}
-	defer unix.Close(end)
+	defer got.Close()
 	defer leave()
 	_, err = c.Write(wire.Request{Op: wire.OpTaken, Token: token}.Marshal())
 	return err

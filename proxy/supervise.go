@@ -31,33 +31,40 @@ func (w *Worker) supervisable(a asked) {
 	a.Send(wire.Reply{Answer: wire.AnswerGood})
 }
 
-// supervise begins to answer for the processes of a run, and is told of once: the filter is under all of
-// them.
+// supervise begins to answer for the processes of a run. It is told of once, as the filter is under all of
+// them, and again where somebody keeps the listener who finds that it is not answered for any more.
 func (w *Worker) supervise(a asked) {
 	if !a.Session.BeginSupervision() {
 		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EALREADY})
 		return
 	}
-	err := w.superviseBy(a, a.fds.Take())
+	given, err := w.superviseBy(a, a.fds.Take())
+	defer given.Close()
 	if err != nil {
+		a.Session.EndSupervision()
 		w.log.Error("not supervised", "pid", a.PID, "error", err.Error())
 		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENOSYS, Name: err.Error()})
 		return
 	}
 	w.log.Debug("supervised", "pid", a.PID, "traced", a.Request.Name != "")
-	a.Send(wire.Reply{Answer: wire.AnswerGood})
+	a.Send(wire.Reply{Answer: wire.AnswerGood}, given...)
 }
 
-// superviseBy takes the listener that has come along, or traces the thread that is named.
-func (w *Worker) superviseBy(a asked, listener int) error {
+// superviseBy takes the listener that has come along, or traces the thread that is named, and returns what
+// is given for a listener.
+func (w *Worker) superviseBy(a asked, listener int) (wire.Descriptors, error) {
 	if listener >= 0 {
-		return w.supervisor.Supervise(a.Session, listener)
+		life, pending, err := w.supervisor.Supervise(a.Session, listener)
+		if err != nil {
+			return nil, err
+		}
+		return wire.Descriptors{life, pending}, nil
 	}
 	tid, err := strconv.Atoi(a.Request.Name)
 	if err != nil {
-		return errors.New("no listener came along")
+		return nil, errors.New("no listener came along")
 	}
-	return w.supervisor.Trace(a.Session, int(a.PID), tid)
+	return nil, w.supervisor.Trace(a.Session, int(a.PID), tid)
 }
 
 // askLocally answers a request of the supervisor's.

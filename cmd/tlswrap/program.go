@@ -93,7 +93,11 @@ func (o *options) start(program []string, library string, std stdio) int {
 		}
 		return complain(std, exitOurs, "%v", err)
 	}
-	unsupervised := begin.Supervise(control.Reached, trial)
+	var keeper begin.StartKeeper
+	if o.worker != "" { // which another may come after
+		keeper = func() (begin.Keep, error) { return o.startKeeper(control, std.err) }
+	}
+	unsupervised := begin.Supervise(control.Reached, trial, keeper)
 	switch {
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
@@ -129,8 +133,6 @@ func (o *options) supervision(cannotPreload error) begin.Supervision {
 		return begin.Unasked
 	case cannotPreload != nil:
 		return begin.Needed
-	case o.worker != "":
-		return begin.Unasked
 	}
 	return begin.Possible
 }

@@ -77,6 +77,9 @@ func runRoom(_ []string, _ stdio) int {
 
 // runOwnWorker is the worker of a single run. It ends with its last session.
 func runOwnWorker(args []string, _ stdio) int {
+	if len(args) == 1 && args[0] == keepArgument {
+		return runKeeper()
+	}
 	status := os.NewFile(statusFD, "status")
 	unix.CloseOnExec(statusFD)
 	os.Chdir("/") // no folder is to be kept busy

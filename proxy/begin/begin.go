@@ -1,6 +1,6 @@
 // Package begin is what tlswrap itself asks a worker for before it becomes the program: that a run begins,
 // that sockets are served which it was started with, and that the kernel's filter is answered for. tlswrap
-// calls it, and the worker does not.
+// calls it, and so does its keeper (package keeper); the worker does not.
 package begin
 
 import (
@@ -88,7 +88,9 @@ func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
 	if accepted {
 		req.Op = wire.OpAccept
 	}
-	r, end, err := c.Ask(req, fd)
+	r, got, err := c.Ask(req, fd)
+	end := got.Take()
+	got.Close()
 	if end >= 0 {
 		defer unix.Close(end)
 	}
@@ -130,12 +132,10 @@ const acceptTime = 11 * time.Minute
 type Supervision int
 
 const (
-	// Unasked is not at all, unless the worker's rules demand it: a filter's listener ends with its
-	// worker, and programs that can be preloaded go on with the one that comes after a long-lived one.
-	Unasked  Supervision = iota
-	Possible             // where it is possible
-	Needed               // or not started: by a tracer where the kernel can do no better
-	Enforced             // or not started
+	Unasked  Supervision = iota // not at all, unless the worker's rules demand it
+	Possible                    // where it is possible
+	Needed                      // or not started: by a tracer where the kernel can do no better
+	Enforced                    // or not started
 )
 
 // ErrUnasked is why there is none where it was not asked for.
@@ -168,25 +168,25 @@ func Try(want Supervision) Trial {
 // Supervise has the kernel hand the worker those calls of this process on sockets that the shim does not
 // make (package supervisor), and of whatever it becomes and starts. Where that is enforced, or the worker's
 // rules say so, the shim's own connects are handed over as well. It locks the calling goroutine to its
-// thread where that is under the filter then, and executes the program. The error says why there is no
-// supervision; no program may be started without it where it wraps ErrEnforced.
-func Supervise(w Reached, t Trial) error {
+// thread where that is under the filter then, and executes the program. start is nil where the worker ends with its programs.
+// The error says why there is no supervision; no program may be started without it where it wraps ErrEnforced.
+func Supervise(w Reached, t Trial, start StartKeeper) error {
 	w.Enforce = w.Enforce || t.want == Enforced
 	if t.want == Unasked && !w.Enforce {
 		return ErrUnasked
 	}
-	held, err := w.supervise(t)
-	if err != nil && (held || w.Enforce) {
+	stands, err := w.supervise(t, start)
+	if err != nil && (stands || w.Enforce) {
 		return fmt.Errorf("%w: %w", ErrEnforced, err)
 	}
 	return err
 }
 
 // supervise reports, with an error, whether the filter stands and nobody answers.
-func (w Reached) supervise(t Trial) (held bool, err error) {
-	held, err = w.byListener(t)
-	if err == nil || t.want != Needed || held || w.Enforce {
-		return held, err
+func (w Reached) supervise(t Trial, start StartKeeper) (stands bool, err error) {
+	stands, err = w.byListener(t, start)
+	if err == nil || t.want != Needed || stands || w.Enforce {
+		return stands, err
 	}
 	if _, far := errors.AsType[outOfReach](err); far {
 		return false, err // for a tracer, too
@@ -198,13 +198,43 @@ func (w Reached) supervise(t Trial) (held bool, err error) {
 	return false, nil
 }
 
+// Keep gives the keeper of a filter (package keeper) its listener and what the worker has given for that. They stay the
+// caller's.
+type Keep func(listener seccomp.Listener, h Held) error
+
+// StartKeeper starts a keeper, which is done before there is a filter that it would be under itself.
+type StartKeeper func() (Keep, error)
+
+// Held is what a worker gives whoever hands it a filter's listener, the owner's to close.
+type Held struct {
+	Life    int // has POLLHUP to tell when it does not answer any more, however that came
+	Pending int // seccomp.ReadPending then tells what it has left unanswered
+}
+
+// Close closes both.
+func (h Held) Close() {
+	fdio.Close(h.Life)
+	fdio.Close(h.Pending)
+}
+
+// Hold has a worker answer for a filter that stands already: the one that comes after a long-lived one, which
+// has ended.
+func (w Reached) Hold(listener seccomp.Listener) (Held, error) {
+	c, err := w.dial()
+	if err != nil {
+		return Held{}, err
+	}
+	defer c.Close()
+	return w.askHold(c, listener)
+}
+
 // outOfReach is why the worker cannot read the program's memory.
 type outOfReach string
 
 func (o outOfReach) Error() string { return string(o) }
 
 // byListener has the worker answer for a filter whose calls wait for that.
-func (w Reached) byListener(t Trial) (held bool, err error) {
+func (w Reached) byListener(t Trial, start StartKeeper) (stands bool, err error) {
 	if err := w.askSupervisable(); err != nil {
 		return false, err
 	}
@@ -216,6 +246,12 @@ func (w Reached) byListener(t Trial) (held bool, err error) {
 		return false, err
 	}
 	defer c.Close()
+	keep := Keep(func(seccomp.Listener, Held) error { return nil })
+	if start != nil {
+		if keep, err = start(); err != nil {
+			return false, err
+		}
+	}
 	runtime.LockOSThread()
 	if w.Enforce {
 		if err := seccomp.Confine(); err != nil {
@@ -227,10 +263,13 @@ func (w Reached) byListener(t Trial) (held bool, err error) {
 		return false, err
 	}
 	defer unix.Close(int(listener))
-	if err = w.askSupervise(c, "", int(listener)); err != nil {
+	held, err := w.askHold(c, listener)
+	if err != nil {
 		return true, err
 	}
-	return false, nil
+	defer held.Close()
+	err = keep(listener, held)
+	return err != nil, err
 }
 
 // byTracer has the worker trace this thread, and puts a filter under it whose calls stop for that.
@@ -241,7 +280,9 @@ func (w Reached) byTracer() error {
 	}
 	defer c.Close()
 	runtime.LockOSThread()
-	if err := w.askSupervise(c, strconv.Itoa(unix.Gettid()), -1); err != nil {
+	got, err := w.askSupervise(c, strconv.Itoa(unix.Gettid()), -1)
+	got.Close()
+	if err != nil {
 		return err
 	}
 	if err := seccomp.InstallTraced(seccomp.Cookie(w.Token.Cookie())); err != nil {
@@ -267,19 +308,31 @@ func tryTraced() error {
 	return nil
 }
 
-// askSupervise has the worker supervise this process: by a listener, or by tracing a thread.
-func (w Reached) askSupervise(c wire.Conn, thread string, listener int) error {
+// askHold has the worker supervise by a listener.
+func (w Reached) askHold(c wire.Conn, listener seccomp.Listener) (Held, error) {
+	got, err := w.askSupervise(c, "", int(listener))
+	if err == nil && len(got) != 2 {
+		err = errors.New("the worker has no descriptor left")
+	}
+	if err != nil {
+		got.Close()
+		return Held{}, err
+	}
+	return Held{Life: got[0], Pending: got[1]}, nil
+}
+
+// askSupervise has the worker supervise this process, by a listener or by tracing a thread, and returns the
+// descriptors that it gives for that, the caller's to close.
+func (w Reached) askSupervise(c wire.Conn, thread string, listener int) (wire.Descriptors, error) {
 	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervise, Token: w.Token, Name: thread}, listener)
-	fdio.Close(got)
 	switch {
 	case err != nil:
-		return err
 	case r.Answer == wire.AnswerError && r.Name != "":
-		return errors.New(r.Name)
+		err = errors.New(r.Name)
 	case r.Answer != wire.AnswerGood:
-		return errors.New("the worker does not answer for the kernel's filter")
+		err = errors.New("the worker does not answer for the kernel's filter")
 	}
-	return nil
+	return got, err
 }
 
 // dial connects to the worker again.
@@ -311,7 +364,7 @@ func (w Reached) askSupervisable() error {
 	defer unix.Close(fd)
 	target.Admit(int(c.PID))
 	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: target.Show(w.Token[:])}, fd)
-	fdio.Close(got)
+	got.Close()
 	switch {
 	case err != nil:
 		return err

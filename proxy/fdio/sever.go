@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/thread"
 )
 
 // Sever ends all connections of a process that is about to exit, and whose threads may not all end: while
@@ -32,9 +34,12 @@ func Sever() error {
 			sockets = append(sockets, fd)
 		}
 	}
-	runtime.GOMAXPROCS(1) // all end at once: nobody is to take the end of one for its peer's
-	for _, fd := range sockets {
-		unix.RawSyscall(unix.SYS_DUP3, uintptr(ends[0]), uintptr(fd), unix.O_CLOEXEC)
-	}
-	return nil
+	// All end at once: nobody is to take the end of one for its peer's. One goroutine runs at a time then, and it is
+	// this one until it has done, as Go's runtime interrupts a goroutine that calls nothing by a signal alone.
+	runtime.GOMAXPROCS(1)
+	return thread.WithoutSignals(func() {
+		for _, fd := range sockets {
+			unix.RawSyscall(unix.SYS_DUP3, uintptr(ends[0]), uintptr(fd), unix.O_CLOEXEC)
+		}
+	})
 }

@@ -3,10 +3,11 @@ package seccomp
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/thread"
 )
 
 // Notification is one call of a thread that waits for an answer: struct seccomp_notif.
@@ -189,17 +190,12 @@ func (l Listener) Replace(id uint64, fd, target int, closeOnExec bool) error {
 func (l Listener) ReturnFD(id uint64, fd int, closeOnExec bool) error {
 	// A signal that comes before the target has taken the descriptor, as Go's own do all the time, takes it
 	// back, but not the answer, which is 0 then (seccomp_notify_addfd in kernel/seccomp.c).
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var all, old unix.Sigset_t
-	for i := range all.Val {
-		all.Val[i] = ^all.Val[i]
+	var err error
+	if e := thread.WithoutSignals(func() {
+		_, err = l.addFD(addition{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, source: uint32(fd)}, closeOnExec)
+	}); e != nil {
+		return e
 	}
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
-		return os.NewSyscallError("rt_sigprocmask", err)
-	}
-	defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
-	_, err := l.addFD(addition{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, source: uint32(fd)}, closeOnExec)
 	return err
 }
 

@@ -213,6 +213,9 @@ func (s *Session) Closed() {
 // reports whether that is new.
 func (s *Session) BeginSupervision() bool { return s.supervised.CompareAndSwap(false, true) }
 
+// EndSupervision notes that it does not any more. A listener that is kept may be handed over again.
+func (s *Session) EndSupervision() { s.supervised.Store(false) }
+
 // Supervised reports whether it does.
 func (s *Session) Supervised() bool { return s.supervised.Load() }
 

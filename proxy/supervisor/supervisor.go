@@ -13,11 +13,13 @@ package supervisor
 
 import (
 	"log/slog"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/dns"
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/session"
@@ -47,6 +49,7 @@ type supervision struct {
 	listener  kernel
 	questions *questions
 	poller    *poller
+	pending   *seccomp.Pending
 	calls     sync.WaitGroup // that are being answered
 
 	mu      sync.Mutex
@@ -56,11 +59,13 @@ type supervision struct {
 }
 
 // Supervise takes over the listener of a filter, and answers its notifications in a goroutine of its own
-// for as long as a process is under that filter. The session lasts as long.
-func (f *Front) Supervise(s *session.Session, listener int) error {
+// for as long as a process is under that filter. The session lasts as long. What it returns is for whoever
+// keeps the listener as well, the caller's to close: life has POLLHUP to tell when nobody answers any more,
+// and pending is seccomp.Pending's file.
+func (f *Front) Supervise(s *session.Session, listener int) (life, pending int, err error) {
 	n, err := newNotifier(listener)
 	if err != nil {
-		return err
+		return -1, -1, err
 	}
 	return f.answer(s, n)
 }
@@ -72,30 +77,51 @@ func (f *Front) Trace(s *session.Session, pid, tid int) error {
 	if err != nil {
 		return err
 	}
-	return f.answer(s, t)
+	life, pending, err := f.answer(s, t)
+	fdio.Close(life) // what is traced ends with the worker
+	fdio.Close(pending)
+	return err
 }
 
 // answer takes over from.
-func (f *Front) answer(s *session.Session, from kernel) error {
+func (f *Front) answer(s *session.Session, from kernel) (life, pendingFile int, err error) {
+	fail := func(err error) (int, int, error) {
+		from.Close()
+		return -1, -1, err
+	}
 	poller, err := newPoller()
 	if err != nil {
-		from.Close()
-		return err
+		return fail(err)
+	}
+	pending, pendingFile, err := seccomp.NewPending()
+	if err != nil {
+		poller.set.Close()
+		return fail(err)
+	}
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		poller.set.Close()
+		pending.Close()
+		unix.Close(pendingFile)
+		return fail(os.NewSyscallError("pipe2", err))
 	}
 	names := f.Names(s)
 	v := &supervision{Front: f, session: s, listener: from, questions: &questions{Names: names, resolver: dns.New(names, f.Log)},
-		poller: poller, waiting: make(map[uint32]*wait), begun: make(map[uint64]*begun), told: make(map[int]bool)}
+		poller: poller, pending: pending, waiting: make(map[uint32]*wait), begun: make(map[uint64]*begun), told: make(map[int]bool)}
 	s.Hold()
 	go guard.Run(f.Log, "poller", nil, poller.run)
 	go func() {
 		defer s.Release()
+		defer unix.Close(ends[1])
+		defer s.EndSupervision()
+		defer pending.Close()
 		defer from.Close()
 		defer poller.set.Close()
 		defer v.questions.resolver.Close()
 		guard.Run(f.Log, "notifications", nil, v.receive)
 		v.calls.Wait() // the session is needed as long
 	}()
-	return nil
+	return ends[0], pendingFile, nil
 }
 
 // receive takes notifications until there is no process any more to send one.
@@ -106,8 +132,10 @@ func (v *supervision) receive() {
 			return
 		}
 		w := v.begin(n.TID)
+		slot := v.pending.Add(n.ID)
 		v.calls.Go(func() {
 			defer v.finish(n.TID, w)
+			defer v.pending.Done(slot)
 			guard.Run(v.Log, "notification", func() { v.listener.Fail(n.ID, unix.ENETDOWN) }, func() { v.handle(n, w) })
 		})
 	}

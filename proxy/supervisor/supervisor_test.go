@@ -44,7 +44,10 @@ func underFilter(t *testing.T, f func()) {
 		if l, err = seccomp.Install(seccomp.Policy{Cookie: 1}); err != nil {
 			return
 		}
-		if err = front.Supervise(s, int(l)); err == nil {
+		var life, pending int
+		if life, pending, err = front.Supervise(s, int(l)); err == nil {
+			defer unix.Close(life)
+			defer unix.Close(pending)
 			f()
 		}
 	})

@@ -1,5 +1,5 @@
 // Package thread runs what changes the calling thread for good, on a thread that ends with it: a descriptor
-// table or a namespace of its own, or a filter of the kernel's.
+// table or a namespace of its own, or a filter of the kernel's. And what no signal may interrupt.
 package thread
 
 import (

@@ -81,25 +81,23 @@ func (c Conn) send(data, control []byte) error {
 	return nil
 }
 
-// Ask sends a request with a descriptor, unless that is -1, and returns the reply with the descriptor that
-// came along, the caller's to close, or -1. Its addresses are not read.
-func (c Conn) Ask(req Request, fd int) (r Reply, got int, err error) {
+// Ask sends a request with a descriptor, unless that is -1, and returns the reply with the descriptors that
+// came along, the caller's to close, also where there is an error. Its addresses are not read.
+func (c Conn) Ask(req Request, fd int) (r Reply, got Descriptors, err error) {
 	var rights []byte
 	if fd >= 0 {
 		rights = unix.UnixRights(fd)
 	}
 	if err := c.send(req.Marshal(), rights); err != nil {
-		return r, -1, err
+		return r, nil, err
 	}
 	var b [ReplyHeader + AddrLen]byte
 	var oob [64]byte
 	n, oobn, _, _, err := c.ReadMsgUnix(b[:], oob[:])
 	if err != nil {
-		return r, -1, err
+		return r, nil, err
 	}
-	fds, err := parseDescriptors(oob[:oobn])
-	got = fds.Take()
-	fds.Close()
+	got, err = parseDescriptors(oob[:oobn])
 	if err == nil && (n < ReplyHeader || binary.NativeEndian.Uint32(b[:]) != wireMagic) {
 		err = errors.New("it does not speak this version of the control protocol")
 	}

@@ -17,15 +17,15 @@ import (
 // floor: never one above, and never one beside it.
 var floors = []string{
 	"cmd/tlswrap",
-	"proxy",
+	"proxy proxy/keeper",
 	"proxy/outgoing proxy/serving proxy/libtls proxy/supervisor proxy/begin proxy/session/sessiontest",
 	"proxy/session proxy/relay proxy/envproxy",
 	"proxy/report proxy/libtls/engine proxy/dns proxy/machine",
 	"proxy/names proxy/trust proxy/channel proxy/room proxy/tracer",
 	"proxy/guard proxy/upstream",
 	"proxy/wire proxy/verdict proxy/inspect",
-	"proxy/target proxy/folders",
-	"proxy/fdio proxy/record proxy/starttls proxy/seccomp",
+	"proxy/target proxy/folders proxy/seccomp",
+	"proxy/fdio proxy/record proxy/starttls",
 	"proxy/buffers proxy/memory proxy/quote proxy/told proxy/thread proxy/process proxy/ocsp rules",
 }
 

@@ -1,0 +1,137 @@
+// Package keeper keeps the listener of a program's filter for when its long-lived worker ends: the kernel would fail
+// each call that the filter hands over as soon as nobody has the listener, and no other worker could take it. The keeper is a
+// process of its own beside the program. It does nothing while a worker answers. When that has ended it answers what
+// was left unanswered, and from then on has the worker that it finds at the same place answer, or refuses
+// what only a worker can decide. tlswrap starts it, with --worker, and it ends when no process is under the filter any more.
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/begin"
+	"tlswrap/proxy/seccomp"
+)
+
+// Program is whose filter is kept.
+type Program struct {
+	begin.Reached // where its worker is, and by what the next one is to know it
+	Quiet         bool
+	Stderr        Stderr
+}
+
+// descriptors come with a program: the listener, and what begin.Held has.
+const descriptors = 3
+
+// mostProgram is more than a program takes: a path of 107 bytes at most (unix(7)), and numbers.
+const mostProgram = 4 << 10
+
+// Hand gives a keeper what it is to keep, by its connection, an AF_UNIX socket of type SOCK_SEQPACKET. The descriptors stay the caller's to
+// close.
+func Hand(keeper *net.UnixConn, p Program, listener seccomp.Listener, held begin.Held) error {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	if _, _, err := keeper.WriteMsgUnix(text, unix.UnixRights(int(listener), held.Life, held.Pending), nil); err != nil {
+		return fmt.Errorf("the process that keeps the kernel's filter does not take it: %w", err)
+	}
+	return nil
+}
+
+// keeper is what Keep has.
+type keeper struct {
+	Program
+	listener seccomp.Listener
+	held     *begin.Held  // nil while no worker answers
+	told     map[int]bool // processes to which the sentence was said
+}
+
+// Keep does a keeper's work. conn, which it takes over, is where Hand gives it something; it returns at once where
+// nobody does.
+func Keep(conn *net.UnixConn) error {
+	k, err := receive(conn)
+	conn.Close()
+	if k == nil || err != nil {
+		return err
+	}
+	for {
+		if k.held != nil {
+			if k.waitForWorker() {
+				return nil
+			}
+			k.takeBack()
+		}
+		if k.waitForCall() {
+			return nil
+		}
+		if h, err := k.Hold(k.listener); err == nil {
+			k.held = &h
+			continue
+		}
+		k.refuseNext()
+	}
+}
+
+// receive returns what Hand gives, or nil for nothing.
+func receive(conn *net.UnixConn) (*keeper, error) {
+	text := make([]byte, mostProgram)
+	oob := make([]byte, unix.CmsgSpace(4*descriptors))
+	n, oobn, _, _, err := conn.ReadMsgUnix(text, oob)
+	if n == 0 || err != nil {
+		return nil, nil // the filter could not be put there, or the program not be started
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(messages) != 1 {
+		return nil, errors.New("no descriptors came along")
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != descriptors {
+		return nil, errors.New("other descriptors came along than those that are kept")
+	}
+	k := &keeper{listener: seccomp.Listener(fds[0]), held: &begin.Held{Life: fds[1], Pending: fds[2]}, told: make(map[int]bool)}
+	if err := json.Unmarshal(text[:n], &k.Program); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// waitForWorker waits until the worker does not answer any more, or reports that nobody is left to be answered.
+func (k *keeper) waitForWorker() (over bool) {
+	p := []unix.PollFd{{Fd: int32(k.listener)}, {Fd: int32(k.held.Life)}}
+	wait(p)
+	return p[0].Revents != 0
+}
+
+// waitForCall waits until a call is to be answered, or reports that there will be none.
+func (k *keeper) waitForCall() (over bool) {
+	p := []unix.PollFd{{Fd: int32(k.listener), Events: unix.POLLIN}}
+	wait(p)
+	return p[0].Revents&unix.POLLIN == 0
+}
+
+func wait(p []unix.PollFd) {
+	for {
+		if _, err := unix.Poll(p, -1); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// takeBack fails what the worker has left unanswered: it is told of no more, and would wait for ever.
+func (k *keeper) takeBack() {
+	ids, err := seccomp.ReadPending(k.held.Pending)
+	for _, id := range ids {
+		k.listener.Fail(id, unix.ENETDOWN)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	k.held.Close()
+	k.held = nil
+}
