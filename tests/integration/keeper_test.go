@@ -1,35 +1,13 @@
 package integration
 
 import (
-	"crypto/tls"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-
-	"tlswrap/tests/testkit"
 )
-
-// held is a program's command without the library, so that the kernel alone hands its calls over.
-func held(t *testing.T, argv ...string) []string {
-	t.Helper()
-	return append([]string{busyboxStatic(t), "sh", "-c", `exec env -i "$@"`, "sh"}, argv...)
-}
-
-// startHeld starts a program like startLongLived's, which is held by the kernel alone.
-func startHeld(t *testing.T, s *site, rules string) (p *longLived, listens string) {
-	t.Helper()
-	p = &longLived{t: t, socket: filepath.Join(t.TempDir(), "control", "socket")}
-	p.startWorker(rules)
-	p.running = wrapped{flags: []string{"--worker", p.socket}}.start(t, held(t, python, testFile(t, "long_lived.py"), s.host, s.portString(), s.marker)...)
-	return p, p.says()
-}
 
 // What the kernel holds outlives its worker as what is preloaded does, and a person learns why it is refused meanwhile.
 func TestHeldProgramsGoOnWithTheNextWorker(t *testing.T) {
@@ -37,7 +15,7 @@ func TestHeldProgramsGoOnWithTheNextWorker(t *testing.T) {
 	s := serveTLS(t, "db.example.test", echo)
 	passing := fmt.Sprintf("[[rule]]\nhost = %q\nport = 1\n", s.host)
 	covering := fmt.Sprintf("ca_file = %q\n[[rule]]\nhost = \"127.0.0.1\"\nport = %d\nserver_name = %q\n", lab.rootPEM, s.port, s.host)
-	p, _ := startHeld(t, s, passing)
+	p, _ := startLongLived(t, s, passing, false)
 	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		p.does("pass", "passed")
 		p.endWorker(how)
@@ -54,50 +32,6 @@ func TestHeldProgramsGoOnWithTheNextWorker(t *testing.T) {
 	if words := p.stderr.String(); strings.Count(words, "\n") != 1 || !strings.HasSuffix(words, sentence) {
 		t.Errorf("the person is told %q, want once %q", words, sentence)
 	}
-}
-
-// A thread that waits for a client when its worker dies is not left waiting, and is served by the next one.
-func TestHeldServersGoOnWithTheNextWorker(t *testing.T) {
-	t.Parallel()
-	s := serveTLS(t, "db.example.test", echo)
-	connects := fmt.Sprintf("ca_file = %q\n[[rule]]\nhost = \"127.0.0.1\"\nport = %d\nserver_name = %q\n", lab.rootPEM, s.port, s.host)
-	p, port := startHeld(t, s, connects)
-	p.does("talk", "echoed")
-	number, _ := strconv.Atoi(port)
-	cert, err := lab.root.Issue(testkit.Leaf{Names: []string{s.host}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile, err := cert.WriteFiles(t.TempDir(), "server")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.endWorker(syscall.SIGKILL)
-	p.does("accept", "ENETDOWN")
-	watchPort(t, s.host, uint16(number), s.marker)
-	p.startWorker(connects + fmt.Sprintf("[[listen]]\nport = %s\ncert_file = %q\nkey_file = %q\n", port, certFile, keyFile))
-	fmt.Fprintln(p.stdin, "accept")
-	at := "127.0.0.1:" + port
-	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", at, &tls.Config{RootCAs: lab.root.Pool(), ServerName: s.host})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
-	if got, _ := io.ReadAll(c); string(got) != s.marker+"\n" {
-		t.Errorf("the client read %q", got)
-	}
-	if got := p.says(); got != "served" {
-		t.Errorf("the program said %q", got)
-	}
-
-	fmt.Fprintln(p.stdin, "accept")
-	eventually(t, "the program waits for a client", 20*time.Second, func() bool { return waitsForTheKernel(t, p.cmd.Process.Pid) })
-	p.endWorker(syscall.SIGKILL)
-	if got := p.says(); got != "ENETDOWN" {
-		t.Errorf("the program that waited for a client said %q", got)
-	}
-	p.does("accept", "ENETDOWN")
 }
 
 // waitsForTheKernel reports whether a process's first thread waits for a call that was handed over.

@@ -55,11 +55,16 @@ func (p *longLived) does(command, want string) {
 	}
 }
 
-func startLongLived(t *testing.T, s *site, rules string) (p *longLived, listens string) {
+// startLongLived starts one that is preloaded, or held by the kernel alone, and returns on which port it listens.
+func startLongLived(t *testing.T, s *site, rules string, preloaded bool) (p *longLived, listens string) {
 	t.Helper()
 	p = &longLived{t: t, socket: filepath.Join(t.TempDir(), "control", "socket")}
 	p.startWorker(rules)
-	p.running = wrapped{flags: []string{"--worker", p.socket}}.start(t, python, testFile(t, "long_lived.py"), s.host, s.portString(), s.marker)
+	argv := []string{python, testFile(t, "long_lived.py"), s.host, s.portString(), s.marker}
+	if !preloaded {
+		argv = append([]string{busyboxStatic(t), "sh", "-c", `exec env -i "$@"`, "sh"}, argv...)
+	}
+	p.running = wrapped{flags: []string{"--worker", p.socket}}.start(t, argv...)
 	return p, p.says()
 }
 
@@ -71,7 +76,7 @@ func TestProgramsGoOnWithTheNextWorker(t *testing.T) {
 	passing := fmt.Sprintf("[[rule]]\nhost = %q\nport = 1\n", s.host)
 	covering := fmt.Sprintf("ca_file = %q\n[[rule]]\nhost = \"127.0.0.1\"\nport = %d\nserver_name = %q\n[[rule]]\nhost = %[3]q\nport = %[2]d\n",
 		lab.rootPEM, s.port, s.host)
-	p, _ := startLongLived(t, s, passing)
+	p, _ := startLongLived(t, s, passing, true)
 	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		p.does("pass", "passed")
 		p.does("look up", "True")
@@ -95,9 +100,18 @@ func TestProgramsGoOnWithTheNextWorker(t *testing.T) {
 // What a program listens on by itself is not left to it by the next worker, if that has a rule.
 func TestNextWorkerServesWhatTheProgramListensOn(t *testing.T) {
 	t.Parallel()
+	for kind, preloaded := range map[string]bool{"preloaded": true, "notified": false} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			nextWorkerServes(t, preloaded)
+		})
+	}
+}
+
+func nextWorkerServes(t *testing.T, preloaded bool) {
 	s := serveTLS(t, "db.example.test", echo)
 	connects := fmt.Sprintf("ca_file = %q\n[[rule]]\nhost = %q\nport = %d\n", lab.rootPEM, s.host, s.port)
-	p, port := startLongLived(t, s, connects)
+	p, port := startLongLived(t, s, connects, preloaded)
 	read := func(c net.Conn, err error) string {
 		t.Helper()
 		if err != nil {
@@ -140,8 +154,17 @@ func TestNextWorkerServesWhatTheProgramListensOn(t *testing.T) {
 	}
 	p.does("talk by name", "echoed")
 
-	// That listener was this worker's: once it has died nobody is let in.
+	// That listener was this worker's: once it has died nobody is let in, and what the kernel holds is not left waiting.
+	if !preloaded {
+		fmt.Fprintln(p.stdin, "accept")
+		eventually(t, "the program waits for a client", 20*time.Second, func() bool { return waitsForTheKernel(t, p.cmd.Process.Pid) })
+	}
 	p.endWorker(syscall.SIGKILL)
+	if !preloaded {
+		if got := p.says(); got != "ENETDOWN" {
+			t.Errorf("the program that waited for a client said %q", got)
+		}
+	}
 	p.startWorker(connects)
 	if c, err := net.Dial("tcp", at); err == nil {
 		c.Close()
