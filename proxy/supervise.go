@@ -39,7 +39,6 @@ func (w *Worker) supervise(a asked) {
 		return
 	}
 	given, err := w.superviseBy(a, a.fds.Take())
-	defer given.Close()
 	if err != nil {
 		a.Session.EndSupervision()
 		w.log.Error("not supervised", "pid", a.PID, "error", err.Error())
@@ -48,6 +47,7 @@ func (w *Worker) supervise(a asked) {
 	}
 	w.log.Debug("supervised", "pid", a.PID, "traced", a.Request.Name != "")
 	a.Send(wire.Reply{Answer: wire.AnswerGood}, given...)
+	given.Close()
 }
 
 // superviseBy takes the listener that has come along, or traces the thread that is named, and returns what

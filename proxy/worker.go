@@ -1,9 +1,13 @@
-// Package proxy is the worker as a whole, the process beside the program that owns the real sockets, the
-// keys and the policy: it starts, takes callers and gives their requests to the front that they are for,
-// and watches the files of the rules. It serves no connection itself; the packages below it do, and they
-// do not know it. A worker whose Serve is ended waits for no connection: it has programs ask again before
-// they connect, and exits. What has not been sent by then is lost, and because of the reset byte (package
-// channel) each program reads a reset, and not the end of the data.
+// Package proxy is the worker as a whole, the process beside the program that owns the real
+// sockets, the keys and the policy: it starts, takes callers and gives their requests to the front
+// that they are for, and watches the files of the rules. It serves no connection itself; the
+// packages below it do, and they do not know it.
+//
+// When Serve is told to end the worker exits without waiting for its connections. What has not been
+// sent by then is lost, and because of the reset byte (package channel) each program reads a reset,
+// and not the end of the data; one that is traced (package tracer) is killed. The map that lets
+// programs connect without a question (package names) counts no longer, so that they ask the next
+// worker.
 package proxy
 
 import (

@@ -1,9 +1,11 @@
-// Command tlswrap runs an unmodified program and turns the connections that its rules name into verified
-// TLS. It reads the command line, starts a worker (package proxy) or finds one, begins a session with it,
-// and becomes the program, or as process 1 of a PID namespace its parent; check, explain, doctor and worker are commands of its own.
+// Command tlswrap runs an unmodified program and turns the connections that its rules name into
+// verified TLS. It reads the command line, starts a worker (package proxy) or finds one, begins a
+// session with it, and becomes the program. As process 1 of a PID namespace it stays, and the
+// program is its child. Other commands check and explain rules, look at the machine, and run a
+// long-lived worker.
 //
-// It is larger than others because it is all that stands between a shell and the worker: each command's
-// flags, how processes start and what they inherit, the log's file.
+// It is larger than others because it is all that stands between a shell and the worker: each
+// command's flags, how processes start and what they inherit, the log's file.
 package main
 
 import (

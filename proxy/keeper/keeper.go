@@ -1,8 +1,12 @@
-// Package keeper keeps the listener of a program's filter for when its long-lived worker ends: the kernel would fail
-// each call that the filter hands over as soon as nobody has the listener, and no other worker could take it. The keeper is a
-// process of its own beside the program. It does nothing while a worker answers. When that has ended it answers what
-// was left unanswered, and from then on has the worker that it finds at the same place answer, or refuses
-// what only a worker can decide. tlswrap starts it, with --worker, and it ends when no process is under the filter any more.
+// Package keeper is a process beside each program of a long-lived worker's that the kernel holds.
+// It has the listener of the program's filter as well as the worker: the kernel fails a filter's
+// calls for good as soon as nobody has that.
+//
+// It does nothing while a worker answers. When that has ended it fails what was left unanswered.
+// From then on it hands the listener to the worker that it finds at the same place, with the next
+// call that comes; where there is none it refuses what only a worker can decide. tlswrap starts it,
+// and it ends when no process is under the filter any more. Programs that are traced (package
+// tracer) have none: they end with their worker.
 package keeper
 
 import (

@@ -3,7 +3,7 @@
 // from the address that was asked, as any resolver wants it. Nothing leaves a room: it has no interface
 // but lo, and on it a route for everything.
 //
-// A room has a keeper, who is in the namespace and makes its sockets. It is a thread of this process
+// A room has a warden, who is in the namespace and makes its sockets. It is a thread of this process
 // where that may make a network namespace (CAP_SYS_ADMIN), and else a process in a user namespace of its
 // own, which ends when nobody holds the other end of its socket any more: with the room, or with the
 // worker, however that ends. That process has no user's number in its user namespace, and needs none:
@@ -39,14 +39,14 @@ type Room struct {
 	Streams []*net.TCPListener
 
 	mu     sync.Mutex
-	keeper int // a socket, -1 after Close
+	warden int // a socket, -1 after Close
 }
 
 // Stage is what a process is called that keeps a room: Keep is all of its main.
 const Stage = "goressl-room"
 
-// keeperFD is where such a process has its socket.
-const keeperFD = 3
+// wardenFD is where such a process has its socket.
+const wardenFD = 3
 
 // Open makes a room. log has the panics of its goroutines.
 func Open(log *slog.Logger) (*Room, error) {
@@ -89,7 +89,7 @@ func byThread(log *slog.Logger) (*Room, error) {
 }
 
 func byProcess(log *slog.Logger) (*Room, error) {
-	r, err := openWith(func(theirs int) error { return startKeeper(log, theirs) })
+	r, err := openWith(func(theirs int) error { return startWarden(log, theirs) })
 	if err != nil {
 		return nil, fmt.Errorf("%w, which takes CONFIG_USER_NS, no chroot, and the sysctls user.max_user_namespaces, "+
 			"kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, where there are such", err)
@@ -105,8 +105,8 @@ func startThread(log *slog.Logger, theirs int) {
 	})
 }
 
-// startKeeper starts a process that keeps a room, and takes over theirs.
-func startKeeper(log *slog.Logger, theirs int) error {
+// startWarden starts a process that keeps a room, and takes over theirs.
+func startWarden(log *slog.Logger, theirs int) error {
 	f := os.NewFile(uintptr(theirs), "room")
 	defer f.Close()
 	cmd := &exec.Cmd{
@@ -125,7 +125,7 @@ func startKeeper(log *slog.Logger, theirs int) error {
 	return nil
 }
 
-// patience is how long a keeper may take for an answer.
+// patience is how long a warden may take for an answer.
 const patience = 5 * time.Second
 
 var errSilent = errors.New("what keeps the network namespace does not answer")
@@ -136,10 +136,10 @@ func openWith(start func(theirs int) error) (*Room, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
-	r := &Room{keeper: pair[0]}
+	r := &Room{warden: pair[0]}
 	limit := unix.NsecToTimeval(patience.Nanoseconds())
 	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
-		if err := unix.SetsockoptTimeval(r.keeper, unix.SOL_SOCKET, option, &limit); err != nil {
+		if err := unix.SetsockoptTimeval(r.warden, unix.SOL_SOCKET, option, &limit); err != nil {
 			unix.Close(pair[0])
 			unix.Close(pair[1])
 			return nil, os.NewSyscallError("setsockopt", err)
@@ -149,7 +149,7 @@ func openWith(start func(theirs int) error) (*Room, error) {
 		r.Close()
 		return nil, err
 	}
-	fds, err := receive(r.keeper)
+	fds, err := receive(r.warden)
 	if err == nil {
 		err = r.adopt(fds)
 	}
@@ -160,7 +160,7 @@ func openWith(start func(theirs int) error) (*Room, error) {
 	return r, nil
 }
 
-// adopt takes over the sockets that a keeper listens with: for each family one for packets and one for streams.
+// adopt takes over the sockets that a warden listens with: for each family one for packets and one for streams.
 func (r *Room) adopt(fds []int) error {
 	var errs []error
 	for i, fd := range fds {
@@ -187,20 +187,20 @@ func (r *Room) adopt(fds []int) error {
 func (r *Room) Socket(domain, typ int) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.keeper < 0 {
+	if r.warden < 0 {
 		return -1, net.ErrClosed
 	}
 	question := binary.NativeEndian.AppendUint32(nil, uint32(domain))
 	question = binary.NativeEndian.AppendUint32(question, uint32(typ))
-	err := fdio.Again(func() error { return unix.Sendto(r.keeper, question, unix.MSG_NOSIGNAL, nil) })
+	err := fdio.Again(func() error { return unix.Sendto(r.warden, question, unix.MSG_NOSIGNAL, nil) })
 	if err != nil {
 		return -1, errSilent
 	}
-	fds, err := receive(r.keeper)
+	fds, err := receive(r.warden)
 	if err == errSilent {
 		// An answer that comes late would be taken for that to the next question.
-		unix.Close(r.keeper)
-		r.keeper = -1
+		unix.Close(r.warden)
+		r.warden = -1
 	}
 	if err != nil {
 		return -1, err
@@ -216,8 +216,8 @@ func (r *Room) Socket(domain, typ int) (int, error) {
 func (r *Room) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fdio.Close(r.keeper)
-	r.keeper = -1
+	fdio.Close(r.warden)
+	r.warden = -1
 	for _, c := range r.Packets {
 		c.Close()
 	}

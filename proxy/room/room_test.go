@@ -53,7 +53,7 @@ var discard = slog.New(slog.DiscardHandler)
 // ways are those of keeping a room.
 var ways = map[string]func(theirs int) error{
 	"by a thread":  func(theirs int) error { startThread(discard, theirs); return nil },
-	"by a process": func(theirs int) error { return startKeeper(discard, theirs) },
+	"by a process": func(theirs int) error { return startWarden(discard, theirs) },
 }
 
 // inEachRoom runs a test for each way that this machine allows.
@@ -232,7 +232,7 @@ func TestKeeperEndsWithItsWorker(t *testing.T) {
 				t.Fatal(err)
 			}
 			line, _ := bufio.NewReader(out).ReadString('\n')
-			keeper := keeperOf(cmd.Process.Pid)
+			warden := wardenOf(cmd.Process.Pid)
 			if nobody {
 				in.Close()
 			} else {
@@ -242,11 +242,11 @@ func TestKeeperEndsWithItsWorker(t *testing.T) {
 			if strings.Contains(line, "operation not permitted") || strings.Contains(line, "no space left") {
 				testkit.KernelLacks(t, "an ordinary user may make no network namespace here: "+strings.TrimSpace(line))
 			}
-			if line != "<nil>\n" || keeper < 0 {
-				t.Fatalf("the worker says %q, and its keeper is %d", line, keeper)
+			if line != "<nil>\n" || warden < 0 {
+				t.Fatalf("the worker says %q, and its warden is %d", line, warden)
 			}
-			defer unix.Close(keeper)
-			ended := []unix.PollFd{{Fd: int32(keeper), Events: unix.POLLIN}}
+			defer unix.Close(warden)
+			ended := []unix.PollFd{{Fd: int32(warden), Events: unix.POLLIN}}
 			if err := fdio.Again(func() error {
 				n, err := unix.Poll(ended, 5000)
 				if err == nil && n != 1 {
@@ -260,8 +260,8 @@ func TestKeeperEndsWithItsWorker(t *testing.T) {
 	}
 }
 
-// keeperOf is a pidfd of the process that keeps a room for worker, or -1.
-func keeperOf(worker int) int {
+// wardenOf is a pidfd of the process that keeps a room for worker, or -1.
+func wardenOf(worker int) int {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, line := range lines {
 		if text, _ := os.ReadFile(line); string(text) != Stage+"\x00" {
@@ -294,6 +294,6 @@ func TestWhatIsNotAllowedIsSaid(t *testing.T) {
 	}
 	_, err = openWith(func(theirs int) error { return unix.Close(theirs) })
 	if err != errSilent {
-		t.Errorf("a keeper that is gone: %v", err)
+		t.Errorf("a warden that is gone: %v", err)
 	}
 }

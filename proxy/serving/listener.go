@@ -1,19 +1,15 @@
-// Package serving has the servers: the TCP sockets that programs listen on, whose clients shake hands
-// with the worker before a program is told of them, and those that were accepted for a program that
-// starts. The private keys that clients are answered with are trust's, and no program gets them. Once a
-// client's handshake has ended well, relay carries the bytes. The worker hands it the calls of a
-// session's programs.
+// Package serving has the servers: the TCP sockets that programs listen on, whose clients shake
+// hands with the worker before a program is told of them, and those that were accepted for a
+// program that starts. PostgreSQL's clients are answered first that ask for TLS in the protocol's
+// own words (SSLRequest). The private keys that clients are shown are trust's, and no program gets
+// them. Once a client's handshake has ended well, relay carries the bytes. The worker hands it the
+// calls of a session's programs.
 //
-// The program listens on an AF_UNIX socket in the place of its TCP socket, the queue, into which the
-// worker puts each client by connecting to it: so blocking, polling, prefork and threads need no hooks.
-// When a program has stopped to listen, the kernel tells the worker at once (closings). Where that may
-// still be under way the worker looks, with a connect of another socket type, which the kernel refuses in
-// two ways (EPROTOTYPE, or ECONNREFUSED where nobody listens): before a connection of the same session's
-// or one that the worker makes (Stopped), when a bind finds its port in use (TW_SWEEP), and when a client
-// comes, who is reset then, before any handshake. What the worker itself has of a program's side would look
-// as if the program still listened, so what is being handed over is waited for (untilSettled), and what is
-// kept for threads that accept is let go with them (LetGo). It is larger than others because what listens,
-// who comes, and how each of them ends is one state.
+// The program listens on an AF_UNIX socket in the place of its TCP socket, the queue, into which
+// the worker puts each client by connecting to it: so blocking, polling, prefork and threads need
+// no hooks. When a program has stopped to listen, nobody is let in any more (closings.go says how
+// that is known). It is larger than others because what listens, who comes, and how each of them
+// ends is one state.
 package serving
 
 import (

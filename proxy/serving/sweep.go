@@ -10,7 +10,12 @@ import (
 )
 
 // A program that stops to listen says so to nobody: its queue is over, and the port is to be free then. The
-// package's comment has when the worker looks.
+// kernel tells the worker at once (closings). Where that may still be under way the worker looks, with a
+// connect of another socket type, which the kernel refuses in two ways (EPROTOTYPE, or ECONNREFUSED where
+// nobody listens): before a connection of the same session's or one that the worker makes (Stopped), when a
+// bind finds its port in use (TW_SWEEP), and when a client comes, who is reset then, before any handshake. What
+// the worker itself has of a program's side would look as if the program still listened, so what is being
+// handed over is waited for (untilSettled), and what is kept for threads that accept is let go with them (LetGo).
 
 // wanted reports whether a program listens, or is about to. It is asked once a client is here: who
 // comes after the program has stopped is not served.

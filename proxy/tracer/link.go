@@ -199,12 +199,12 @@ func (t *Tracer) place(c *call, from, to int64, closeOnExec bool) error {
 }
 
 // replace puts a copy of fd at a number of the thread's that is taken.
-func (t *Tracer) replace(c *call, fd, target int, closeOnExec bool) error {
+func (t *Tracer) replace(c *call, fd, at int, closeOnExec bool) error {
 	number, err := t.give(c, fd)
 	if err != nil {
 		return err
 	}
-	return t.place(c, number, int64(target), closeOnExec)
+	return t.place(c, number, int64(at), closeOnExec)
 }
 
 // put puts a copy of fd at the lowest number, which the link has had.

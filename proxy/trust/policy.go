@@ -1,10 +1,13 @@
-// Package trust makes rules into what connections go by: the roots, pins and client certificates of a
-// rule, the certificates and demands of a listen, the caches of their TLS sessions. It reads the files
-// that the rules name, and holds their private keys, of client certificates and of services; those of
-// programs of libtls are proxy/libtls/engine's. Whether a chain and a name are good crypto/tls decides,
-// by the tls.Config that is made here, and whether a pin is, this package. A connection gets its Trust
-// once, and does not look at a policy again. The worker makes policies, which do not change; the fronts
-// use them.
+// Package trust makes rules into what connections go by: the roots, pins and client certificates of
+// a rule, the certificates and demands of a listen, the caches of their TLS sessions. It holds the
+// private keys of client certificates and of services; those of programs of libtls are
+// proxy/libtls/engine's.
+//
+// Whether a chain and a name are good crypto/tls decides, by the tls.Config that is made here. What
+// else is demanded this package decides, at the end of the handshake: pins, the bits of RSA keys,
+// stapled revocation, a protocol by ALPN, and which clients may come. A connection gets its Trust
+// once, and does not look at a policy again. The worker makes policies, which do not change; the
+// fronts use them.
 package trust
 
 import (

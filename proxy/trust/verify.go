@@ -55,14 +55,14 @@ func (t *Trust) Config(rule *rules.Rule, name string) (*tls.Config, *ClientAuth,
 	return config, auth, nil
 }
 
-// checkKeys passes where no chain was verified, or all RSA keys in one are of min bits or more. leaf is
+// checkKeys passes where no chain was verified, or all RSA keys in one are of least bits or more. leaf is
 // what the first certificate is called.
-func checkKeys(leaf string, min int, chains [][]*x509.Certificate) error {
+func checkKeys(leaf string, least int, chains [][]*x509.Certificate) error {
 	var short error
 	for _, chain := range chains {
 		i := slices.IndexFunc(chain, func(c *x509.Certificate) bool {
 			key, ok := c.PublicKey.(*rsa.PublicKey)
-			return ok && key.N.BitLen() < min
+			return ok && key.N.BitLen() < least
 		})
 		if i < 0 {
 			return nil
@@ -74,7 +74,7 @@ func checkKeys(leaf string, min int, chains [][]*x509.Certificate) error {
 			leaf = fmt.Sprintf("the issuer's certificate %q", verdict.Subject(chain[i]))
 		}
 		bits := chain[i].PublicKey.(*rsa.PublicKey).N.BitLen()
-		short = verdict.Failf(unix.EKEYREJECTED, "%s has an RSA key of %d bits, and at least %d are demanded (min_rsa_bits = %[2]d accepts it)", leaf, bits, min)
+		short = verdict.Failf(unix.EKEYREJECTED, "%s has an RSA key of %d bits, and at least %d are demanded (min_rsa_bits = %[2]d accepts it)", leaf, bits, least)
 	}
 	return short
 }

@@ -1,7 +1,9 @@
-// Package verdict says how setting up a connection, or carrying it, has ended: an error of the network,
-// of TLS, of a certificate or of a dialogue goes in, and an errno for the program and a sentence for a
-// person come out. Why a program's connect says EKEYREJECTED or EPROTO is told here. It decides nothing,
-// and what it returns is not changed any more. All that serve connections call it.
+// Package verdict says how setting up a connection, or carrying it, has ended: an error of the
+// network, of TLS, of a certificate or of a dialogue goes in, and an errno for the program and a
+// sentence for a person come out. Why a program's connect says EKEYREJECTED or EPROTO is told here;
+// what only trust demands (the bits of RSA keys, staples, a list of clients) has its sentence
+// there, as a Failure of this package. It decides nothing, and what it returns is not changed any
+// more. All that serve connections call it.
 package verdict
 
 import (

@@ -12,8 +12,8 @@ import (
 
 // Keep keeps the room of a process that was started for it, until nobody wants it any more.
 func Keep() {
-	unix.CloseOnExec(keeperFD)
-	keep(keeperFD)
+	unix.CloseOnExec(wardenFD)
+	keep(wardenFD)
 }
 
 // keepUnshared keeps a room in a new network namespace of this thread's alone.
