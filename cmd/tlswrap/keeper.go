@@ -19,8 +19,9 @@ import (
 // keepArgument makes the process that would be a single run's worker a keeper.
 const keepArgument = "keep"
 
-// startKeeper starts a keeper, which is nobody's child when this returns, and returns what gives it what it is to keep.
-// It ends by itself where that is never called. Under the filter it could not be started any more: it would be held itself.
+// startKeeper starts a keeper, which is nobody's child when this returns, and returns what gives it what it is
+// to keep. It ends by itself where that is never called. Under the filter it could not be started any more: it
+// would be held itself.
 func (o *options) startKeeper(c control, stderr *os.File) (begin.Keep, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

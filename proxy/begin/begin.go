@@ -168,7 +168,8 @@ func Try(want Supervision) Trial {
 // Supervise has the kernel hand the worker those calls of this process on sockets that the shim does not
 // make (package supervisor), and of whatever it becomes and starts. Where that is enforced, or the worker's
 // rules say so, the shim's own connects are handed over as well. It locks the calling goroutine to its
-// thread where that is under the filter then, and executes the program. start is nil where the worker ends with its programs.
+// thread where that is under the filter then, and executes the program. start is nil where the worker ends
+// with its programs.
 // The error says why there is no supervision; no program may be started without it where it wraps ErrEnforced.
 func Supervise(w Reached, t Trial, start StartKeeper) error {
 	w.Enforce = w.Enforce || t.want == Enforced

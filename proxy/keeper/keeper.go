@@ -35,8 +35,8 @@ const descriptors = 3
 // mostProgram is more than a program takes: a path of 107 bytes at most (unix(7)), and numbers.
 const mostProgram = 4 << 10
 
-// Hand gives a keeper what it is to keep, by its connection, an AF_UNIX socket of type SOCK_SEQPACKET. The descriptors stay the caller's to
-// close.
+// Hand gives a keeper what it is to keep, by its connection, an AF_UNIX socket of type SOCK_SEQPACKET. The
+// descriptors stay the caller's to close.
 func Hand(keeper *net.UnixConn, p Program, listener seccomp.Listener, held begin.Held) error {
 	text, err := json.Marshal(p)
 	if err != nil {

@@ -50,8 +50,8 @@ func isHarmless(call seccomp.Call) bool {
 	return false
 }
 
-// isElsewhere reports whether a descriptor is known to be no socket of the Internet's, and none of ours in the place of one.
-// What is no socket at all the kernel will say.
+// isElsewhere reports whether a descriptor is known to be no socket of the Internet's, and none of ours in
+// the place of one. What is no socket at all the kernel will say.
 func isElsewhere(thread *target.Thread, number int) bool {
 	fd, err := thread.Descriptor(number)
 	if err != nil {

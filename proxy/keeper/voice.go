@@ -22,8 +22,8 @@ func StderrOf(fd int) Stderr {
 	return Stderr{uint64(st.Dev), st.Ino}
 }
 
-// say says why a process is refused what it asks for, once for each, where its standard error is the one that the program
-// was started with. It is not waited for.
+// say says why a process is refused what it asks for, once for each, where its standard error is the one that
+// the program was started with. It is not waited for.
 func (k *keeper) say(thread *target.Thread) {
 	if k.Quiet || k.told[thread.PID] || len(k.told) >= mostTold {
 		return
@@ -42,7 +42,8 @@ func (k *keeper) say(thread *target.Thread) {
 	}
 	k.told[thread.PID] = true
 	// As one write, which is not mixed with others' (pipe(7), PIPE_BUF).
-	unix.Write(fd, fmt.Appendf(nil, "tlswrap: process %d: refused: no worker answers at %s (tlswrap worker --socket %[2]s starts one)\n", thread.PID, k.Address))
+	const sentence = "tlswrap: process %d: refused: no worker answers at %s (tlswrap worker --socket %[2]s starts one)\n"
+	unix.Write(fd, fmt.Appendf(nil, sentence, thread.PID, k.Address))
 }
 
 // mostTold bounds the sentences.

@@ -7,7 +7,7 @@
 //
 // The program listens on an AF_UNIX socket in the place of its TCP socket, the queue, into which
 // the worker puts each client by connecting to it: so blocking, polling, prefork and threads need
-// no hooks. When a program has stopped to listen, nobody is let in any more (closings.go says how
+// no hooks. When a program has stopped to listen, nobody is let in any more (sweep.go says how
 // that is known). It is larger than others because what listens, who comes, and how each of them
 // ends is one state.
 package serving
