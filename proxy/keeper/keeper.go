@@ -6,6 +6,7 @@
 package keeper
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"tlswrap/proxy/begin"
 	"tlswrap/proxy/seccomp"
+	"tlswrap/proxy/wire"
 )
 
 // Program is whose filter is kept.
@@ -38,7 +40,9 @@ func Hand(keeper *net.UnixConn, p Program, listener seccomp.Listener, held begin
 	if err != nil {
 		return err
 	}
-	if _, _, err := keeper.WriteMsgUnix(text, unix.UnixRights(int(listener), held.Life, held.Pending), nil); err != nil {
+	// With the cookie, as this process is under the filter, and its worker may have ended.
+	to := wire.Conn{UnixConn: keeper, Cookie: p.Token.Cookie()}
+	if err := to.Send(text, unix.UnixRights(int(listener), held.Life, held.Pending)); err != nil {
 		return fmt.Errorf("the process that keeps the kernel's filter does not take it: %w", err)
 	}
 	return nil
@@ -49,6 +53,7 @@ type keeper struct {
 	Program
 	listener seccomp.Listener
 	held     *begin.Held  // nil while no worker answers
+	newest   uint64       // the last notification that is known of
 	told     map[int]bool // processes to which the sentence was said
 }
 
@@ -125,13 +130,21 @@ func wait(p []unix.PollFd) {
 
 // takeBack fails what the worker has left unanswered: it is told of no more, and would wait for ever.
 func (k *keeper) takeBack() {
-	ids, err := seccomp.ReadPending(k.held.Pending)
+	ids, newest, err := seccomp.ReadPending(k.held.Pending)
 	for _, id := range ids {
 		k.listener.Fail(id, unix.ENETDOWN)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+	k.newest = cmp.Or(newest, k.newest)
+	// It may have ended with a call that it had received and not noted yet: one of those next, which the kernel counts.
+	for id := k.newest + 1; id <= k.newest+mostUnnoted && k.listener.AreUnanswered(); id++ {
+		k.listener.Fail(id, unix.ENETDOWN)
+	}
 	k.held.Close()
 	k.held = nil
 }
+
+// mostUnnoted bounds the calls that were interrupted before a worker received the one that it did not note.
+const mostUnnoted = 1 << 20
