@@ -54,6 +54,7 @@ type keeper struct {
 	listener seccomp.Listener
 	held     *begin.Held  // nil while no worker answers
 	newest   uint64       // the last notification that is known of
+	unfound  bool         // there is one to be taken back whose number is not
 	told     map[int]bool // processes to which the sentence was said
 }
 
@@ -115,9 +116,17 @@ func (k *keeper) waitForWorker() (over bool) {
 
 // waitForCall waits until a call is to be answered, or reports that there will be none.
 func (k *keeper) waitForCall() (over bool) {
-	p := []unix.PollFd{{Fd: int32(k.listener), Events: unix.POLLIN}}
-	wait(p)
-	return p[0].Revents&unix.POLLIN == 0
+	for {
+		p := []unix.PollFd{{Fd: int32(k.listener), Events: unix.POLLIN}}
+		if !k.unfound {
+			p[0].Events |= unix.POLLOUT // a call was received and not answered, and not by us
+		}
+		wait(p)
+		if p[0].Revents&unix.POLLOUT == 0 {
+			return p[0].Revents&unix.POLLIN == 0
+		}
+		k.takeBackUnnoted()
+	}
 }
 
 func wait(p []unix.PollFd) {
@@ -138,13 +147,19 @@ func (k *keeper) takeBack() {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	k.newest = cmp.Or(newest, k.newest)
-	// It may have ended with a call that it had received and not noted yet: one of those next, which the kernel counts.
-	for id := k.newest + 1; id <= k.newest+mostUnnoted && k.listener.AreUnanswered(); id++ {
-		k.listener.Fail(id, unix.ENETDOWN)
-	}
 	k.held.Close()
 	k.held = nil
 }
 
-// mostUnnoted bounds the calls that were interrupted before a worker received the one that it did not note.
+// takeBackUnnoted fails what the worker had received and not noted when it ended, or has received since: it may go on for a moment
+// when it does not answer any more. The kernel counts the calls, so that these come after the last one that is known of. Before the
+// first one nothing is.
+func (k *keeper) takeBackUnnoted() {
+	for id := k.newest + 1; id <= k.newest+mostUnnoted && k.listener.AreUnanswered(); id++ {
+		k.listener.Fail(id, unix.ENETDOWN)
+	}
+	k.unfound = k.listener.AreUnanswered()
+}
+
+// mostUnnoted bounds the calls that were interrupted before the worker received the one that it did not note.
 const mostUnnoted = 1 << 20

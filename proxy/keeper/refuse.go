@@ -18,7 +18,7 @@ func (k *keeper) refuseNext() {
 	if err != nil {
 		return // its thread was interrupted
 	}
-	k.newest = n.ID
+	k.newest, k.unfound = n.ID, false
 	asked, ok := n.Asked()
 	if !ok {
 		k.listener.Fail(n.ID, unix.ENOSYS)
