@@ -10,6 +10,7 @@
 package keeper
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 
 	"tlswrap/proxy/begin"
 	"tlswrap/proxy/seccomp"
+	"tlswrap/proxy/wire"
 )
 
 // Program is whose filter is kept.
@@ -42,7 +44,9 @@ func Hand(keeper *net.UnixConn, p Program, listener seccomp.Listener, held begin
 	if err != nil {
 		return err
 	}
-	if _, _, err := keeper.WriteMsgUnix(text, unix.UnixRights(int(listener), held.Life, held.Pending), nil); err != nil {
+	// With the cookie, as this process is under the filter, and its worker may have ended.
+	to := wire.Conn{UnixConn: keeper, Cookie: p.Token.Cookie()}
+	if err := to.Send(text, unix.UnixRights(int(listener), held.Life, held.Pending)); err != nil {
 		return fmt.Errorf("the process that keeps the kernel's filter does not take it: %w", err)
 	}
 	return nil
@@ -53,6 +57,8 @@ type keeper struct {
 	Program
 	listener seccomp.Listener
 	held     *begin.Held  // nil while no worker answers
+	newest   uint64       // the last notification that is known of
+	unfound  bool         // there is one to be taken back whose number is not
 	told     map[int]bool // processes to which the sentence was said
 }
 
@@ -114,9 +120,17 @@ func (k *keeper) waitForWorker() (over bool) {
 
 // waitForCall waits until a call is to be answered, or reports that there will be none.
 func (k *keeper) waitForCall() (over bool) {
-	p := []unix.PollFd{{Fd: int32(k.listener), Events: unix.POLLIN}}
-	wait(p)
-	return p[0].Revents&unix.POLLIN == 0
+	for {
+		p := []unix.PollFd{{Fd: int32(k.listener), Events: unix.POLLIN}}
+		if !k.unfound {
+			p[0].Events |= unix.POLLOUT // a call was received and not answered, and not by us
+		}
+		wait(p)
+		if p[0].Revents&unix.POLLOUT == 0 {
+			return p[0].Revents&unix.POLLIN == 0
+		}
+		k.takeBackUnnoted()
+	}
 }
 
 func wait(p []unix.PollFd) {
@@ -129,13 +143,27 @@ func wait(p []unix.PollFd) {
 
 // takeBack fails what the worker has left unanswered: it is told of no more, and would wait for ever.
 func (k *keeper) takeBack() {
-	ids, err := seccomp.ReadPending(k.held.Pending)
+	ids, newest, err := seccomp.ReadPending(k.held.Pending)
 	for _, id := range ids {
 		k.listener.Fail(id, unix.ENETDOWN)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+	k.newest = cmp.Or(newest, k.newest)
 	k.held.Close()
 	k.held = nil
 }
+
+// takeBackUnnoted fails what the worker had received and not noted when it ended, or has received since: it may go on for a moment
+// when it does not answer any more. The kernel counts the calls, so that these come after the last one that is known of. Before the
+// first one nothing is.
+func (k *keeper) takeBackUnnoted() {
+	for id := k.newest + 1; id <= k.newest+mostUnnoted && k.listener.AreUnanswered(); id++ {
+		k.listener.Fail(id, unix.ENETDOWN)
+	}
+	k.unfound = k.listener.AreUnanswered()
+}
+
+// mostUnnoted bounds the calls that were interrupted before the worker received the one that it did not note.
+const mostUnnoted = 1 << 20

@@ -177,6 +177,16 @@ func (l Listener) Waits(id uint64) bool {
 	return err == nil
 }
 
+// AreUnanswered reports whether there are calls that were received and not answered.
+func (l Listener) AreUnanswered() bool {
+	p := []unix.PollFd{{Fd: int32(l), Events: unix.POLLOUT}}
+	for {
+		if _, err := unix.Poll(p, 0); err != unix.EINTR {
+			return p[0].Revents&unix.POLLOUT != 0
+		}
+	}
+}
+
 // Replace puts a copy of fd into the caller's descriptor table, in the place of target (Linux 5.9).
 func (l Listener) Replace(id uint64, fd, target int, closeOnExec bool) error {
 	_, err := l.addFD(addition{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SETFD, source: uint32(fd), target: uint32(target)}, closeOnExec)

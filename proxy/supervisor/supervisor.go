@@ -98,12 +98,13 @@ func (f *Front) answer(s *session.Session, from kernel) (life, pendingFile int, 
 		poller.set.Close()
 		return fail(err)
 	}
-	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+	// Of sockets, as those end also where the worker is to and cannot (fdio.Sever).
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		poller.set.Close()
 		pending.Close()
 		unix.Close(pendingFile)
-		return fail(os.NewSyscallError("pipe2", err))
+		return fail(os.NewSyscallError("socketpair", err))
 	}
 	names := f.Names(s)
 	v := &supervision{Front: f, session: s, listener: from, questions: &questions{Names: names, resolver: dns.New(names, f.Log)},

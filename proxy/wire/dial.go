@@ -55,8 +55,8 @@ func (c Conn) Tell(req Request) error {
 	return err
 }
 
-// send is sendmsg(2) with the cookie.
-func (c Conn) send(data, control []byte) error {
+// Send is sendmsg(2) with the cookie.
+func (c Conn) Send(data, control []byte) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func (c Conn) Ask(req Request, fd int) (r Reply, got Descriptors, err error) {
 	if fd >= 0 {
 		rights = unix.UnixRights(fd)
 	}
-	if err := c.send(req.Marshal(), rights); err != nil {
+	if err := c.Send(req.Marshal(), rights); err != nil {
 		return r, nil, err
 	}
 	var b [ReplyHeader + AddrLen]byte

@@ -60,3 +60,32 @@ func TestStaticProgramsStartUnderTheNextWorker(t *testing.T) {
 	}
 	p.does("", s.marker)
 }
+
+// While no worker answers a thread changes what a call is about that the kernel may make by itself: nothing connects.
+func TestDescriptorThatAnotherThreadChangesLeaksNothingWithoutAWorker(t *testing.T) {
+	config := serverConfig(t, testkit.Leaf{Names: []string{"other.example.test"}})
+	race := compile(t, "race.c", kinds["notified"]...)
+	for _, what := range []string{"address", "family", "close", "dup", "unix"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			secret := newMarker()
+			covered, seen := serveTapped(t, "127.0.0.2:0", secret, config)
+			plain, _ := serveTapped(t, "127.0.0.3:0", secret, nil)
+			p := &longLived{t: t, socket: filepath.Join(t.TempDir(), "control", "socket")}
+			p.startWorker(fmt.Sprintf("[[rule]]\nhost = \"other.example.test\"\nport = %d\naction = \"deny\"\n", covered))
+			p.running = wrapped{flags: []string{"-q", "--worker", p.socket}}.start(t, busyboxStatic(t), "sh", "-c", `echo; read line; exec "$@"`, "sh",
+				race, what, fmt.Sprint(covered), fmt.Sprint(plain), secret, "2")
+			p.says()
+			p.endWorker(syscall.SIGKILL)
+			fmt.Fprintln(p.stdin)
+			if said := p.says(); strings.HasPrefix(said, "0 attempts") {
+				t.Errorf("the program said %q, stderr %q", said, p.stderr.String())
+			}
+			seen.mu.Lock()
+			defer seen.mu.Unlock()
+			if len(seen.leaks) > 0 || seen.conns > 0 {
+				t.Errorf("%d connections came, %d times with plaintext: %q", seen.conns, len(seen.leaks), seen.leaks)
+			}
+		})
+	}
+}

@@ -70,6 +70,11 @@ print(s.recv(10), flush=True)
 except OSError as e: print(e.strerror)`, s.host, s.portString())
 	eventually(t, "the program is connected", 20*time.Second, func() bool { return connected.stdout.String() == "b'x\\n'\n" })
 
+	p := &longLived{t: t, socket: socket, worker: worker}
+	p.running = w.start(t, held(t, python, testFile(t, "long_lived.py"), s.host, s.portString(), s.marker)...)
+	p.says()
+	p.does("pass", "passed")
+
 	start := time.Now()
 	e := w.run(t, "sh", "-c", file)
 	want := "tlswrap: " + file + ": refused: a file that is needed for it was not read within 7s\n"
@@ -102,7 +107,8 @@ while True:
 	eventually(t, "the program's connection is reset", 10*time.Second, func() bool {
 		return connected.stdout.String() == "b'x\\n'\nConnection reset by peer\n"
 	})
-	fuse.cmd.Process.Kill() // the kernel takes the file system's reads back
+	p.does("pass", "ENETDOWN") // nobody is left to answer what the kernel hands over
+	fuse.cmd.Process.Kill()    // the kernel takes the file system's reads back
 	<-worker.done
 	if got := status(worker.cmd); got != 0 {
 		t.Errorf("the worker ends with %d, stderr: %q", got, worker.stderr.String())
