@@ -190,9 +190,9 @@ func (n *Table) note(name string, ip netip.Addr) {
 	}
 }
 
-// addressesOf are the real addresses of a name that programs were shown, synthetic ones for them too. Nobody
+// Addresses are the real addresses of a name that programs were shown, synthetic ones for them too. Nobody
 // may change what is returned.
-func (n *Table) addressesOf(name string) []netip.Addr {
+func (n *Table) Addresses(name string) []netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.addresses[name]

@@ -25,11 +25,11 @@ func (c *Conn) reportFailed(f *verdict.Failure) {
 		f = f.Recalled()
 	}
 	rule := c.Decision.Rule
-	if c.Name == "" || c.control != nil || rule.Upstream.Host != "" || rule.Via.Scheme != "" {
-		c.report("failed", f) // another address leads nowhere else
+	if !c.LookedUp || c.control != nil || rule.Upstream.Host != "" || rule.Via.Scheme != "" {
+		c.report("failed", f) // it has no other address, or that leads nowhere else
 		return
 	}
-	c.state.Unanswered(c.Target, c.pid, f, c.front.Resolver.Addresses(c.state.Names, c.Name))
+	c.state.Unanswered(c.Target, c.pid, f, c.state.Names.Addresses(c.Name))
 }
 
 // reportLeft tells of a setup that the program gave up, and how far that was; f is what it ended in, or nil.
