@@ -123,9 +123,12 @@ func (p page) explain(ctx context.Context, q question) int {
 		if failure != nil {
 			return p.refused(failure)
 		}
-		if name != "" {
+		switch {
+		case name != "":
 			p.line("name", "%s: a rule names it, and this is its address", name)
 			t.Name = name
+		case policy.MayNeedName(port):
+			p.line("name", "none: a rule with a wildcard counts where a program has looked the name up; explain that")
 		}
 	} else {
 		if t.Name, err = rules.NormalizeName(host); err != nil {
