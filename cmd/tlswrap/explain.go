@@ -23,6 +23,7 @@ import (
 	"tlswrap/proxy/machine"
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/outgoing"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -155,7 +156,7 @@ func (p page) explain(ctx context.Context, q question) int {
 	d := policy.Decide(t)
 	switch d.Action {
 	case rules.Pass:
-		p.line("verdict", "passed: tlswrap does not touch this connection")
+		p.line("verdict", report.Untouched)
 		return 0
 	case rules.Deny:
 		p.line("verdict", "refused: EACCES, %v", unix.EACCES)

@@ -178,14 +178,14 @@ func TestExplainTellsTheTruthOfABareAddress(t *testing.T) {
 	w := withRules(t, "[[rule]]\nhost = \"*.example.test\"\nport = %s\n", port)
 	rules := w.flags[len(w.flags)-1]
 	e := wrapped{bare: true}.run(t, lab.tlswrap, "explain", "--rules", rules, "127.0.0.6:"+port).must(t)
-	for _, want := range []string{"name      none: a rule with a wildcard counts where a program has looked the name up; explain that\n", "verdict   passed: "} {
+	for _, want := range []string{"name      none: a rule with a wildcard counts where a program has looked the name up; explain that\n", "verdict   passed as it is, no TLS added\n"} {
 		if !strings.Contains(e.stdout, want) {
 			t.Errorf("explain does not say %q:\n%s", want, e.stdout)
 		}
 	}
 	w.flags = append(w.flags, "-v")
 	for kind, flags := range kinds {
-		if e := w.run(t, compile(t, "probe.c", flags...), "block", "127.0.0.6", port, "x"); !strings.Contains(e.stderr, "127.0.0.6:"+port+": passed") {
+		if e := w.run(t, compile(t, "probe.c", flags...), "block", "127.0.0.6", port, "x"); !strings.Contains(e.stderr, "127.0.0.6:"+port+": passed as it is, no TLS added (no rule), by "+ways[kind]+"\n") {
 			t.Errorf("%s: stderr: %q", kind, e.stderr)
 		}
 	}
