@@ -42,6 +42,40 @@ func TestEveryFlagIsInTheManualAndInAUsage(t *testing.T) {
 	}
 }
 
+// What --help shows of a program's options and of a worker's stands in the form of the synopsis that is about it.
+func TestEveryOptionOfTheHelpIsInTheSynopsis(t *testing.T) {
+	_, after, _ := strings.Cut(read(t, manual), "\n.Sh SYNOPSIS\n")
+	synopsis, _, _ := strings.Cut(after, "\n.Sh ")
+	program, worker := make(map[string]bool), make(map[string]bool)
+	for form := range strings.SplitSeq(synopsis, ".Nm\n") {
+		flags := items(strings.ReplaceAll(form, " | ", " Fl "), `\bFl -?([\w-]+)`)
+		switch {
+		case strings.HasPrefix(form, ".Cm worker"):
+			maps.Copy(worker, flags)
+		case !strings.HasPrefix(form, ".Cm "):
+			maps.Copy(program, flags)
+		}
+	}
+	ofProgram, ofWorker, ok := strings.Cut(usageTexts(t), "\ntlswrap worker takes ")
+	if !ok {
+		t.Fatal("the help does not say what a worker takes")
+	}
+	missing := func(shown [][]string, have map[string]bool, of string) {
+		t.Helper()
+		if len(shown) < 5 {
+			t.Errorf("the help shows only %d options of %s", len(shown), of)
+		}
+		for _, m := range shown {
+			if !have[m[2]] && !have[m[1]] {
+				t.Errorf("the synopsis of tlswrap(1) has no --%s of %s", m[2], of)
+			}
+		}
+	}
+	missing(regexp.MustCompile(`(?m)^  (?:-(\w), )?--([\w-]+)`).FindAllStringSubmatch(ofProgram, -1), program, "a program's")
+	ofWorker, _, _ = strings.Cut(ofWorker, "\n\nThe exit status")
+	missing(regexp.MustCompile(`()--([\w-]+)`).FindAllStringSubmatch(ofWorker, -1), worker, "a worker's")
+}
+
 func TestNoPageHasAFlagThatDoesNotExist(t *testing.T) {
 	flags := commandFlags(t)
 	flags["help"] = true // of package flag
