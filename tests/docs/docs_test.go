@@ -152,7 +152,7 @@ func TestTheExamplesOfAllKeysParse(t *testing.T) {
 }
 
 func TestTheManualHasEveryStartTLSProtocol(t *testing.T) {
-	have := items(strings.ReplaceAll(section(t, rulesPage, "starttls-protocols"), " , Ql ", "\n.It Ql "), `\.It Ql (\S+)`)
+	have := tags(section(t, rulesPage, "starttls-protocols"))
 	for _, name := range rules.StartTLSProtocols {
 		if !have[name] {
 			t.Errorf("tlswrap.rules(5) does not have %s", name)
@@ -276,6 +276,20 @@ func TestMandocHasNothingToSay(t *testing.T) {
 	out, err := exec.Command("mandoc", append([]string{"-Tlint", "-Wwarning"}, pages...)...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("mandoc: %v\n%s", err, out)
+	}
+}
+
+// mdoc(7)'s Ql quotes what is left of its line, and each that follows there opens another pair inside.
+func TestEachWordOfTheManualHasQuotesOfItsOwn(t *testing.T) {
+	pages, err := filepath.Glob(root + "/man/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	several := regexp.MustCompile(`(?m)^\..*\bQl\b.* (?:Ql|,) \S.*$`)
+	for _, page := range pages {
+		for _, line := range several.FindAllString(read(t, page), -1) {
+			t.Errorf("%s: %q: what is quoted stands on lines of its own", page, line)
+		}
 	}
 }
 
@@ -440,6 +454,15 @@ func items(text, pattern string) map[string]bool {
 	found := make(map[string]bool)
 	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
 		found[m[1]] = true
+	}
+	return found
+}
+
+// tags are the words that a list's entries are about.
+func tags(list string) map[string]bool {
+	found := items(list, `\.It Ql (\S+)`)
+	for _, m := range regexp.MustCompile(`(?s)\.It Xo\n(.*?)\.Xc\n`).FindAllStringSubmatch(list, -1) {
+		maps.Copy(found, items(m[1], `\.Ql (\S+)`))
 	}
 	return found
 }
