@@ -126,13 +126,19 @@ func (w *Worker) Reload() error {
 	if err != nil {
 		return err
 	}
-	p, err := trust.New(r, w.config.CAFiles, w.policy.Load())
+	before := w.policy.Load()
+	p, err := trust.New(r, w.config.CAFiles, before)
 	if err != nil {
 		return err
 	}
+	// The program of a single run may have no business with what cannot be served. One that is served goes on
+	// by the old rules.
+	if broken := p.Broken(before); broken != nil && (before != nil || !w.config.EndWithSessions) {
+		return broken
+	}
 	w.maps.Change(r.Ports(), r.ListenPorts(), func() { w.policy.Store(p) })
-	if p.Warning != "" {
-		w.log.Warn(p.Warning)
+	for _, warning := range p.Warnings {
+		w.log.Warn(warning)
 	}
 	return nil
 }
@@ -249,8 +255,10 @@ func (w *Worker) newRun(t wire.Token, uid uint32, v *report.Voice) (*run, error)
 	if adopted {
 		w.log.Info("adopted", "uid", uid)
 	}
-	if warning := w.policy.Load().Warning; warning != "" && !v.Quiet {
-		v.Say("warning: " + warning)
+	for _, warning := range w.policy.Load().Warnings {
+		if !v.Quiet {
+			v.Say("warning: " + warning)
+		}
 	}
 	return r, nil
 }

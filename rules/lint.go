@@ -147,7 +147,7 @@ func (l *linter) private(f File) {
 	}
 }
 
-// wildcard reminds of what a rule for names that cannot be looked up does not hold.
+// wildcard reminds of what a rule for names that nobody can look up does not hold.
 func (l *linter) wildcard(p *Policy, r *Rule) {
 	if r.Host.Suffix == "" || r.Action == Pass || p.Default != Pass || slices.ContainsFunc(p.Rules, func(other *Rule) bool {
 		return other.Host.All && other.Action != Pass && other.coversPorts(r)
@@ -159,8 +159,8 @@ func (l *linter) wildcard(p *Policy, r *Rule) {
 	if !meant {
 		closes += `, and default = "pass" in the file says that it is meant`
 	}
-	l.found = append(l.found, &Error{r.keys["host"], fmt.Sprintf("rule %d does not cover a program that looks names of %q up by itself, where the kernel does not hold it, and it passes: %s",
-		r.Index, r.Host, closes), meant})
+	l.found = append(l.found, &Error{r.keys["host"], fmt.Sprintf("rule %d does not cover a program that connects to an address of %q which it has not looked up by the C library "+
+		"(or, where the kernel holds it, at port 53), and it passes: %s", r.Index, r.Host, closes), meant})
 }
 
 // count is a number of things, for people.

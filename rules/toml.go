@@ -303,10 +303,18 @@ func orList(words []string) string {
 
 // DidYouMean suggests, for the end of a sentence, the known word that differs only a little; "" where none does.
 func DidYouMean(word string, known []string) string {
+	if k := Closest(word, known); k != "" {
+		return fmt.Sprintf("; did you mean %q?", k)
+	}
+	return ""
+}
+
+// Closest is the known word that differs only a little, or "".
+func Closest(word string, known []string) string {
 	plain := func(s string) string { return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s)) }
 	for _, k := range known {
 		if distance(plain(word), plain(k)) <= 2 {
-			return fmt.Sprintf("; did you mean %q?", k)
+			return k
 		}
 	}
 	return ""

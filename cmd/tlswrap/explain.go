@@ -23,6 +23,7 @@ import (
 	"tlswrap/proxy/machine"
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/outgoing"
+	"tlswrap/proxy/report"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
@@ -123,9 +124,12 @@ func (p page) explain(ctx context.Context, q question) int {
 		if failure != nil {
 			return p.refused(failure)
 		}
-		if name != "" {
+		switch {
+		case name != "":
 			p.line("name", "%s: a rule names it, and this is its address", name)
 			t.Name = name
+		case policy.MayNeedName(port):
+			p.line("name", "none: a rule with a wildcard counts where a program has looked the name up; explain that")
 		}
 	} else {
 		if t.Name, err = rules.NormalizeName(host); err != nil {
@@ -152,7 +156,7 @@ func (p page) explain(ctx context.Context, q question) int {
 	d := policy.Decide(t)
 	switch d.Action {
 	case rules.Pass:
-		p.line("verdict", "passed: tlswrap does not touch this connection")
+		p.line("verdict", report.Untouched)
 		return 0
 	case rules.Deny:
 		p.line("verdict", "refused: EACCES, %v", unix.EACCES)

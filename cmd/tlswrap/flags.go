@@ -176,7 +176,10 @@ func meantFlag(f *flag.FlagSet, name string) string {
 			known = append(known, fl.Name)
 		}
 	})
-	return rules.DidYouMean(name, known)
+	if meant := rules.Closest(name, known); meant != "" {
+		return fmt.Sprintf("; did you mean --%s?", meant)
+	}
+	return ""
 }
 
 // complain prints one sentence and returns status.

@@ -6,14 +6,17 @@ package machine
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"tlswrap/proxy/inspect"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/target"
+	"tlswrap/proxy/wire"
 )
 
 // Library is the shim, and why there is none, or nil.
@@ -229,6 +232,11 @@ func kernelTLS() Answer {
 		names[i] = tls.VersionName(v)
 	}
 	switch all := strings.Join(names, " and "); {
+	case len(names) == 0 && errors.Is(why, record.ErrNotTried):
+		if os.Getenv(wire.Env) != "" {
+			return unknown("%v; this is inside a run of tlswrap, whose rules count", why)
+		}
+		return unknown("%v", why)
 	case len(names) == 0:
 		return no("%v", why)
 	case why != nil:

@@ -17,6 +17,7 @@ import (
 // Target is where a program wants to go, as the worker understands it.
 type Target struct {
 	Name     string    // the host name, or "" where only the address is known
+	LookedUp bool      // a program of the session looked Name up, and was shown this address for it
 	Addr     wire.Addr // the real address
 	Decision rules.Decision
 	Way      wire.Way // how its call came; "" for nobody's
@@ -46,11 +47,12 @@ func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say f
 		if !ok {
 			return t, Nobody(ip)
 		}
-		t.Name, t.Addr = id.Name, addr.With(id.IP, id.Scope)
+		t.Name, t.LookedUp, t.Addr = id.Name, true, addr.With(id.IP, id.Scope)
 		t.Decision = p.Decide(rules.Target{Name: t.Name, Addr: id.IP, Port: addr.Port})
 		return t, nil
 	}
-	candidates := slices.Clone(table.shownAs(ip))
+	shown := table.shownAs(ip)
+	candidates := slices.Clone(shown)
 	if table.isAdopted() && len(candidates) == 0 && p.MayNeedName(addr.Port) {
 		return t, verdict.Failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
 	}
@@ -87,6 +89,7 @@ func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say f
 		return t, verdict.Failf(unix.EACCES, "the address belongs to %s, and the program did not say which it means; set addresses = \"synthetic\" or give them addresses of their own",
 			strings.Join(covered, " and "))
 	}
+	t.LookedUp = slices.Contains(shown, t.Name)
 	return t, nil
 }
 

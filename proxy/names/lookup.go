@@ -6,14 +6,19 @@ import (
 	"net"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 	"tlswrap/rules"
 )
 
-// NameFor returns the host name that a worker takes a real address for, or "" where no
-// rule's name has it.
+// NameFor returns the host name that a worker takes a real address for whose program has looked nothing up,
+// or "" where no rule's name has it.
 func NameFor(r *rules.Policy, ip netip.Addr, port uint16) (string, *verdict.Failure) {
+	if IsSynthetic(ip) {
+		return "", verdict.Failf(unix.EHOSTUNREACH, "%s is a synthetic address, which stands for a name only in the run that has shown it for that", ip)
+	}
 	t, failure := NewResolver().Identify(new(Table), r, wire.Addr{IP: ip, Port: port}, func(string) {})
 	return t.Name, failure
 }

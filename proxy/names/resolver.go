@@ -122,37 +122,6 @@ func (r *Resolver) namesAt(ip netip.Addr, names []string, say func(string)) ([]s
 	return at, nil
 }
 
-// Addresses are those of a name that a program can try: what it was shown or else, as it has resolved for
-// itself, what was looked up here.
-func (r *Resolver) Addresses(table *Table, name string) []netip.Addr {
-	all := slices.Clone(table.addressesOf(name))
-	if len(all) == 0 {
-		all = r.lookedUp(name)
-	}
-	for _, ip := range []netip.Addr{netip.IPv6Loopback(), netip.AddrFrom4([4]byte{127, 0, 0, 1})} {
-		if Owns(name, nil, ip) && !slices.Contains(all, ip) {
-			all = append(all, ip)
-		}
-	}
-	return all
-}
-
-// lookedUp are the addresses of a name that was looked up.
-func (r *Resolver) lookedUp(name string) []netip.Addr {
-	r.mu.Lock()
-	l := r.known[name]
-	r.mu.Unlock()
-	if l == nil {
-		return nil
-	}
-	select {
-	case <-l.done:
-		return slices.Clone(l.addrs)
-	default:
-		return nil
-	}
-}
-
 // Owns reports whether ip is among the addresses of name. Every loopback address is
 // localhost's (RFC 6761, section 6.3): some programs do not look that name up.
 func Owns(name string, addrs []netip.Addr, ip netip.Addr) bool {

@@ -220,6 +220,31 @@ starttls = "ftp"
 	}
 }
 
+// Who looks a name up may know more addresses of it; who comes with one alone may not.
+func TestWhoComesWithAnAddressAloneHasLookedUpNothing(t *testing.T) {
+	l := newLab(t, "[[rule]]\nhost = \"synthetic.test\"\n[[rule]]\nhost = \"real.test\"\naddresses = \"real\"\n[[rule]]\nhost = \"localhost\"\n")
+	l.Lookup = resolves(map[string]string{"synthetic.test": "192.0.2.1", "real.test": "192.0.2.2", "localhost": "::1"})
+	whom := func(addr, name string, lookedUp bool) {
+		t.Helper()
+		if got, failure := l.whom(addr, 25); failure != nil || got.Name != name || got.LookedUp != lookedUp {
+			t.Errorf("%s: %+v, %v", addr, got, failure)
+		}
+	}
+	whom("192.0.2.2", "real.test", false)
+	shown := make(map[string]netip.Addr)
+	for name, addr := range map[string]string{"synthetic.test": "192.0.2.1", "real.test": "192.0.2.2"} {
+		ip, err := l.shown(name, netip.MustParseAddr(addr), 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown[name] = ip
+	}
+	whom(shown["synthetic.test"].String(), "synthetic.test", true)
+	whom("192.0.2.1", "synthetic.test", false)
+	whom("192.0.2.2", "real.test", true)
+	whom("127.0.0.1", "localhost", false)
+}
+
 // lab is what names are tried with: a session's table, rules, and a resolver that asks nobody.
 type lab struct {
 	*Resolver

@@ -25,11 +25,11 @@ func (c *Conn) reportFailed(f *verdict.Failure) {
 		f = f.Recalled()
 	}
 	rule := c.Decision.Rule
-	if c.Name == "" || c.control != nil || rule.Upstream.Host != "" || rule.Via.Scheme != "" {
-		c.report("failed", f) // another address leads nowhere else
+	if !c.LookedUp || c.control != nil || rule.Upstream.Host != "" || rule.Via.Scheme != "" {
+		c.report("failed", f) // it has no other address, or that leads nowhere else
 		return
 	}
-	c.state.Unanswered(c.Target, c.pid, f, c.front.Resolver.Addresses(c.state.Names, c.Name))
+	c.state.Unanswered(c.Target, c.pid, f, c.state.Names.Addresses(c.Name))
 }
 
 // reportLeft tells of a setup that the program gave up, and how far that was; f is what it ended in, or nil.
@@ -63,17 +63,17 @@ func (c *Conn) reportGood() {
 			"resumed", st.DidResume, "alpn", st.NegotiatedProtocol, "verified", !rule.VerifyNone)...)
 	}
 	if len(weak) > 0 && !v.Quiet {
-		v.Say(fmt.Sprintf("%s: warning: not safe any more: %s, which the rule lets in (%s) (%s)", c.Target, strings.Join(weak, ", "), strings.Join(keys, ", "), rule))
+		v.Say(fmt.Sprintf("%s: warning: not safe any more: %s, which the rule lets in (%s) (%s)%s", c.Target, strings.Join(weak, ", "), strings.Join(keys, ", "), rule, c.state.ByWay(c.Target)))
 	}
 	switch {
 	case rule.VerifyNone && !v.Quiet:
-		v.Say(fmt.Sprintf("%s: warning: chain and name are NOT verified, as the rule says verify = \"none\" (%s)", c.Target, rule))
+		v.Say(fmt.Sprintf("%s: warning: chain and name are NOT verified, as the rule says verify = \"none\" (%s)%s", c.Target, rule, c.state.ByWay(c.Target)))
 	case v.Verbose:
 		resumed := ""
 		if st.DidResume {
 			resumed = ", resumed"
 		}
 		v.Say(fmt.Sprintf("%s: verified, %s, %s%s, by way of %s (%s)%s", c.Target, tls.VersionName(st.Version),
-			tls.CipherSuiteName(st.CipherSuite), resumed, c.up.Peer, rule, report.ByWay(c.Target)))
+			tls.CipherSuiteName(st.CipherSuite), resumed, c.up.Peer, rule, c.state.ByWay(c.Target)))
 	}
 }

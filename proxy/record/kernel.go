@@ -236,15 +236,27 @@ func acknowledged(fd int) (uint64, error) {
 // to itself.
 func KernelTLS() (versions []uint16, why error) { return probe() }
 
-var probe = sync.OnceValues(func() ([]uint16, error) {
-	if err := try(tls.VersionTLS12); err != nil {
-		return nil, fmt.Errorf("the kernel does not do TLS, or its module tls is not loaded: %w", err)
+// ErrNotTried is in KernelTLS's error where it could not be found out. Inside a run of tlswrap the connection
+// comes under that run's rules.
+var ErrNotTried = errors.New("this process cannot connect to itself to try it")
+
+var probe = sync.OnceValues(func() (versions []uint16, why error) {
+	for _, v := range []struct {
+		version uint16
+		without string
+	}{
+		{tls.VersionTLS12, "the kernel does not do TLS, or its module tls is not loaded"},
+		{tls.VersionTLS13, "the kernel cannot change the keys of TLS 1.3, which Linux 6.14 brought"},
+	} {
+		switch err := try(v.version); {
+		case errors.Is(err, ErrNotTried):
+			return versions, err
+		case err != nil:
+			return versions, fmt.Errorf("%s: %w", v.without, err)
+		}
+		versions = append(versions, v.version)
 	}
-	if err := try(tls.VersionTLS13); err != nil {
-		return []uint16{tls.VersionTLS12},
-			fmt.Errorf("the kernel cannot change the keys of TLS 1.3, which Linux 6.14 brought: %w", err)
-	}
-	return []uint16{tls.VersionTLS12, tls.VersionTLS13}, nil
+	return versions, nil
 })
 
 // kernelDoes reports whether KernelTLS has a version.
@@ -258,12 +270,13 @@ func kernelDoes(version uint16) bool {
 func try(version uint16) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrNotTried, err)
 	}
 	defer l.Close()
-	conn, err := net.Dial("tcp", l.Addr().String())
+	const enough = 5 * time.Second // nobody accepts, so that a run whose rules want TLS there waits
+	conn, err := net.DialTimeout("tcp", l.Addr().String(), enough)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrNotTried, err)
 	}
 	defer conn.Close()
 	h := &half{suite: &aes128, version: version, key: make([]byte, aes128.keyLen)}

@@ -45,9 +45,9 @@ func Attrs(t names.Target, pid int32) []any {
 	return a
 }
 
-// ByWay is a sentence's end that says how a program's call came.
-func ByWay(t names.Target) string {
-	if t.Way == "" {
+// ByWay is a sentence's end that says how a program's call came, for who asked for a line each.
+func (r *Reporter) ByWay(t names.Target) string {
+	if t.Way == "" || !r.Voice.Verbose {
 		return ""
 	}
 	return ", by " + string(t.Way)
@@ -79,7 +79,7 @@ func (r *Reporter) fail(level slog.Level, event string, a attempt, f *verdict.Fa
 	if t.Decision.Rule != nil {
 		where = fmt.Sprintf(" (%s)", t.Decision.Rule)
 	}
-	r.Voice.Say(t.String() + ": " + f.Reason + where)
+	r.Voice.Say(t.String() + ": " + f.Reason + where + r.ByWay(t))
 }
 
 // Truncated tells the log of an end without close_notify that was taken for one.
@@ -87,13 +87,16 @@ func (r *Reporter) Truncated(t names.Target, pid int32) {
 	r.Log.Info("truncated", Attrs(t, pid)...)
 }
 
-// Passed tells of a connection that is not TLS of ours.
+// Untouched is what people are told of a connection that tlswrap does nothing to.
+const Untouched = "passed as it is, no TLS added"
+
+// Passed tells of one.
 func (r *Reporter) Passed(t names.Target, pid int32, why string) {
 	r.Log.Info("passed", append(Attrs(t, pid), "reason", why)...)
 	if r.Voice.Verbose {
 		if t.Decision.Rule != nil {
 			why += ", " + t.Decision.Rule.String()
 		}
-		r.Voice.Say(fmt.Sprintf("%s: passed, not TLS of ours (%s)%s", t, why, ByWay(t)))
+		r.Voice.Say(fmt.Sprintf("%s: %s (%s)%s", t, Untouched, why, r.ByWay(t)))
 	}
 }

@@ -102,6 +102,6 @@ func (r *Reporter) Unanswered(t names.Target, pid int32, f *verdict.Failure, all
 func (r *Reporter) GaveUp(t names.Target, pid int32, reason string) {
 	r.Log.Warn("left", append(Attrs(t, pid), "reason", reason)...)
 	if r.Voice.Verbose {
-		r.Voice.Say(fmt.Sprintf("%s: %s (%s)", t, reason, t.Decision.Rule))
+		r.Voice.Say(fmt.Sprintf("%s: %s (%s)%s", t, reason, t.Decision.Rule, r.ByWay(t)))
 	}
 }

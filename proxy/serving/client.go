@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -280,15 +281,19 @@ func (c *Client) Hurry(until time.Time) {
 // Accepted serves a client that somebody else has accepted, an inetd or systemd, for a
 // program that is about to start with it. It takes fd over.
 func (f *Front) Accepted(call *wire.Call, s *session.Session, fd int) {
-	_, svc, err := f.serviceOn(fd)
-	if err != nil {
+	local, svc, err := f.serviceOn(fd)
+	switch {
+	case err != nil:
 		unix.Close(fd)
 		cannotServe(call, s, err)
 		return
-	}
-	if svc == nil {
+	case svc == nil:
 		unix.Close(fd)
 		call.Send(wire.Reply{Answer: wire.AnswerPass})
+		return
+	case svc.Broken != nil:
+		unix.Close(fd)
+		refuseBroken(call, s, fmt.Sprintf("a client of %s", local), svc)
 		return
 	}
 	var peer wire.Addr

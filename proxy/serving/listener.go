@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -117,6 +118,9 @@ func (f *Front) Listen(call *wire.Call, s *session.Session, req wire.Request, fd
 	case svc == nil:
 		unix.Close(fd)
 		s.Pass(call)
+	case svc.Broken != nil:
+		unix.Close(fd)
+		refuseBroken(call, s, fmt.Sprintf("listening on %s", local), svc)
 	case inside:
 		unix.Close(fd)
 		s.Say(fmt.Sprintf("listening on %s: refused: %q listens inside libc, where nothing can be made TLS", local, req.Name))
@@ -167,6 +171,12 @@ func (l *listener) begin(call *wire.Call) error {
 func cannotServe(call *wire.Call, s *session.Session, err error) {
 	s.Say(fmt.Sprintf("a socket to be served on: it cannot be told where that is: %v", err))
 	call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
+}
+
+// refuseBroken refuses a socket that is to be served with files which are of no use.
+func refuseBroken(call *wire.Call, s *session.Session, what string, svc *trust.Service) {
+	s.Say(fmt.Sprintf("%s: refused: %s", what, strings.ReplaceAll(svc.Broken.Error(), "\n", "; ")))
+	call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.EACCES})
 }
 
 // serviceOn returns where a socket is bound, and what serves there: nil for nothing. An error says
@@ -370,12 +380,12 @@ func resetClient(fd int) {
 	unix.Close(fd)
 }
 
-// current is the service that the rules now name. One that they do not name any more
-// goes on: the program would otherwise speak plaintext to its clients.
+// current is the service that the rules now name. One that they do not name any more, or not with
+// files that are of use, goes on: the program would otherwise speak plaintext to its clients.
 func (l *listener) current() *trust.Service {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.front.policy().Service(l.local); s != nil {
+	if s := l.front.policy().Service(l.local); s != nil && s.Broken == nil {
 		l.service = s
 	}
 	return l.service

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"tlswrap/proxy/record"
@@ -32,7 +33,7 @@ type Policy struct {
 	services map[*rules.Listen]*Service
 	URLHosts map[bool][]rules.HostPattern // that http URLs lead to and, of true, https URLs
 	Files    []string                     // that it was made from
-	Warning  string                       // what the rules ask for and do not get, or ""
+	Warnings []string                     // what the rules ask for and do not get
 }
 
 // Trust is what one rule trusts and presents.
@@ -53,7 +54,8 @@ type Trust struct {
 const sessionsPerRule = 1024
 
 // New reads the files that the rules name. old, which may be nil, lends its
-// caches of TLS sessions to the rules that did not change.
+// caches of TLS sessions to the rules that did not change. Where a listen's files are of no
+// use that is no error, since most programs do not listen: see Broken.
 func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
 	p := &Policy{Rules: r, Trust: make(map[*rules.Rule]*Trust), services: make(map[*rules.Listen]*Service)}
 	p.URLHosts = map[bool][]rules.HostPattern{false: r.URLHosts(false), true: r.URLHosts(true)}
@@ -91,15 +93,19 @@ func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
 		}
 		p.Trust[rule] = t
 	}
-	if err := p.newServices(old); err != nil {
-		failed = append(failed, err)
-	}
+	p.newServices(old)
+	broken := p.Broken(nil)
 	if len(failed) > 0 {
-		return nil, errors.Join(failed...)
+		return nil, errors.Join(append(failed, broken)...)
 	}
 	p.adoptSessions(old)
 	if r.KernelTLS {
 		p.warnOfKernel()
+	}
+	if broken != nil {
+		for line := range strings.Lines(broken.Error()) {
+			p.Warnings = append(p.Warnings, "a [[listen]] is of no use, and to listen there is refused: "+strings.TrimSuffix(line, "\n"))
+		}
 	}
 	return p, nil
 }
@@ -109,9 +115,9 @@ func (p *Policy) warnOfKernel() {
 	switch {
 	case why == nil:
 	case len(versions) == 0:
-		p.Warning = "kernel_tls is of no use here: " + why.Error()
+		p.Warnings = append(p.Warnings, "kernel_tls is of no use here: "+why.Error())
 	default:
-		p.Warning = "kernel_tls is of use for TLS 1.2 alone: " + why.Error()
+		p.Warnings = append(p.Warnings, "kernel_tls is of use for TLS 1.2 alone: "+why.Error())
 	}
 }
 

@@ -18,14 +18,29 @@ import (
 // Service is what one listen serves with.
 type Service struct {
 	Listen   *rules.Listen
-	Config   *tls.Config
+	Config   *tls.Config       // nil where Broken is not
+	Broken   error             // why the listen's files are of no use, so that nobody may listen there
 	identity [sha256.Size]byte // of everything that a client's TLS session rests on
-	files    []string
 }
 
 // newService reads the files that a listen names.
-func newService(l *rules.Listen) (*Service, error) {
+func newService(l *rules.Listen) *Service {
 	s := &Service{Listen: l}
+	s.Broken = s.read()
+	return s
+}
+
+// files are those that a listen names.
+func files(l *rules.Listen) []string {
+	named := []string{l.OCSPFile, l.ClientCAFile}
+	for _, pair := range l.Pairs {
+		named = append(named, pair.CertFile, pair.KeyFile)
+	}
+	return slices.DeleteFunc(named, func(f string) bool { return f == "" })
+}
+
+func (s *Service) read() error {
+	l := s.Listen
 	config := &tls.Config{
 		MinVersion: l.MinVersion,
 		NextProtos: l.ALPN,
@@ -43,32 +58,29 @@ func newService(l *rules.Listen) (*Service, error) {
 	for _, pair := range l.ServerPairs() {
 		c, err := readPair(pair)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		config.Certificates = append(config.Certificates, *c)
-		s.files = append(s.files, pair.Cert.Path, pair.Key.Path)
 		fmt.Fprintf(h, " %x", c.Certificate)
 	}
 	if l.OCSPFile != "" {
 		response, err := l.OCSP().Read()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		config.Certificates[0].OCSPStaple = response
-		s.files = append(s.files, l.OCSPFile)
 		fmt.Fprintf(h, " %x", response)
 	}
 	if l.ClientAuth != rules.NoClientAuth {
 		certs, err := l.ClientCA().Certificates()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		config.ClientCAs = x509.NewCertPool()
 		for _, c := range certs {
 			config.ClientCAs.AddCert(c)
 			fmt.Fprintf(h, " %x", c.Raw)
 		}
-		s.files = append(s.files, l.ClientCAFile)
 		config.ClientAuth = tls.VerifyClientCertIfGiven
 		if l.ClientAuth == rules.RequireClientAuth {
 			config.ClientAuth = tls.RequireAndVerifyClientCert
@@ -82,7 +94,7 @@ func newService(l *rules.Listen) (*Service, error) {
 	}
 	s.Config = record.ServerConfig(config)
 	h.Sum(s.identity[:0])
-	return s, nil
+	return nil
 }
 
 // checkClient passes a client that showed no certificate (where one is required
@@ -133,20 +145,15 @@ func ClientName(c *x509.Certificate) string {
 // newServices makes the services of a policy. One of old's whose certificates and demands
 // are the same lends its configuration, and with it the keys of its TLS session tickets,
 // which crypto/tls changes every day.
-func (p *Policy) newServices(old *Policy) error {
-	var failed []error
+func (p *Policy) newServices(old *Policy) {
 	for _, l := range p.Rules.Listens {
-		s, err := newService(l)
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		for _, f := range s.files {
+		s := newService(l)
+		for _, f := range files(l) {
 			if !slices.Contains(p.Files, f) {
 				p.Files = append(p.Files, f)
 			}
 		}
-		if old != nil {
+		if old != nil && s.Broken == nil {
 			for _, o := range old.services {
 				if o.identity == s.identity {
 					s.Config = o.Config
@@ -155,5 +162,25 @@ func (p *Policy) newServices(old *Policy) error {
 		}
 		p.services[l] = s
 	}
-	return errors.Join(failed...)
+}
+
+// Broken is what is wrong with the files of listens, but of those that were of no use before, or nil.
+func (p *Policy) Broken(before *Policy) error {
+	var broken []error
+	for _, l := range p.Rules.Listens {
+		if err := p.services[l].Broken; err != nil && !before.breaks(l) {
+			broken = append(broken, err)
+		}
+	}
+	return errors.Join(broken...)
+}
+
+// breaks reports whether a listen with l's files is of no use in p, which may be nil.
+func (p *Policy) breaks(l *rules.Listen) bool {
+	if p == nil {
+		return false
+	}
+	return slices.ContainsFunc(p.Rules.Listens, func(o *rules.Listen) bool {
+		return p.services[o].Broken != nil && slices.Equal(files(o), files(l))
+	})
 }

@@ -42,6 +42,40 @@ func TestEveryFlagIsInTheManualAndInAUsage(t *testing.T) {
 	}
 }
 
+// What --help shows of a program's options and of a worker's stands in the form of the synopsis that is about it.
+func TestEveryOptionOfTheHelpIsInTheSynopsis(t *testing.T) {
+	_, after, _ := strings.Cut(read(t, manual), "\n.Sh SYNOPSIS\n")
+	synopsis, _, _ := strings.Cut(after, "\n.Sh ")
+	program, worker := make(map[string]bool), make(map[string]bool)
+	for form := range strings.SplitSeq(synopsis, ".Nm\n") {
+		flags := items(strings.ReplaceAll(form, " | ", " Fl "), `\bFl -?([\w-]+)`)
+		switch {
+		case strings.HasPrefix(form, ".Cm worker"):
+			maps.Copy(worker, flags)
+		case !strings.HasPrefix(form, ".Cm "):
+			maps.Copy(program, flags)
+		}
+	}
+	ofProgram, ofWorker, ok := strings.Cut(usageTexts(t), "\ntlswrap worker takes ")
+	if !ok {
+		t.Fatal("the help does not say what a worker takes")
+	}
+	missing := func(shown [][]string, have map[string]bool, of string) {
+		t.Helper()
+		if len(shown) < 5 {
+			t.Errorf("the help shows only %d options of %s", len(shown), of)
+		}
+		for _, m := range shown {
+			if !have[m[2]] && !have[m[1]] {
+				t.Errorf("the synopsis of tlswrap(1) has no --%s of %s", m[2], of)
+			}
+		}
+	}
+	missing(regexp.MustCompile(`(?m)^  (?:-(\w), )?--([\w-]+)`).FindAllStringSubmatch(ofProgram, -1), program, "a program's")
+	ofWorker, _, _ = strings.Cut(ofWorker, "\n\nThe exit status")
+	missing(regexp.MustCompile(`()--([\w-]+)`).FindAllStringSubmatch(ofWorker, -1), worker, "a worker's")
+}
+
 func TestNoPageHasAFlagThatDoesNotExist(t *testing.T) {
 	flags := commandFlags(t)
 	flags["help"] = true // of package flag
@@ -118,7 +152,7 @@ func TestTheExamplesOfAllKeysParse(t *testing.T) {
 }
 
 func TestTheManualHasEveryStartTLSProtocol(t *testing.T) {
-	have := items(strings.ReplaceAll(section(t, rulesPage, "starttls-protocols"), " , Ql ", "\n.It Ql "), `\.It Ql (\S+)`)
+	have := tags(section(t, rulesPage, "starttls-protocols"))
 	for _, name := range rules.StartTLSProtocols {
 		if !have[name] {
 			t.Errorf("tlswrap.rules(5) does not have %s", name)
@@ -242,6 +276,20 @@ func TestMandocHasNothingToSay(t *testing.T) {
 	out, err := exec.Command("mandoc", append([]string{"-Tlint", "-Wwarning"}, pages...)...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("mandoc: %v\n%s", err, out)
+	}
+}
+
+// mdoc(7)'s Ql quotes what is left of its line, and each that follows there opens another pair inside.
+func TestEachWordOfTheManualHasQuotesOfItsOwn(t *testing.T) {
+	pages, err := filepath.Glob(root + "/man/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	several := regexp.MustCompile(`(?m)^\..*\bQl\b.* (?:Ql|,) \S.*$`)
+	for _, page := range pages {
+		for _, line := range several.FindAllString(read(t, page), -1) {
+			t.Errorf("%s: %q: what is quoted stands on lines of its own", page, line)
+		}
 	}
 }
 
@@ -406,6 +454,15 @@ func items(text, pattern string) map[string]bool {
 	found := make(map[string]bool)
 	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
 		found[m[1]] = true
+	}
+	return found
+}
+
+// tags are the words that a list's entries are about.
+func tags(list string) map[string]bool {
+	found := items(list, `\.It Ql (\S+)`)
+	for _, m := range regexp.MustCompile(`(?s)\.It Xo\n(.*?)\.Xc\n`).FindAllStringSubmatch(list, -1) {
+		maps.Copy(found, items(m[1], `\.Ql (\S+)`))
 	}
 	return found
 }

@@ -145,7 +145,7 @@ func TestCheckFindsWhatIsSurelyNotMeant(t *testing.T) {
 		rule + fmt.Sprintf("ca_file = %q\n", c.path("torn.pem")):                                                       ":3:1: ca_file " + c.path("torn.pem") + " has 1 block that cannot be read",
 		rule + fmt.Sprintf("ca_file = %q\n", c.path("past.pem")):                                                       ":3:1: ca_file " + c.path("past.pem") + " has no certificate that has not expired",
 		fmt.Sprintf("[[listen]]\nport = 1\ncert_file = %q\nkey_file = %q\n", c.path("other.pem"), c.path("other.key")): ":3:1: cert_file " + c.path("other.pem") + " is not for TLS servers",
-		"[[rule]]\nhost = \"*.example.test\"\n":                                                                        `:2:1: rule 1 does not cover a program that looks names of "*.example.test" up by itself, where the kernel does not hold it, and it passes: default = "deny" closes that, and default = "pass" in the file says that it is meant`,
+		"[[rule]]\nhost = \"*.example.test\"\n":                                                                        `:2:1: rule 1 does not cover a program that connects to an address of "*.example.test" which it has not looked up by the C library (or, where the kernel holds it, at port 53), and it passes: default = "deny" closes that, and default = "pass" in the file says that it is meant`,
 		"[[rule]]\nhost = \"10.0.0.1-10.0.0.9\"\n":                                                                     `:2:1: host is "10.0.0.1-10.0.0.9", a range of addresses; expected a CIDR such as "10.0.0.0/28"`,
 	} {
 		rules := writeRules(t, text)
@@ -172,6 +172,29 @@ func TestCheckRemindsOfWhatIsMeant(t *testing.T) {
 	}
 }
 
+// What explain says of an address without a name is what becomes of it, by preload and by kernel.
+func TestExplainTellsTheTruthOfABareAddress(t *testing.T) {
+	port := closedPort(t)
+	w := withRules(t, "[[rule]]\nhost = \"*.example.test\"\nport = %s\n", port)
+	rules := w.flags[len(w.flags)-1]
+	e := wrapped{bare: true}.run(t, lab.tlswrap, "explain", "--rules", rules, "127.0.0.6:"+port).must(t)
+	for _, want := range []string{"name      none: a rule with a wildcard counts where a program has looked the name up; explain that\n", "verdict   passed as it is, no TLS added\n"} {
+		if !strings.Contains(e.stdout, want) {
+			t.Errorf("explain does not say %q:\n%s", want, e.stdout)
+		}
+	}
+	w.flags = append(w.flags, "-v")
+	for kind, flags := range kinds {
+		if e := w.run(t, compile(t, "probe.c", flags...), "block", "127.0.0.6", port, "x"); !strings.Contains(e.stderr, "127.0.0.6:"+port+": passed as it is, no TLS added (no rule), by "+ways[kind]+"\n") {
+			t.Errorf("%s: stderr: %q", kind, e.stderr)
+		}
+	}
+	e = wrapped{bare: true}.run(t, lab.tlswrap, "explain", "198.18.0.1:80")
+	if e.status != 1 || !strings.Contains(e.stdout, "198.18.0.1 is a synthetic address, which stands for a name only in the run that has shown it") {
+		t.Errorf("explain says of a synthetic address: status %d, %q", e.status, e.stdout)
+	}
+}
+
 // A flag that others have does what was meant, or says what does.
 func TestOtherProgramsFlagsAreUnderstood(t *testing.T) {
 	for _, c := range []struct {
@@ -181,7 +204,10 @@ func TestOtherProgramsFlagsAreUnderstood(t *testing.T) {
 		{[]string{"-k", "true"}, `no flag switches verification off; verify = "none" in a rule does`},
 		{[]string{"--insecure", "true"}, `no flag switches verification off`},
 		{[]string{"-V"}, "did you mean --version?"},
-		{[]string{"--rulez", "x", "true"}, `did you mean "rules"?`},
+		{[]string{"--rulez", "x", "true"}, "did you mean --rules?"},
+		{[]string{"-ruls", "x", "true"}, "did you mean --rules?"},
+		{[]string{"explain", "--tlss", "db.test:1", "db.test:1"}, "did you mean --tls?"},
+		{[]string{"worker", "--sockt", "x"}, "did you mean --socket?"},
 		{[]string{"--check", "x"}, "check is a command, which comes first and without dashes: tlswrap check"},
 		{[]string{"--tls", "http://db.test:8080", "true"}, "did you mean --tls db.test:8080?"},
 		{[]string{"--tls", "db.test", "true"}, "such as --tls db.test:443"},

@@ -187,6 +187,16 @@ func TestDoctorInsideARunFindsAnotherListener(t *testing.T) {
 	}
 }
 
+// What the rules of a run refuse says nothing of the kernel.
+func TestDoctorInsideARunThatRefusesItsProbeDoesNotBlameTheKernel(t *testing.T) {
+	rules := writeRules(t, "default = \"deny\"\n")
+	e := wrapped{bare: true}.run(t, lab.tlswrap, "-q", "--rules", rules, lab.tlswrap, "doctor")
+	want := regexp.MustCompile(`(?m)^kernel_tls +unknown +this process cannot connect to itself to try it: .*permission denied; this is inside a run of tlswrap, whose rules count$`)
+	if !want.MatchString(e.stdout) {
+		t.Errorf("it says %q, want %s", e.stdout, want)
+	}
+}
+
 func TestEnforceOnAMachineWithoutLandlock(t *testing.T) {
 	const why = "the kernel cannot forbid TCP to a program (landlock_create_ruleset: function not implemented), which takes Linux 6.7"
 	refused := []testkit.Refusal{{Call: unix.SYS_LANDLOCK_CREATE_RULESET, Errno: unix.ENOSYS}}

@@ -19,6 +19,9 @@ var kinds = map[string][]string{
 	"notified":  {"-static"},
 }
 
+// ways are how the calls of each come, as -v and the log say it.
+var ways = map[string]string{"preloaded": "preload", "notified": "kernel"}
+
 var built sync.Map // command lines: func() ([]byte, error)
 
 // buildWith has a compiler make a program of testdata, once.

@@ -199,3 +199,46 @@ func TestServersGetTLSWithoutKnowingIt(t *testing.T) {
 		})
 	}
 }
+
+// A [[listen]] whose key cannot be read is refused to who listens there, and to nobody else: a program that only
+// connects does not need the key. A worker for many programs does not start, nor does a program with its client.
+func TestAListenWithoutItsKeyIsRefusedAndNothingElse(t *testing.T) {
+	up := serveSite(t, "other.example.test")
+	s := serveUnder(t, fmt.Sprintf("[[rule]]\nhost = %q\nport = %d\nca_file = %q\n", up.host, up.port, lab.rootPEM))
+	s.mayBeSilent = true
+	if err := os.Remove(filepath.Join(s.dir, "server.key")); err != nil {
+		t.Fatal(err)
+	}
+	why := s.rules + ":4:1: key_file cannot be read: open " + filepath.Join(s.dir, "server.key") + ": no such file or directory\n"
+	warning := "tlswrap: warning: a [[listen]] is of no use, and to listen there is refused: " + why
+	w := wrapped{flags: []string{"--rules", s.rules}}
+	e := w.run(t, quietCurl(up.url("/fixed"))...)
+	if e.status != 0 || e.stdout != up.marker+"\n" || e.stderr != warning {
+		t.Errorf("a client: stdout %q, stderr %q, want %q", e.stdout, e.stderr, warning)
+	}
+	for name, server := range map[string][]string{
+		"preloaded": {"/usr/bin/python3", testFile(t, "serve_echo.py"), s.portString()},
+		"notified":  {busyboxStatic(t), "httpd", "-f", "-p", "127.0.0.1:" + s.portString(), "-h", s.dir},
+	} {
+		e := w.run(t, server...)
+		if e.status == 0 || !strings.Contains(e.stderr, "tlswrap: listening on 127.0.0.1:"+s.portString()+": refused: "+why) || !strings.Contains(e.stderr, "ermission denied") {
+			t.Errorf("%s: status %d, stderr %q", name, e.status, e.stderr)
+		}
+	}
+	// The client on standard input has a port of this machine's, too.
+	_, _, plain := servePlain(t, "db.example.test")
+	rewrite(t, s.rules, func(text string) string {
+		return strings.Replace(text, "port = "+s.portString(), `port = "1024-65535"`, 1)
+	})
+	e = wrapped{bare: true}.run(t, "bash", "-c", `port=$1; shift; exec "$@" <>/dev/tcp/127.0.0.1/$port`, "bash", fmt.Sprint(plain),
+		lab.tlswrap, "--accept-stdin", "--rules", s.rules, "echo", "started")
+	if e.status != 125 || e.stdout != "" || !strings.Contains(e.stderr, "tlswrap: a client of 127.0.0.1:") || !strings.Contains(e.stderr, ": refused: "+why) {
+		t.Errorf("--accept-stdin: status %d, stdout %q, stderr %q", e.status, e.stdout, e.stderr)
+	}
+	for _, argv := range [][]string{{"check", s.rules}, {"worker", "--socket", filepath.Join(t.TempDir(), "socket"), "--rules", s.rules}} {
+		e := wrapped{bare: true}.run(t, append([]string{lab.tlswrap}, argv...)...)
+		if e.status != map[string]int{"check": 1, "worker": 125}[argv[0]] || !strings.Contains(e.stdout+e.stderr, why) {
+			t.Errorf("%s: status %d, stdout %q, stderr %q", argv[0], e.status, e.stdout, e.stderr)
+		}
+	}
+}

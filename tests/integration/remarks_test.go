@@ -64,6 +64,31 @@ func TestAnAddressThatDoesNotAnswerIsARemark(t *testing.T) {
 	}
 }
 
+// A program that has looked up no name has no other address to go on to, whatever rule its address comes under.
+// One that was shown the name's real addresses has looked it up.
+func TestABareAddressThatDoesNotAnswerIsNoRemark(t *testing.T) {
+	port := closedPort(t)
+	for _, c := range []struct {
+		host, addresses, to string
+		remark              bool
+	}{
+		{"localhost", "synthetic", "127.0.0.1", false},
+		{"localhost", "synthetic", "::1", false},
+		{"localhost", "synthetic", "localhost", true},
+		{"dual.example.test", "synthetic", "127.0.0.6", false},
+		{"dual.example.test", "real", "127.0.0.6", false},
+		{"dual.example.test", "real", "dual.example.test", true},
+	} {
+		w := withRules(t, "[[rule]]\nhost = %q\nport = %s\naddresses = %q\n", c.host, port, c.addresses)
+		e := w.run(t, python, "-c", firstThatAnswers, c.to, port, "1")
+		said := lines(e.stderr)
+		want := "tlswrap: " + c.host + ":" + port + ": connecting to "
+		if e.stdout != "0\n" || !strings.HasPrefix(said[len(said)-1], want) || strings.Contains(e.stderr, "remark: one of its 2 addresses") != c.remark {
+			t.Errorf("%+v: stdout: %q, stderr: %q", c, e.stdout, e.stderr)
+		}
+	}
+}
+
 // What one process has tried says nothing of where another goes on.
 func TestARemarkIsOfOneProcess(t *testing.T) {
 	port := closedPort(t)

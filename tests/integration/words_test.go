@@ -84,6 +84,37 @@ func TestVerboseSaysALineForEachConnection(t *testing.T) {
 	}
 }
 
+// Who asks for a line each is told the way in all of them, and who does not in none.
+func TestVerboseSaysTheWayOfFailuresToo(t *testing.T) {
+	stranger := serveStranger(t)
+	unverified := serveWith(t, "db.example.test", serverConfig(t, forDB), func(string) func(net.Conn) { return testkit.EchoLine })
+	closed := closedPort(t)
+	rules := writeRules(t, fmt.Sprintf("[[rule]]\nhost = \"wrong.example.test\"\nport = %d\n[[rule]]\nhost = \"dual.example.test\"\n"+
+		"[[rule]]\nhost = \"db.example.test\"\nport = %d\nverify = \"none\"\n[[rule]]\nhost = \"192.0.2.9\"\naction = \"deny\"\n", stranger.port, unverified.port))
+	for kind, flags := range kinds {
+		probe := compile(t, "probe.c", flags...)
+		for _, c := range []struct{ host, port, says string }{
+			{stranger.host, stranger.portString(), "certificate is for db.example.test, not wrong.example.test"},
+			{"192.0.2.9", "80", "refused: a rule denies it"},
+			{unverified.host, unverified.portString(), "warning: chain and name are NOT verified"},
+			{"127.0.0.6", closed, "connecting to 127.0.0.6"},
+		} {
+			for _, verbose := range []bool{true, false} {
+				w := wrapped{flags: []string{"--ca", lab.rootPEM, "--rules", rules}}
+				end := ")\n"
+				if verbose {
+					w.flags = append(w.flags, "-v")
+					end = "), by " + ways[kind] + "\n"
+				}
+				e := w.run(t, probe, "block", c.host, c.port, stranger.marker)
+				if !strings.Contains(e.stderr, c.says) || !strings.HasSuffix(e.stderr, end) || strings.Count(e.stderr, "\n") != 1 {
+					t.Errorf("%s, %s, verbose %t: stderr: %q, want %q and %q", kind, c.host, verbose, e.stderr, c.says, end)
+				}
+			}
+		}
+	}
+}
+
 func TestLogHasALineOfJSONForEachConnection(t *testing.T) {
 	good, wrong := serveTLS(t, "db.example.test", echo), serveStranger(t)
 	file := filepath.Join(t.TempDir(), "log")
