@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"tlswrap/tests/testkit"
 )
 
 // What the kernel holds outlives its worker as what is preloaded does, and a person learns why it is refused meanwhile.

@@ -55,6 +55,12 @@ func (p *longLived) does(command, want string) {
 	}
 }
 
+// held is a program's command without the library, so that the kernel alone hands its calls over.
+func held(t *testing.T, argv ...string) []string {
+	t.Helper()
+	return append([]string{busyboxStatic(t), "sh", "-c", `exec env -i "$@"`, "sh"}, argv...)
+}
+
 // startLongLived starts one that is preloaded, or held by the kernel alone, and returns on which port it listens.
 func startLongLived(t *testing.T, s *site, rules string, preloaded bool) (p *longLived, listens string) {
 	t.Helper()
@@ -62,7 +68,7 @@ func startLongLived(t *testing.T, s *site, rules string, preloaded bool) (p *lon
 	p.startWorker(rules)
 	argv := []string{python, testFile(t, "long_lived.py"), s.host, s.portString(), s.marker}
 	if !preloaded {
-		argv = append([]string{busyboxStatic(t), "sh", "-c", `exec env -i "$@"`, "sh"}, argv...)
+		argv = held(t, argv...)
 	}
 	p.running = wrapped{flags: []string{"--worker", p.socket}}.start(t, argv...)
 	return p, p.says()
