@@ -40,3 +40,6 @@ __attribute__((no_sanitize_address)) EXPORT int prctl(int option, ...)
 	return real ? real(option, a[0], a[1], a[2], a[3])
 	            : (int)finish(SYS(SYS_prctl, option, a[0], a[1], a[2], a[3]));
 }
+
+/* 32-bit programs with a 64-bit time_t. */
+EXPORT int __prctl_time64(int option, ...) __attribute__((nothrow, leaf)) ALIAS(prctl);

@@ -174,6 +174,11 @@ func newBench(dir string) (*bench, error) {
 	if err := b.compileLater(); err != nil {
 		return nil, err
 	}
+	if has32() {
+		if err := b.lendLibgcc(); err != nil {
+			return nil, err
+		}
+	}
 	return b, b.makeFilters()
 }
 
@@ -205,6 +210,22 @@ func (b *bench) install() error {
 	}
 	return nil
 }
+
+// lendLibgcc makes a folder with the cross compiler's libgcc_s alone, which libc loads for pthread_cancel(3): its
+// libc is not the machine's own.
+func (b *bench) lendLibgcc() error {
+	const name = "libgcc_s.so.1"
+	found, err := exec.Command("i686-linux-gnu-gcc", "-print-file-name="+name).Output()
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(b.libgccDir(), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink(strings.TrimSpace(string(found)), filepath.Join(b.libgccDir(), name))
+}
+
+func (b *bench) libgccDir() string { return filepath.Join(b.dir, "libgcc-i386") }
 
 // shimDir is where tlswrap is installed with a build of the shim.
 func (b *bench) shimDir(shim string) string { return filepath.Join(b.dir, "with-"+shim) }
@@ -393,6 +414,9 @@ func runProgram(t *testing.T, p *program, test, mode string) {
 		"HELPERS="+filepath.Dir(p.path))
 	if mode == alone {
 		cmd.Env = append(cmd.Env, asanOptions)
+	}
+	if p.variant.is32() {
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+shared.libgccDir())
 	}
 	cmd.Env = append(cmd.Env, p.environment(t, mode)...)
 	inherited, held := pipe(t)

@@ -3,6 +3,7 @@ package calls
 import (
 	"debug/elf"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,6 +54,49 @@ func TestExports(t *testing.T) {
 		}
 		if needed, err := library.ImportedLibraries(); err != nil || len(needed) > 0 {
 			t.Errorf("%q: needs %v (%v)", dir, needed, err)
+		}
+	}
+}
+
+// What libc exports at the place of a hooked function is the same function by another name, as what old programs or
+// those with a wider time_t import, and has to be hooked too.
+func TestEveryNameOfAHookedFunctionIsExported(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(testkit.Root(), "preload", "exports.list"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := strings.Fields(string(text))
+	compilers := []string{"gcc"}
+	if has32() {
+		compilers = append(compilers, "i686-linux-gnu-gcc")
+	}
+	for _, compiler := range compilers {
+		found, err := exec.Command(compiler, "-print-file-name=libc.so.6").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		libc, err := elf.Open(strings.TrimSpace(string(found)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer libc.Close()
+		symbols, err := libc.DynamicSymbols()
+		if err != nil {
+			t.Fatal(err)
+		}
+		hooked := map[uint64]string{}
+		for _, s := range symbols {
+			if s.Section != elf.SHN_UNDEF && elf.ST_TYPE(s.Info) != elf.STT_OBJECT && slices.Contains(listed, s.Name) {
+				hooked[s.Value] = s.Name
+			}
+		}
+		if len(hooked) < 50 {
+			t.Errorf("%s: %d hooked functions were found in its libc", compiler, len(hooked))
+		}
+		for _, s := range symbols {
+			if of := hooked[s.Value]; of != "" && s.Version != "GLIBC_PRIVATE" && !slices.Contains(listed, s.Name) {
+				t.Errorf("%s: %s of its libc is %s, and is not hooked", compiler, s.Name, of)
+			}
 		}
 	}
 }

@@ -84,6 +84,10 @@ func TestCallsCarryTheCookie(t *testing.T) {
 				slices.Sort(names)
 				return names
 			}
+			want := want
+			if v.is32() { // by socketcall(2), where it cannot be seen whether there is an address
+				want = slices.DeleteFunc(slices.Clone(want), func(name string) bool { return name == "sendto" })
+			}
 			if got := refused(); !slices.Equal(got, want) {
 				t.Errorf("without the shim these are refused: %v, want %v", got, want)
 			}

@@ -289,22 +289,45 @@ SHARED int count_entries(const char *path)
 #else
 #define IN_PAUSE -2
 #endif
+/* Whether it is one of socketcall(2)'s that may wait (linux/net.h): connect, accept, sendto, accept4. */
+SHARED bool waits_in_socketcall(long number, long call)
+{
+#if defined(SYS_socketcall)
+	return number == SYS_socketcall && (call == 3 || call == 5 || call == 11 || call == 18);
+#else
+	return (void)number, (void)call, false;
+#endif
+}
 
-/* Waits until a thread, of any process, is in one of two system calls (proc_pid_syscall(5)), or in
- * pause(2): there one that is traced waits for its answer. */
-SHARED void wait_until_in(pid_t thread, long one, long other)
+/* Whether a thread sleeps (proc_pid_stat(5)). One that does not may be on its way into a call. */
+SHARED bool sleeps(pid_t thread)
+{
+	char path[64], line[512];
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)thread);
+	FILE *file = fopen(path, "r");
+	if (!file)
+		FAIL("%s: %s", path, strerror(errno));
+	const char *state = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+	fclose(file);
+	return state && state[2] == 'S';
+}
+
+/* Waits until a thread, of any process, sleeps in one of two system calls (proc_pid_syscall(5)) on a descriptor, by
+ * socketcall(2) where libc makes them so, or in pause(2): there one that is traced waits for its answer. */
+SHARED void wait_until_in(pid_t thread, int fd, long one, long other)
 {
 	char path[64];
-	long number;
+	long number, argument = 0;
 	snprintf(path, sizeof path, "/proc/%d/syscall", (int)thread);
 	do {
 		FILE *file = fopen(path, "r");
 		if (!file)
 			FAIL("%s: %s", path, strerror(errno));
-		if (fscanf(file, "%ld", &number) != 1) /* it is running */
+		if (fscanf(file, "%ld %li", &number, &argument) < 1) /* it is running */
 			number = -1;
 		fclose(file);
-	} while (number != one && number != other && number != IN_PAUSE);
+	} while (!sleeps(thread) || (((number != one && number != other) || argument != fd) &&
+	                             number != IN_PAUSE && !waits_in_socketcall(number, argument)));
 }
 
 SHARED int open_descriptors(void) { return count_entries("/proc/self/fd"); }

@@ -405,7 +405,7 @@ static void *accept_nobody(void *listener)
 #if defined(SYS_accept)
 #define OTHER_ACCEPT SYS_accept
 #else
-#define OTHER_ACCEPT SYS_socketcall
+#define OTHER_ACCEPT SYS_accept4
 #endif
 
 static void cancels_accept(int fd)
@@ -416,7 +416,7 @@ static void cancels_accept(int fd)
 	EQUAL(pthread_create(&thread, NULL, accept_nobody, &fd), 0);
 	while (!accepting)
 		sched_yield();
-	wait_until_in(accepting, SYS_accept4, OTHER_ACCEPT);
+	wait_until_in(accepting, fd, SYS_accept4, OTHER_ACCEPT);
 	EQUAL(pthread_cancel(thread), 0);
 	EQUAL(pthread_join(thread, &result), 0);
 	CHECK(result == PTHREAD_CANCELED);
@@ -561,7 +561,7 @@ static void a_killed_process_does_not_listen(void)
 				OK(accept(fd, NULL, NULL));
 		}
 		OK(close(fd));
-		wait_until_in(pid, SYS_accept4, OTHER_ACCEPT);
+		wait_until_in(pid, fd, SYS_accept4, OTHER_ACCEPT);
 		OK(kill(pid, SIGKILL));
 		OK(waitpid(pid, &status, 0));
 		EQUAL(calls_itself(), ECONNREFUSED);

@@ -421,7 +421,7 @@ static void closed_by_another_thread(const char *then, int error)
 	shared_fd = tcp();
 	EQUAL(pthread_create(&thread, NULL, connect_in_thread, NULL), 0);
 	wait_until_begun();
-	wait_until_in(connecting, SYS_connect, SYS_sendto);
+	wait_until_in(connecting, shared_fd, SYS_connect, SYS_sendto);
 	OK(close(shared_fd));
 	EQUAL(open("/dev/null", O_RDWR | O_CLOEXEC), shared_fd);
 	tell(then);
