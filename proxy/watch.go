@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"os"
-	"path/filepath"
 	"time"
 
 	"tlswrap/proxy/folders"
@@ -23,8 +22,10 @@ func (w *Worker) Watch(ctx context.Context, hup <-chan os.Signal) {
 	}
 	watch := func() {
 		for _, f := range w.Files() {
-			if err := watched.Add(filepath.Dir(f)); err != nil {
-				w.log.Warn("file is not watched", "file", f, "error", err.Error())
+			for _, dir := range folders.Of(f) {
+				if err := watched.Add(dir); err != nil {
+					w.log.Warn("file is not watched", "file", f, "error", err.Error())
+				}
 			}
 		}
 	}

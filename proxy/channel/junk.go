@@ -19,12 +19,16 @@ const (
 
 // junkFile holds junkPiece zero bytes for sendfile(2): the pages are shared by all
 // pending channels instead of being copied into each.
-var junkFile = sync.OnceValues(func() (int, error) {
+var junkFile = fdio.Kept(func() (int, error) {
 	fd, err := unix.MemfdCreate("tlswrap-junk", unix.MFD_CLOEXEC)
 	if err != nil {
-		return -1, err
+		return -1, os.NewSyscallError("memfd_create", err)
 	}
-	return fd, unix.Ftruncate(fd, junkPiece)
+	if err := unix.Ftruncate(fd, junkPiece); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("ftruncate", err)
+	}
+	return fd, nil
 })
 
 // drain is where junk goes: a pipe, and /dev/null behind it. splice(2) moves pages

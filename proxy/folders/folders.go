@@ -4,6 +4,9 @@ package folders
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -45,6 +48,47 @@ func Changing(files map[string]Version) bool {
 		}
 	}
 	return false
+}
+
+// mostLinks is how many links are followed (path_resolution(7)).
+const mostLinks = 40
+
+// Of returns the folders in which something has to change for a file to become another: its own, and that of each
+// symbolic link on the way to it.
+func Of(file string) []string {
+	var dirs []string
+	add := func(dir string) {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	at, rest, links := ".", file, 0
+	if filepath.IsAbs(file) {
+		at = "/"
+	}
+	for rest != "" {
+		name, after, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		rest = strings.TrimLeft(after, "/")
+		to, err := os.Readlink(filepath.Join(at, name))
+		switch {
+		case err != nil || links == mostLinks:
+			if rest == "" {
+				add(at)
+			}
+			at = filepath.Join(at, name)
+		default:
+			links++
+			add(at)
+			if filepath.IsAbs(to) {
+				at = "/"
+			}
+			if rest != "" {
+				to += "/" + rest
+			}
+			rest = to
+		}
+	}
+	return dirs
 }
 
 // Watched are folders that are watched, not files, so that a file which is replaced by another is

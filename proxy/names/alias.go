@@ -162,10 +162,7 @@ func (r *Resolver) shares(l lookedUp, name string, ofRule bool) (bool, error) {
 func StandsFor(p *rules.Policy, host string, ips []netip.Addr) (string, *verdict.Failure) {
 	r := NewResolver()
 	l := lookedUp{name: host, ips: ips}
-	if f, err := os.Open("/etc/hosts"); err == nil {
-		defer f.Close()
-		l.hosts, _ = r.hosts.read(int(f.Fd()))
-	}
+	l.hosts, _ = r.ownHosts()
 	name, err := r.meant(p, l)
 	if err != nil {
 		return "", verdict.Failf(unix.EADDRNOTAVAIL, "%v", err)

@@ -47,7 +47,7 @@ func (r *Resolver) shownFor(table *Table, p *rules.Policy, l looked) (wire.Addr,
 		return l.addr, nil // it has been here before
 	}
 	covered := p.MayCover(l.name, ip)
-	if !covered && !r.collides(ip, p.AllExactNames()) {
+	if !covered && !r.collides(ip, p) {
 		if table.isAdopted() {
 			table.show(ip, l.name) // where there is no room for it, connecting to it is refused
 		}

@@ -2,7 +2,9 @@ package names
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -69,6 +71,37 @@ func (r *Resolver) ReadHosts(fd int) (Hosts, error) {
 		return nil, nil
 	}
 	return r.hosts.read(fd)
+}
+
+// ownHosts is the /etc/hosts of this process, which has nothing in it where there is none.
+func (r *Resolver) ownHosts() (Hosts, error) {
+	f, err := os.Open(r.file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	defer f.Close()
+	return r.hosts.read(int(f.Fd()))
+}
+
+// inFile returns the names that /etc/hosts has for ip, those that are covered. A wildcard's cannot be looked up,
+// but a program that reads the file by itself finds them there, and comes with the address alone.
+func (r *Resolver) inFile(ip netip.Addr, covered func(name string) bool) ([]string, error) {
+	hosts, err := r.ownHosts()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, line := range hosts[ip.Unmap().WithZone("")] {
+		for _, name := range line {
+			if covered(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
 }
 
 // hostsFiles are those that were read last. Programs in other root folders have others.

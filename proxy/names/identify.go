@@ -1,6 +1,7 @@
 package names
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -37,8 +38,8 @@ func (t Target) String() string {
 
 // Identify finds out whom a program that was shown table means by addr. A synthetic address stands
 // for a name. With a real one, the program resolved for itself, or was shown it: then the
-// names that it was shown and the host names of the rules for that port, resolved
-// here, are candidates. addr is no "any" (Destination). say is told that a look-up failed and what was known before counts.
+// names that it was shown, the host names of the rules for that port, resolved
+// here, and those of wildcards in /etc/hosts are candidates. addr is no "any" (Destination). say is told that a look-up failed and what was known before counts.
 func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say func(string)) (Target, *verdict.Failure) {
 	t := Target{Addr: addr}
 	ip := addr.Real()
@@ -51,19 +52,10 @@ func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say f
 		t.Decision = p.Decide(rules.Target{Name: t.Name, Addr: id.IP, Port: addr.Port})
 		return t, nil
 	}
-	shown := table.shownAs(ip)
-	candidates := slices.Clone(shown)
-	if table.isAdopted() && len(candidates) == 0 && p.MayNeedName(addr.Port) {
-		return t, verdict.Failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
-	}
-	own, failure := r.namesAt(ip, p.ExactNames(addr.Port), say)
+	candidates, failure := r.candidates(table, p, addr, say)
 	if failure != nil {
 		return t, failure
 	}
-	candidates = append(candidates, own...)
-	slices.Sort(candidates)
-	candidates = slices.Compact(candidates)
-
 	t.Decision = p.Decide(rules.Target{Addr: ip, Port: addr.Port})
 	if t.Decision.Action == rules.Pass && table.forgotAnnounced() {
 		servers, covers := p.DataServers(ip)
@@ -84,13 +76,44 @@ func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say f
 		covered = append(covered, name)
 		t.Name, t.Decision = name, d
 	}
-	if len(covered) > 1 {
+	if n := len(covered); n > 1 {
+		const most = 8
+		if n > most {
+			covered = append(covered[:most], fmt.Sprintf("%d more", n-most))
+		}
 		t.Name = ""
 		return t, verdict.Failf(unix.EACCES, "the address belongs to %s, and the program did not say which it means; set addresses = \"synthetic\" or give them addresses of their own",
 			strings.Join(covered, " and "))
 	}
-	t.LookedUp = slices.Contains(shown, t.Name)
+	t.LookedUp = slices.Contains(table.shownAs(ip), t.Name)
 	return t, nil
+}
+
+// candidates are the names that a program may mean by addr, a real one.
+func (r *Resolver) candidates(table *Table, p *rules.Policy, addr wire.Addr, say func(string)) ([]string, *verdict.Failure) {
+	ip := addr.Real()
+	found := slices.Clone(table.shownAs(ip))
+	wildcards := p.MayNeedName(addr.Port)
+	if wildcards && table.isAdopted() && len(found) == 0 {
+		return nil, verdict.Failf(unix.EHOSTUNREACH, "cannot tell whether the worker before this one showed %s for a name that a rule covers", ip)
+	}
+	own, failure := r.namesAt(ip, p.ExactNames(addr.Port), say)
+	if failure != nil {
+		return nil, failure
+	}
+	found = append(found, own...)
+	if wildcards {
+		wild, err := r.inFile(ip, func(name string) bool {
+			d := p.Decide(rules.Target{Name: name, Addr: ip, Port: addr.Port})
+			return d.Rule != nil && d.Rule.Host.Suffix != ""
+		})
+		if err != nil {
+			return nil, verdict.Failf(unix.EHOSTUNREACH, "cannot tell whether this address is in /etc/hosts for a name that a rule covers: %v", err)
+		}
+		found = append(found, wild...)
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
 }
 
 // Nobody is why nothing goes to a synthetic address that stands for nothing.

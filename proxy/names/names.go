@@ -3,7 +3,7 @@
 // what the rules' own names look up to. It also has the map in memory that spares programs most
 // questions. It asks the system's resolver and reads the /etc/hosts that it is given; it connects to
 // nothing, and what a rule means for a connection is not decided here. A session has a Table and a Map;
-// the worker has one Resolver.
+// the worker has one Resolver. It is larger than others because an address is found out to mean a name in several ways.
 //
 // What counts is the name that a program means, which is not always the one that it looks up. A name
 // that no rule mentions stands for a name R that a rule covers where R is the name, a dot and something

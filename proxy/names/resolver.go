@@ -16,12 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/verdict"
+	"tlswrap/rules"
 )
 
 // Resolver looks up the host names of rules, and remembers the answers for a while.
 type Resolver struct {
 	Lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	domains func() []string // that complete short names
+	file    string          // /etc/hosts
 	hosts   hostsFiles
 
 	mu    sync.Mutex
@@ -51,7 +53,7 @@ const (
 )
 
 func NewResolver() *Resolver {
-	return &Resolver{Lookup: net.DefaultResolver.LookupNetIP, domains: searchDomains, known: make(map[string]*lookup)}
+	return &Resolver{Lookup: net.DefaultResolver.LookupNetIP, domains: searchDomains, file: "/etc/hosts", known: make(map[string]*lookup)}
 }
 
 // start returns the look-up of name that is under way or still good, or begins one. What
@@ -132,9 +134,15 @@ func Owns(name string, addrs []netip.Addr, ip netip.Addr) bool {
 // collideTime is how long a look-up waits for those of the rules' own names.
 const collideTime = time.Second
 
-// collides reports whether ip is also the address of a rule's host name: then a name
-// without a rule gets a synthetic address too, so that the two are never confused.
-func (r *Resolver) collides(ip netip.Addr, names []string) bool {
+// collides reports whether ip is also the address of a rule's host name, or of one in /etc/hosts that a wildcard
+// covers: then a name without a rule gets a synthetic address too, so that the two are never confused.
+func (r *Resolver) collides(ip netip.Addr, p *rules.Policy) bool {
+	if _, wildcards := p.NeedsNames(); wildcards {
+		if at, err := r.inFile(ip, p.Covers); err != nil || len(at) > 0 {
+			return true
+		}
+	}
+	names := p.AllExactNames()
 	if len(names) == 0 {
 		return false
 	}

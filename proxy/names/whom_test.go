@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -243,6 +245,59 @@ func TestWhoComesWithAnAddressAloneHasLookedUpNothing(t *testing.T) {
 	whom("192.0.2.1", "synthetic.test", false)
 	whom("192.0.2.2", "real.test", true)
 	whom("127.0.0.1", "localhost", false)
+}
+
+// Programs that read /etc/hosts by themselves come with an address, and nobody could look a wildcard's names up.
+func TestRealAddressesAreMatchedWithTheWildcardsNamesInHosts(t *testing.T) {
+	l := newLab(t, "[[rule]]\nhost = \"passed.wild.test\"\naction = \"pass\"\n[[rule]]\nhost = \"*.wild.test\"\nport = 25\n")
+	l.Lookup = resolves(nil)
+	l.file = filepath.Join(t.TempDir(), "hosts")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(l.file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("192.0.2.1 a.Wild.test. nickname\n192.0.2.2 a.wild.test b.wild.test\n192.0.2.3 stranger passed.wild.test\n2001:db8::1 a.wild.test\n")
+	is := func(addr string, port uint16, name string, action rules.Action) {
+		t.Helper()
+		if got, failure := l.whom(addr, port); failure != nil || got.Name != name || got.Decision.Action != action {
+			t.Errorf("%s:%d: %+v, %v", addr, port, got, failure)
+		}
+	}
+	is("192.0.2.1", 25, "a.wild.test", rules.TLS)
+	is("::ffff:192.0.2.1", 25, "a.wild.test", rules.TLS)
+	is("2001:db8::1", 25, "a.wild.test", rules.TLS)
+	is("192.0.2.1", 24, "", rules.Pass)
+	is("192.0.2.3", 25, "", rules.Pass)
+	is("192.0.2.4", 25, "", rules.Pass)
+	if _, failure := l.whom("192.0.2.2", 25); failure == nil || failure.Errno != unix.EACCES || !strings.Contains(failure.Reason, "a.wild.test and b.wild.test") {
+		t.Errorf("an address of two names: %v", failure)
+	}
+
+	// One program's look-up does not say whom another means.
+	for addr, own := range map[string]bool{"192.0.2.1": true, "192.0.2.3": false, "192.0.2.4": false} {
+		if ip, err := l.shown("stranger", netip.MustParseAddr(addr), 0, -1); err != nil || IsSynthetic(ip) != own {
+			t.Errorf("stranger at %s is shown %v, %v", addr, ip, err)
+		}
+	}
+	is("192.0.2.1", 25, "a.wild.test", rules.TLS)
+
+	// A rule for all hosts is about the address.
+	all := newLab(t, "[[rule]]\nhost = \"*\"\nport = 26\n[[rule]]\nhost = \"*.wild.test\"\n")
+	all.file, all.Lookup = l.file, l.Lookup
+	if got, failure := all.whom("192.0.2.1", 26); failure != nil || got.Name != "" || got.Decision.Action != rules.TLS {
+		t.Errorf("with a rule for all hosts before: %+v, %v", got, failure)
+	}
+
+	// What cannot be told is refused.
+	l.file += "/beneath a file"
+	if _, failure := l.whom("192.0.2.4", 25); failure == nil || failure.Errno != unix.EHOSTUNREACH || !strings.Contains(failure.Reason, "/etc/hosts") {
+		t.Errorf("with a file that cannot be opened: %v", failure)
+	}
+	is("192.0.2.4", 24, "", rules.Pass)
+	l.file = filepath.Join(t.TempDir(), "none")
+	is("192.0.2.1", 25, "", rules.Pass)
 }
 
 // lab is what names are tried with: a session's table, rules, and a resolver that asks nobody.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/process"
 	"tlswrap/proxy/seccomp"
 )
 
@@ -54,12 +55,28 @@ func fail(errno unix.Errno) answer {
 }
 
 // failed is fail for an error of one of our own calls on the target's socket.
-func failed(err error) answer {
+func (c *call) failed(err error) answer {
+	if short := c.short(err); short != nil {
+		return short
+	}
 	var errno unix.Errno
 	if err != nil && !errors.As(err, &errno) {
 		errno = unix.ENETDOWN
 	}
 	return fail(errno)
+}
+
+// short is the answer where this worker has no descriptor left for what the call needs, or nil for another error.
+// It says nothing about the target, so no call is harmless then. By a getter, it is the target that has none.
+func (c *call) short(err error) answer {
+	switch {
+	case !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE):
+		return nil
+	case c.getter() != nil:
+		return fail(unix.EMFILE)
+	}
+	c.tellOnce("no descriptor for it: %v%s", err, process.DescriptorHint(err))
+	return fail(unix.ENFILE)
 }
 
 // descriptor is a new descriptor of the target's for fd, which is taken over.
@@ -81,6 +98,9 @@ func nobody(kernel, uint64) {}
 // unreachable is the answer where the target's memory or descriptors are not for us. What could
 // connect, or let clients in, is refused. The rest does no harm.
 func (c *call) unreachable(err error) answer {
+	if short := c.short(err); short != nil {
+		return short
+	}
 	var harmless bool
 	switch c.Call {
 	case seccomp.Connect, seccomp.Listen:
@@ -142,12 +162,12 @@ func (c *call) socket() (k kind, refusal answer) {
 	}
 	if k, err = kindOf(fd); err != nil {
 		fdio.Close(fd)
-		return k, failed(err)
+		return k, c.failed(err)
 	}
 	k.ours = k.ours && c.knows(&k)
 	if c.inode, err = inodeOf(fd); err != nil {
 		k.close()
-		return k, failed(err)
+		return k, c.failed(err)
 	}
 	if b := c.takeBegun(c.inode); b != nil {
 		if refusal := c.place(&k, b); refusal != nil {

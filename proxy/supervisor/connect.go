@@ -55,7 +55,7 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 		refusal = fail(unix.EAFNOSUPPORT)
 	case to.internet:
 		// No socket of another family takes that. The kernel would find another, where a thread has put it there.
-		refusal = failed(connect(k.fd, to.raw))
+		refusal = c.failed(connect(k.fd, to.raw))
 	default:
 		// A server at an AF_UNIX socket looks at who connects.
 		refusal = natively
@@ -223,7 +223,7 @@ func (c *call) restart(k *kind) answer {
 		}
 		var err error
 		if fresh, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
-			return failed(err)
+			return c.failed(err)
 		}
 	}
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}
@@ -231,7 +231,7 @@ func (c *call) restart(k *kind) answer {
 	own, err := unix.FcntlInt(uintptr(fresh), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(fresh)
-		return failed(err)
+		return c.failed(err)
 	}
 	if _, err := s.put(fresh); err != nil {
 		unix.Close(own)
@@ -239,7 +239,7 @@ func (c *call) restart(k *kind) answer {
 	}
 	k.close()
 	if *k, err = kindOf(own); err != nil {
-		return failed(err)
+		return c.failed(err)
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func (c *call) restart(k *kind) answer {
 func (c *call) connectNative(k *kind, raw []byte) answer {
 	if k.nonblocking() {
 		if err := connect(k.fd, raw); err != nil {
-			return failed(err)
+			return c.failed(err)
 		}
 		return nil
 	}
@@ -259,7 +259,7 @@ func (c *call) connectNative(k *kind, raw []byte) answer {
 			return nil
 		case unix.EINPROGRESS, unix.EALREADY, unix.EINTR:
 		default:
-			return failed(err)
+			return c.failed(err)
 		}
 		switch err := c.poll(k.fd, unix.EPOLLOUT, limit); err {
 		case nil:
@@ -268,7 +268,7 @@ func (c *call) connectNative(k *kind, raw []byte) answer {
 		case unix.EINTR:
 			return nobody
 		default:
-			return failed(err)
+			return c.failed(err)
 		}
 	}
 }
@@ -287,7 +287,7 @@ func (c *call) connectOther(k *kind, to address) answer {
 		}
 	}
 	if err := connect(k.fd, raw); err != nil {
-		return failed(err)
+		return c.failed(err)
 	}
 	return nil
 }

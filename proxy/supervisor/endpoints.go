@@ -21,7 +21,7 @@ func (c *call) getsockname() answer {
 	return c.ofUpstream(func(up int) answer {
 		raw, err := rawName(unix.SYS_GETSOCKNAME, up)
 		if err != nil {
-			return failed(err)
+			return c.failed(err)
 		}
 		return c.name(raw)
 	})

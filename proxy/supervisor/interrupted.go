@@ -237,7 +237,7 @@ func (c *call) place(k *kind, b *begun) answer {
 	k.close()
 	if *k, err = s.channel(); err != nil {
 		k.fd = -1
-		return failed(err)
+		return c.failed(err)
 	}
 	c.placed = true
 	return nil

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -23,6 +24,7 @@ import (
 type signalled struct {
 	kernel
 	atPlace, atAnswer bool
+	spare             int // descriptors that the worker has left for the answer, where it is not 0; -1 is none
 	left              bool
 	said              []int64 // what was heard: values, and errors below 0
 }
@@ -45,6 +47,11 @@ func (s *signalled) Return(_ uint64, value int64) error {
 	s.said = append(s.said, value)
 	return nil
 }
+
+// givenBack is heard where the kernel is to make the call.
+const givenBack = 1 << 40
+
+func (s *signalled) Continue(id uint64) error { return s.Return(id, givenBack) }
 
 func (s *signalled) Fail(id uint64, errno unix.Errno) error { return s.Return(id, -int64(errno)) }
 
@@ -104,6 +111,10 @@ func newProgram(t *testing.T, flags int) *program {
 		defer call.Close()
 		id := session.NewID()
 		pair, end, err := channel.New(channel.Name(id, req.Addrs[0]), false)
+		if errors.Is(err, unix.EMFILE) {
+			call.Send(wire.Reply{Answer: wire.AnswerError, Errno: unix.ENETDOWN})
+			return
+		}
 		if err != nil {
 			t.Error(err)
 			return
@@ -140,8 +151,34 @@ func (p *program) call(t *testing.T, k *signalled, kind seccomp.Call, args ...ui
 	w.alone()
 	c := &call{supervision: p.supervision, Asked: seccomp.Asked{Call: kind, Wide: true}, tid: p.thread, thread: thread, wait: w}
 	copy(c.Args[:], args)
+	if k.spare != 0 {
+		defer leave(t, max(k.spare, 0))()
+	}
 	c.answer()
 	return k.said
+}
+
+// leave leaves this process few descriptors, until what it returns is called.
+func leave(t *testing.T, spare int) (end func()) {
+	t.Helper()
+	most := -1
+	for range spare {
+		free, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(free)
+		most = free
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few := unix.Rlimit{Cur: uint64(most + 1), Max: limit.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	return func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) }
 }
 
 func (p *program) connect(t *testing.T, k *signalled) []int64 {

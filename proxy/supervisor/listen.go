@@ -34,7 +34,7 @@ func (c *call) bind() answer {
 	if refusal != nil {
 		return natively
 	}
-	return failed(bind(k.fd, formatAddress(real)))
+	return c.failed(bind(k.fd, formatAddress(real)))
 }
 
 // forAnybody reports whether binding to a port needs no rights (ip(7), ip_unprivileged_port_start).
@@ -55,7 +55,7 @@ func (c *call) listen() answer {
 		return natively // an AF_UNIX socket notes who listens
 	}
 	if err := unix.Listen(k.fd, int(int32(c.Args[1]))); err != nil {
-		return failed(err)
+		return c.failed(err)
 	}
 	if refusal := c.listenRuled(&k); refusal != nil {
 		unix.Shutdown(k.fd, unix.SHUT_RDWR) // nobody may be let in
@@ -143,7 +143,7 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 			case unix.EINTR:
 				return -1, nobody
 			default:
-				return -1, failed(err)
+				return -1, c.failed(err)
 			}
 		}
 		// A client that is taken for nobody is lost.
@@ -152,7 +152,7 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 		}
 		if k.nonblocking() {
 			if err := accept(); err != nil {
-				return -1, failed(err)
+				return -1, c.failed(err)
 			}
 			return fd, nil
 		}
@@ -162,7 +162,7 @@ func (c *call) acceptChannel(k *kind, flags int) (fd int, refusal answer) {
 			return fd, nil
 		case unix.EAGAIN, unix.EINTR:
 		default:
-			return -1, failed(err)
+			return -1, c.failed(err)
 		}
 	}
 }

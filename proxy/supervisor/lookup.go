@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/dns"
+	"tlswrap/proxy/fdio"
 )
 
 // Names is what a session's programs learn of names by asking a DNS server themselves.
@@ -27,10 +27,6 @@ const dnsPort = 53
 type questions struct {
 	Names
 	resolver *dns.Resolver
-
-	once    sync.Once
-	namesOf uint64 // SO_NETNS_COOKIE of the worker's own sockets
-	err     error
 }
 
 // asksServer reports whether a target that is about to send to an address with its socket asks a DNS
@@ -43,9 +39,9 @@ func (c *call) asksServer(k *kind, to address) (bool, answer) {
 	if !known && !must {
 		return false, nil
 	}
-	switch ours, err := c.questions.isHere(k.fd); {
+	switch ours, err := isHere(k.fd); {
 	case err != nil:
-		return false, failed(err)
+		return false, c.failed(err)
 	case !ours:
 		return false, nil // in the room, or in a network namespace of the program's own, with servers of its own
 	}
@@ -56,30 +52,33 @@ func (c *call) asksServer(k *kind, to address) (bool, answer) {
 	return !seen, nil
 }
 
+const netnsCookie = 71 // SO_NETNS_COOKIE, Linux 5.14
+
+// ownNamespace is the cookie of the worker's network namespace.
+var ownNamespace = fdio.Kept(func() (uint64, error) {
+	own, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(own)
+	return unix.GetsockoptUint64(own, unix.SOL_SOCKET, netnsCookie)
+})
+
 // isHere reports whether a socket is in the worker's own network namespace.
-func (q *questions) isHere(fd int) (bool, error) {
-	const netnsCookie = 71 // SO_NETNS_COOKIE, Linux 5.14
-	q.once.Do(func() {
-		own, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			q.err = os.NewSyscallError("socket", err)
-			return
-		}
-		defer unix.Close(own)
-		q.namesOf, q.err = unix.GetsockoptUint64(own, unix.SOL_SOCKET, netnsCookie)
-	})
-	if q.err != nil {
-		return false, q.err
+func isHere(fd int) (bool, error) {
+	own, err := ownNamespace()
+	if err != nil {
+		return false, err
 	}
 	theirs, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, netnsCookie)
-	return theirs == q.namesOf, err
+	return theirs == own, err
 }
 
 // enterRoom puts a socket of the room's in the place of the target's, and of k.
 func (c *call) enterRoom(k *kind) answer {
 	typ, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
-		return failed(err)
+		return c.failed(err)
 	}
 	fd, err := c.questions.resolver.Socket(k.domain, typ)
 	if err != nil {
@@ -96,7 +95,7 @@ func (c *call) enterRoom(k *kind) answer {
 	}
 	k.close()
 	if *k, err = s.channel(); err != nil {
-		return failed(err)
+		return c.failed(err)
 	}
 	return nil
 }

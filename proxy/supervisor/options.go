@@ -103,7 +103,7 @@ func (c *call) getError(k *kind) answer {
 	}
 	errno, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
-		return failed(err)
+		return c.failed(err)
 	}
 	if e := c.session.Find(k.id); errno != 0 && e != nil {
 		if reply := e.Verdict(0); reply.Answer == wire.AnswerError && reply.Errno != 0 {
@@ -146,7 +146,7 @@ func (c *call) setsockopt() answer {
 		if level == unix.IPPROTO_TCP && option == unix.TCP_CORK && size >= 4 {
 			return fail(0) // it would hold back records that are complete: see preload/options.c
 		}
-		return failed(unix.SetsockoptString(up, int(level), int(option), string(value)))
+		return c.failed(unix.SetsockoptString(up, int(level), int(option), string(value)))
 	})
 }
 

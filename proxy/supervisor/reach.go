@@ -17,7 +17,7 @@ func (c *call) reach() answer {
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return failed(err)
+		return c.failed(err)
 	}
 	pidfd := c.thread.Pidfd()
 	if err := unix.SetNonblock(pair[0], true); err != nil || !c.waits() {

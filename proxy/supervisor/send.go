@@ -183,14 +183,14 @@ func (c *call) transmit(k *kind, m message) (int, answer) {
 			return 0, c.brokenPipe()
 		}
 		if err != unix.EAGAIN || !waits {
-			return 0, failed(err)
+			return 0, c.failed(err)
 		}
 		switch err := c.poll(k.fd, unix.EPOLLOUT, limit); err {
 		case nil:
 		case unix.EINTR:
 			return 0, nobody
 		default:
-			return 0, failed(err)
+			return 0, c.failed(err)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (s *swap) channel() (kind, error) {
 func (s *swap) putFresh(end int) (fresh int, err error) {
 	if fresh, err = socketAlike(s.old, s.thread.TID); err != nil {
 		unix.Close(end)
-		s.failure = failed(err)
+		s.failure = s.failed(err)
 		return -1, err
 	}
 	if _, err = s.put(end); err != nil && !s.waits() {
@@ -51,7 +51,7 @@ func (s *swap) putFresh(end int) (fresh int, err error) {
 func (s *swap) put(end int) (fresh int, err error) {
 	s.end = end
 	if err = s.place(); err != nil {
-		s.failure = failed(err)
+		s.failure = s.failed(err)
 	}
 	return -1, err
 }

@@ -174,10 +174,10 @@ func TestCheckRemindsOfWhatIsMeant(t *testing.T) {
 
 // What explain says of an address without a name is what becomes of it, by preload and by kernel.
 func TestExplainTellsTheTruthOfABareAddress(t *testing.T) {
-	port := closedPort(t)
+	port := closedPort(t) // at an address that no line of hosts has
 	w := withRules(t, "[[rule]]\nhost = \"*.example.test\"\nport = %s\n", port)
 	rules := w.flags[len(w.flags)-1]
-	e := wrapped{bare: true}.run(t, lab.tlswrap, "explain", "--rules", rules, "127.0.0.6:"+port).must(t)
+	e := wrapped{bare: true}.run(t, lab.tlswrap, "explain", "--rules", rules, "127.0.0.9:"+port).must(t)
 	for _, want := range []string{"name      none: a rule with a wildcard counts where a program has looked the name up; explain that\n", "verdict   passed as it is, no TLS added\n"} {
 		if !strings.Contains(e.stdout, want) {
 			t.Errorf("explain does not say %q:\n%s", want, e.stdout)
@@ -185,7 +185,7 @@ func TestExplainTellsTheTruthOfABareAddress(t *testing.T) {
 	}
 	w.flags = append(w.flags, "-v")
 	for kind, flags := range kinds {
-		if e := w.run(t, compile(t, "probe.c", flags...), "block", "127.0.0.6", port, "x"); !strings.Contains(e.stderr, "127.0.0.6:"+port+": passed as it is, no TLS added (no rule), by "+ways[kind]+"\n") {
+		if e := w.run(t, compile(t, "probe.c", flags...), "block", "127.0.0.9", port, "x"); !strings.Contains(e.stderr, "127.0.0.9:"+port+": passed as it is, no TLS added (no rule), by "+ways[kind]+"\n") {
 			t.Errorf("%s: stderr: %q", kind, e.stderr)
 		}
 	}

@@ -25,6 +25,22 @@ func TestShortNamesAndNicknamesAreTheNameWithTheRule(t *testing.T) {
 	}
 }
 
+// A program that the kernel holds reads /etc/hosts by itself: serveTLS again.
+func TestNamesInHostsAreTheWildcardsForHeldProgramsToo(t *testing.T) {
+	s := serveSite(t, "app.short.test")
+	w := withRules(t, "[[rule]]\nhost = \"*.short.test\"\nport = %d\n", s.port)
+	for name, program := range map[string][]string{
+		"static": {goProgram(t, "goclient.go", false), s.url("/fixed"), "1"},
+		"libc's": {busyboxStatic(t), "sh", "-c", `exec env -i "$@"`, "sh", "/usr/bin/curl", "-sS", s.url("/fixed")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if e := w.run(t, program...).must(t); !strings.Contains(e.stdout, s.marker) {
+				t.Errorf("got %q: %s", e.stdout, e.stderr)
+			}
+		})
+	}
+}
+
 // Another name that happens to have the address is left alone.
 func TestStrangersOnTheSameAddressAreNotDraggedUnderTheRule(t *testing.T) {
 	url, marker, port := servePlain(t, "app.short.test")

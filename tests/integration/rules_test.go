@@ -2,12 +2,14 @@ package integration
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tlswrap/tests/testkit"
 )
@@ -339,5 +341,37 @@ func TestExitStatusOfCheckAndExplain(t *testing.T) {
 		if e.status != c.status || !strings.HasPrefix(e.stdout, c.stdout) || !strings.HasPrefix(e.stderr, c.stderr) || (c.stdout == "") != (e.stdout == "") || (c.stderr == "") != (e.stderr == "") {
 			t.Errorf("%q: status %d, stdout: %q, stderr: %q, want status %d, stdout: %q, stderr: %q", c.argv, e.status, e.stdout, e.stderr, c.status, c.stdout, c.stderr)
 		}
+	}
+}
+
+// A file that is reached by a symbolic link changes where the link leads.
+func TestRulesBehindALinkAreReadAnew(t *testing.T) {
+	s := serveSite(t, "db.example.test")
+	rule := fmt.Sprintf("ca_file = %q\n[[rule]]\nhost = %q\nport = %d\n", lab.rootPEM, s.host, s.port)
+	file := writeRules(t, rule+"action = \"deny\"\n")
+	link := filepath.Join(t.TempDir(), "rules.toml")
+	old := time.Now().Add(-time.Hour) // what is new is read twice
+	if err := errors.Join(os.Symlink(file, link), os.Chtimes(file, old, old)); err != nil {
+		t.Fatal(err)
+	}
+	socket, worker := sharedWorker(t, nil, "--rules", link)
+	w := wrapped{flags: []string{"--worker", socket}}
+	if e := w.run(t, quietCurl(s.url("/fixed"))...); e.status == 0 {
+		t.Fatalf("what the rules deny: %q", e.stdout)
+	}
+	next := file + ".next"
+	if err := errors.Join(os.WriteFile(next, []byte(rule), 0o644), os.Rename(next, file)); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if strings.Contains(worker.stderr.String(), "rules reloaded") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the rules were not reloaded")
+		}
+	}
+	if e := w.run(t, quietCurl(s.url("/fixed"))...).must(t); e.stdout != s.marker+"\n" {
+		t.Errorf("got %q: %s", e.stdout, e.stderr)
 	}
 }
