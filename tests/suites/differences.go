@@ -171,12 +171,19 @@ func (r *runner) differences(ctx context.Context, w way, c *comparison, known *r
 		}
 	}
 	for _, test := range slices.Sorted(maps.Keys(tests)) {
-		if g, ok := tests[test].otherwise(); ok && w == inTLS && known.explain(test, g) {
+		n, first := native.of(test), got.of(test)
+		g, ok := tests[test].otherwise()
+		switch {
+		case ok && w == inTLS && known.explain(test, g):
 			c.known++
-		} else if ok {
-			c.unknown = append(c.unknown, difference{w, test, native.of(test), g})
-		} else if native.of(test).how != got.of(test).how {
-			c.seldom = append(c.seldom, difference{w, test, native.of(test), got.of(test)})
+		case ok:
+			c.unknown = append(c.unknown, difference{w, test, n, g})
+			continue
+		default:
+			g = n
+		}
+		if first.how != g.how {
+			c.seldom = append(c.seldom, difference{w, test, n, first})
 		}
 	}
 	return nil

@@ -141,6 +141,22 @@ func TestComparison(t *testing.T) {
 	}
 }
 
+// A test that is known to fail in TLS, and has once taken the interpreter along, is told of.
+func TestADeathIsTold(t *testing.T) {
+	prepare := endingsRunner(t)
+	testkit.Need(t, filepath.Join(testkit.Root(), "build", "tlswrap"))
+	const test = "test.endings.Tlswrap.test_known_in_tls"
+	known := &reasons{all: []*reason{{text: "known", patterns: []pattern{{glob: strings.TrimPrefix(test, "test."), how: "failed"}}}}}
+	died := ending{"died", "signal: aborted"}
+	c := &comparison{module: module{name: "endings"}, got: map[way]results{natively: {test: {how: "ok"}}, inTLS: {test: died}}}
+	if err := prepare(5*time.Second).differences(t.Context(), inTLS, c, known); err != nil {
+		t.Fatal(err)
+	}
+	if c.known != 1 || len(c.unknown) != 0 || len(c.seldom) != 1 || c.seldom[0].got != died {
+		t.Errorf("%d known, unknown %v, seldom %v", c.known, c.unknown, c.seldom)
+	}
+}
+
 // endingsRunner returns what makes a runner of testdata's tests, with a limit.
 func endingsRunner(t *testing.T) func(limit time.Duration) *runner {
 	testkit.Need(t, "/usr/bin/python3")
