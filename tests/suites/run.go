@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -251,6 +252,9 @@ func (r *runner) run(ctx context.Context, w way, m module, names, skip []string)
 	}
 }
 
+// timeLimit is what faulthandler says before it ends the interpreter with 1, as run.py asks it to.
+var timeLimit = regexp.MustCompile(`Timeout \([0-9:.]+\)!\n`)
+
 // event is a line that run.py says.
 type event struct{ What, Test, How, Why string }
 
@@ -289,7 +293,7 @@ func (r *runner) once(ctx context.Context, w way, m module, names, skip []string
 	if err != nil {
 		return false, err
 	}
-	running, begun := "", time.Now()
+	running := ""
 	lines := json.NewDecoder(said)
 	for {
 		var e event
@@ -302,7 +306,7 @@ func (r *runner) once(ctx context.Context, w way, m module, names, skip []string
 		}
 		switch e.What {
 		case "begin":
-			running, begun = e.Test, time.Now()
+			running = e.Test
 		case "end":
 			all[e.Test] = ending{e.How, e.Why}
 			running = ""
@@ -311,13 +315,12 @@ func (r *runner) once(ctx context.Context, w way, m module, names, skip []string
 		}
 		r.now.note(m, func(now *run) { now.test, now.ended = running, len(all) })
 	}
-	took := time.Since(begun)
 	err = cmd.Wait()
 	why := cmd.ProcessState.String() + ": " + lastLine(out.Bytes())
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
-	case running != "" && took >= r.limit:
+	case running != "" && cmd.ProcessState.ExitCode() == 1 && timeLimit.Match(out.Bytes()): // by faulthandler's clock, not ours
 		all[running] = ending{"hung", ""}
 	case running != "":
 		all[running] = ending{"died", why}
