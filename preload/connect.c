@@ -21,19 +21,7 @@
  */
 static long wait_for_end(int fd)
 {
-	const void *nothing = unreadable();
-	__typeof__(&sendto) real = NEXT(sendto);
-	long n;
-	if (real) {
-		int saved = get_errno();
-		n = real(fd, nothing, 1, MSG_NOSIGNAL, NULL, 0);
-		if (n < 0)
-			n = -get_errno();
-		set_errno(saved);
-	} else {
-		n = SYS(SYS_sendto, fd, nothing, 1, MSG_NOSIGNAL, NULL, 0);
-	}
-	return n;
+	return SYS_CANCELLABLE(SYS_sendto, fd, unreadable(), 1, MSG_NOSIGNAL, NULL, 0);
 }
 
 /* Whether fd is channel. Another thread may have closed it, or have opened something else there. */

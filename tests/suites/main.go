@@ -10,21 +10,23 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// modules are of Python's package "test". Some want a resource to be named that they use, which is the
-// network, and that is this machine's own.
+// modules are of Python's package "test", those that take long first. Some want a resource to be named that they
+// use, which is the network, and that is this machine's own.
 var modules = []module{
-	{name: "test_socket"}, {name: "test_socketserver", resource: "network"}, {name: "test_select"}, {name: "test_selectors"},
-	{name: "test_poll"}, {name: "test_epoll"}, {name: "test_asyncio"}, {name: "test_asyncore"}, {name: "test_asynchat"},
+	{name: "test_asyncio"}, {name: "test_socket"}, {name: "test_ssl"},
+	{name: "test_socketserver", resource: "network"}, {name: "test_select"}, {name: "test_selectors"},
+	{name: "test_poll"}, {name: "test_epoll"}, {name: "test_asyncore"}, {name: "test_asynchat"},
 	{name: "test_httplib"}, {name: "test_httpservers"}, {name: "test_urllib"}, {name: "test_urllib2_localnet"},
 	{name: "test_wsgiref"}, {name: "test_xmlrpc"}, {name: "test_docxmlrpc"},
 	{name: "test_smtplib"}, {name: "test_smtpd"}, {name: "test_poplib"}, {name: "test_imaplib"}, {name: "test_nntplib"},
-	{name: "test_ftplib"}, {name: "test_telnetlib"}, {name: "test_ssl"},
+	{name: "test_ftplib"}, {name: "test_telnetlib"},
 }
 
 type module struct{ name, resource string }
@@ -34,6 +36,7 @@ func main() {
 	only := flags.String("only", "", "comma-separated `modules` instead of all: "+names())
 	python := flags.String("python", "python3", "the `PROGRAM` that has the tests")
 	limit := flags.Duration("timeout", 2*time.Minute, "how long one test may take")
+	jobs := flags.Int("jobs", runtime.NumCPU(), "how many modules are run side by side")
 	flags.Parse(os.Args[1:])
 	chosen, err := choose(*only)
 	switch {
@@ -41,6 +44,8 @@ func main() {
 		err = fmt.Errorf("%q is no flag, and nothing else is taken", flags.Arg(0))
 	case *limit <= 0:
 		err = errors.New("a test needs some -timeout")
+	case *jobs <= 0:
+		err = errors.New("there have to be some -jobs")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suites:", err)
@@ -49,7 +54,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	good, err := compare(ctx, *python, *limit, chosen)
+	good, err := compare(ctx, *python, *limit, *jobs, chosen)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suites:", err)
 		os.Exit(2)
@@ -82,8 +87,11 @@ func choose(only string) (chosen []module, err error) {
 	return chosen, nil
 }
 
+// tellEvery is how often it is said what is running.
+const tellEvery = 30 * time.Second
+
 // compare runs the modules in every way, and reports whether all differences are known.
-func compare(ctx context.Context, python string, limit time.Duration, chosen []module) (good bool, err error) {
+func compare(ctx context.Context, python string, limit time.Duration, jobs int, chosen []module) (good bool, err error) {
 	known, err := readDifferences()
 	if err != nil {
 		return false, err
@@ -102,41 +110,67 @@ func compare(ctx context.Context, python string, limit time.Duration, chosen []m
 	} else {
 		fmt.Println(version)
 	}
-	unknown := 0
-	var differ []difference
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	begun := time.Now()
+	waiting := make(chan module, len(chosen))
 	for _, m := range chosen {
-		native, err := r.run(ctx, natively, m, []string{"test." + m.name})
-		if err != nil {
-			return false, err
-		}
-		fmt.Printf("%s: %s natively", m.name, native)
-		for _, test := range native.bad() {
-			fmt.Printf(" [%s: %s]", test, native[test])
-		}
-		for _, w := range []way{unmatched, inTLS} {
-			got, err := r.run(ctx, w, m, []string{"test." + m.name})
-			if err != nil {
-				return false, err
+		waiting <- m
+	}
+	close(waiting)
+	type outcome struct {
+		*comparison
+		err error
+	}
+	done := make(chan outcome)
+	for range jobs {
+		go func() {
+			for m := range waiting {
+				c, err := r.compare(ctx, m, known)
+				done <- outcome{c, err}
 			}
-			all, err := r.differences(ctx, w, m, native, got)
-			if err != nil {
-				return false, err
+		}()
+	}
+	tell := time.NewTicker(tellEvery)
+	defer tell.Stop()
+	var all []*comparison
+	for left := len(chosen); left > 0; {
+		select {
+		case <-tell.C:
+			fmt.Println("  running:", &r.now)
+		case o := <-done:
+			left--
+			if o.err == nil {
+				fmt.Println(o.comparison)
+				all = append(all, o.comparison)
+			} else if err == nil {
+				err = o.err
+				stop() // what the others are at ends too, and is waited for
 			}
-			fmt.Printf("; %s %s", w, endings(len(all)))
-			differ = append(differ, all...)
 		}
-		fmt.Println()
+	}
+	if err != nil {
+		return false, err
 	}
 	fmt.Println()
-	for _, d := range differ {
-		if d.way == inTLS && known.explain(d) {
-			continue
+	unknown := 0
+	for _, c := range all {
+		for _, d := range c.unknown {
+			fmt.Println(d)
 		}
-		unknown++
-		fmt.Printf("%s %s: %s natively, %s\n", d.test, d.way, d.native, d.got)
+		unknown += len(c.unknown)
 	}
 	known.tell()
-	fmt.Printf("%d connections were in TLS\n", r.connections())
+	for _, w := range ways {
+		total := make(results)
+		for _, c := range all {
+			for test, e := range c.got[w] {
+				total[test] = e
+			}
+		}
+		fmt.Printf("%s: %s\n", w, total)
+	}
+	fmt.Printf("%d connections were in TLS; all took %s\n", r.connections(), time.Since(begun).Round(time.Second))
 	if len(chosen) == len(modules) {
 		known.tellUnused()
 	}
@@ -144,12 +178,4 @@ func compare(ctx context.Context, python string, limit time.Duration, chosen []m
 		fmt.Printf("%d differences that no one has explained\n", unknown)
 	}
 	return unknown == 0, nil
-}
-
-// endings says of how many tests the ending differs.
-func endings(differ int) string {
-	if differ == 0 {
-		return "the same"
-	}
-	return fmt.Sprintf("%d otherwise", differ)
 }

@@ -2,19 +2,23 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +33,8 @@ const (
 	unmatched
 	inTLS
 )
+
+var ways = []way{natively, unmatched, inTLS}
 
 func (w way) String() string {
 	return [...]string{"natively", "with rules that match nothing", "in TLS"}[w]
@@ -60,7 +66,7 @@ cert_file = "server.pem"
 key_file = "server.key"
 `
 
-// ending is how a test has ended: ok, failed, skipped, or that it has not.
+// ending is how a test has ended: ok, skipped, failed, hung, or died where the interpreter has ended with it.
 type ending struct{ how, why string }
 
 func (e ending) String() string {
@@ -79,7 +85,7 @@ func (r results) String() string {
 		counts[e.how]++
 	}
 	var all []string
-	for _, how := range []string{"ok", "skipped", "failed", "hung"} {
+	for _, how := range []string{"ok", "skipped", "failed", "hung", "died"} {
 		if counts[how] > 0 {
 			all = append(all, fmt.Sprint(counts[how], " ", how))
 		}
@@ -87,10 +93,23 @@ func (r results) String() string {
 	return strings.Join(all, ", ")
 }
 
+// of is how a test has ended, if it was run.
+func (r results) of(test string) ending {
+	if e, ok := r[test]; ok {
+		return e
+	}
+	return ending{how: "not run"}
+}
+
 // bad are the tests that do not end well.
-func (r results) bad() (tests []string) {
+func (r results) bad() []string { return r.that("failed", "hung", "died") }
+
+// hung are the tests that do not end.
+func (r results) hung() []string { return r.that("hung") }
+
+func (r results) that(how ...string) (tests []string) {
 	for test, e := range r {
-		if e.how == "failed" || e.how == "hung" {
+		if slices.Contains(how, e.how) {
 			tests = append(tests, test)
 		}
 	}
@@ -103,6 +122,51 @@ type runner struct {
 	dir    string
 	python string
 	limit  time.Duration
+	now    progress
+}
+
+// progress is what is running.
+type progress struct {
+	mu  sync.Mutex
+	all map[string]*run
+}
+
+// run is one of a module's tests.
+type run struct {
+	way
+	begun time.Time
+	ended int    // tests
+	test  string // the one that runs
+}
+
+func (p *progress) note(m module, change func(*run)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all == nil {
+		p.all = make(map[string]*run)
+	}
+	if p.all[m.name] == nil {
+		p.all[m.name] = &run{begun: time.Now()}
+	}
+	change(p.all[m.name])
+}
+
+func (p *progress) over(m module) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.all, m.name)
+}
+
+func (p *progress) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for name, r := range p.all {
+		all = append(all, fmt.Sprintf("%s %s for %s, %d tests have ended, now %s",
+			name, r.way, time.Since(r.begun).Round(time.Second), r.ended, cmp.Or(strings.TrimPrefix(r.test, "test."), "none")))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
 }
 
 //go:embed run.py
@@ -167,27 +231,38 @@ func lastLine(b []byte) string {
 	return lines[len(lines)-1]
 }
 
-// run runs the tests of names. After one that hangs it goes on with those that are left.
-func (r *runner) run(ctx context.Context, w way, m module, names []string) (results, error) {
-	all := make(results)
-	for len(names) > 0 {
-		left, err := r.once(ctx, w, m, names, all)
-		if err != nil {
-			return nil, err
-		}
-		names = left
+// run runs the tests of names, without names all of the module's, but not those to skip. After one that hangs it
+// goes on with those that are left.
+func (r *runner) run(ctx context.Context, w way, m module, names, skip []string) (results, error) {
+	r.now.note(m, func(now *run) { now.way = w })
+	defer r.now.over(m)
+	if names == nil {
+		names = []string{"test." + m.name}
 	}
-	return all, nil
+	all := make(results)
+	for {
+		before := len(all)
+		over, err := r.once(ctx, w, m, names, slices.AppendSeq(append([]string{}, skip...), maps.Keys(all)), all)
+		if err != nil || over {
+			return all, err
+		}
+		if len(all) == before { // it has ended otherwise than by a test, and would again
+			return all, nil
+		}
+	}
 }
+
+// timeLimit is what faulthandler says before it ends the interpreter with 1, as run.py asks it to.
+var timeLimit = regexp.MustCompile(`Timeout \([0-9:.]+\)!\n`)
 
 // event is a line that run.py says.
 type event struct{ What, Test, How, Why string }
 
-// once adds to all what ends, and returns what is left after a test that has ended everything.
-func (r *runner) once(ctx context.Context, w way, m module, names []string, all results) (left []string, err error) {
+// once adds to all what ends, and reports whether that is everything.
+func (r *runner) once(ctx context.Context, w way, m module, names, skip []string, all results) (over bool, err error) {
 	said, saying, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	defer said.Close()
 	argv := []string{r.python, filepath.Join(r.dir, "run.py"), strconv.FormatFloat(r.limit.Seconds(), 'f', -1, 64)}
@@ -199,12 +274,16 @@ func (r *runner) once(ctx context.Context, w way, m module, names []string, all 
 	}
 	work, err := os.MkdirTemp(r.dir, "work-")
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	defer os.RemoveAll(work)
+	asked, err := json.Marshal(map[string][]string{"names": names, "skip": skip})
+	if err != nil {
+		return false, err
+	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out bytes.Buffer
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = work, strings.NewReader(strings.Join(names, "\n")), &out, &out
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = work, bytes.NewReader(asked), &out, &out
 	cmd.ExtraFiles = []*os.File{saying}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -212,9 +291,9 @@ func (r *runner) once(ctx context.Context, w way, m module, names []string, all 
 	err = cmd.Start()
 	saying.Close()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	running, over := "", false
+	running := ""
 	lines := json.NewDecoder(said)
 	for {
 		var e event
@@ -223,11 +302,9 @@ func (r *runner) once(ctx context.Context, w way, m module, names []string, all 
 		} else if err != nil {
 			cmd.Cancel()
 			cmd.Wait()
-			return nil, fmt.Errorf("%s %s: %w\n%s", m.name, w, err, out.Bytes())
+			return false, fmt.Errorf("%s %s: %w\n%s", m.name, w, err, out.Bytes())
 		}
 		switch e.What {
-		case "there is":
-			left = append(left, e.Test)
 		case "begin":
 			running = e.Test
 		case "end":
@@ -236,17 +313,21 @@ func (r *runner) once(ctx context.Context, w way, m module, names []string, all 
 		case "over":
 			over = true
 		}
+		r.now.note(m, func(now *run) { now.test, now.ended = running, len(all) })
 	}
 	err = cmd.Wait()
+	why := cmd.ProcessState.String() + ": " + lastLine(out.Bytes())
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case over:
-		return nil, nil
-	case running != "":
+		return false, ctx.Err()
+	case running != "" && cmd.ProcessState.ExitCode() == 1 && timeLimit.Match(out.Bytes()): // by faulthandler's clock, not ours
 		all[running] = ending{"hung", ""}
-	case len(all) == 0:
-		return nil, fmt.Errorf("%s %s: %w\n%s", m.name, w, err, out.Bytes())
+	case running != "":
+		all[running] = ending{"died", why}
+	case len(all) == 0 && !over:
+		return false, fmt.Errorf("%s %s: %w\n%s", m.name, w, err, out.Bytes())
+	case !cmd.ProcessState.Success(): // between tests, or at the interpreter's end
+		all["the end of "+m.name] = ending{"died", why}
 	}
-	return slices.DeleteFunc(left, func(test string) bool { _, ended := all[test]; return ended }), nil
+	return over, nil
 }

@@ -1,8 +1,8 @@
 """run.py SECONDS [RESOURCE]: runs tests of CPython's, and says how each has ended.
 
-The names of tests, classes or modules are read from standard input. Descriptor 3 gets a line for each test
-that there is, for its begin and for its end, in JSON. A test that takes longer than SECONDS ends all of it: who
-reads the lines knows which one, and what is still to be done.
+Standard input has, in JSON, the names of tests, classes or modules, and the tests to skip. Descriptor 3 gets a
+line for each test's begin and for its end, in JSON, and one when all is over. A test that takes longer than SECONDS
+ends all of it: who reads the lines knows which one, and what has ended before.
 """
 import faulthandler
 import json
@@ -71,10 +71,10 @@ def each(suite):
             yield test
 
 
-suite = unittest.defaultTestLoader.loadTestsFromNames(sys.stdin.read().split())
-for test in each(suite):
-    say("there is", test.id())
-suite.run(Result())
+asked = json.load(sys.stdin)
+loaded = each(unittest.defaultTestLoader.loadTestsFromNames(asked["names"]))
+skip = set(asked["skip"])
+unittest.TestSuite(test for test in loaded if test.id() not in skip).run(Result())
 faulthandler.dump_traceback_later(seconds, exit=True)  # the interpreter's own end may hang
 say("over", "")
 out.close()
