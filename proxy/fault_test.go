@@ -191,7 +191,7 @@ func acceptOne(queue int, token wire.Token) {
 // notices. Listeners are swept once it was lost which were closed.
 func TestAPanicAnywhereEndsOneConnection(t *testing.T) {
 	lab := newFaultLab(t)
-	for _, what := range []string{"request", "connect", "setup", "step", "connection", "download", "client", "client's bytes", "listener", "process", "voice", "closed listener", "sweep"} {
+	for _, what := range []string{"request", "connect", "setup", "step", "connection", "download", "client", "client's bytes", "listener", "process", "voice", "watched file", "sweep"} {
 		t.Run(what, func(t *testing.T) {
 			var hit atomic.Bool
 			begun := make(chan struct{})
@@ -202,7 +202,7 @@ func TestAPanicAnywhereEndsOneConnection(t *testing.T) {
 				}
 			})
 			broken := lab.aRun()
-			if !hit.Load() && (what == "voice" || what == "closed listener" || what == "sweep" || what == "process") {
+			if !hit.Load() && (what == "voice" || what == "watched file" || what == "sweep" || what == "process") {
 				select {
 				case <-begun:
 				case <-time.After(20 * time.Second):

@@ -7,23 +7,23 @@ import (
 	"time"
 
 	"tlswrap/proxy/folders"
+	"tlswrap/proxy/inotify"
 )
 
 // Watch reloads the rules on a signal, and when one of the files that they come from
 // changes, until ctx is done.
 func (w *Worker) Watch(ctx context.Context, hup <-chan os.Signal) {
-	watched, err := folders.Watch()
-	if err != nil {
-		w.log.Warn("files are not watched", "error", err.Error())
-		watched = &folders.Watched{}
-	} else {
-		defer watched.Close()
-		go watched.Run()
+	changed := make(chan struct{}, 1)
+	tell := func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
 	}
 	watch := func() {
 		for _, f := range w.Files() {
 			for _, dir := range folders.Of(f) {
-				if err := watched.Add(dir); err != nil {
+				if _, err := w.inotify.Add(dir, inotify.Watch{Mask: folders.Events, Told: tell, Lost: tell}); err != nil {
 					w.log.Warn("file is not watched", "file", f, "error", err.Error())
 				}
 			}
@@ -39,7 +39,7 @@ func (w *Worker) Watch(ctx context.Context, hup <-chan os.Signal) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-watched.Changed:
+		case <-changed:
 			if look == nil {
 				look = time.After(folders.Settle)
 			}

@@ -25,6 +25,7 @@ import (
 
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/inotify"
 	"tlswrap/proxy/libtls"
 	"tlswrap/proxy/memory"
 	"tlswrap/proxy/names"
@@ -66,6 +67,7 @@ type Worker struct {
 	memory   memory.Collector
 	outgoing *outgoing.Front
 	serving  *serving.Front
+	inotify  *inotify.Instance
 	libtls   *libtls.Front
 
 	supervisor *supervisor.Front
@@ -106,7 +108,8 @@ func New(config Config) (*Worker, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
-	w.serving = serving.NewFront(w.log, w.policy.Load)
+	w.inotify = inotify.New(w.log)
+	w.serving = serving.NewFront(w.log, w.policy.Load, w.inotify)
 	w.outgoing = &outgoing.Front{Log: w.log, Resolver: w.resolver, Policy: w.policy.Load, Stopped: w.serving.Stopped}
 	w.libtls = libtls.NewFront(w.log)
 	w.supervisor = &supervisor.Front{Log: w.log, Ask: w.askLocally, Serve: w.serveCaller, Names: w.lookups}

@@ -1,5 +1,5 @@
-// Package folders watches the folders of files, and tells when a file has become another. What is to be done
-// then is the worker's.
+// Package folders tells when a file has become another, and in which folders that shows. What is to be done then
+// is the worker's.
 package folders
 
 import (
@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"tlswrap/proxy/fdio"
 )
 
 // Version tells whether a file was changed or replaced.
@@ -91,53 +89,7 @@ func Of(file string) []string {
 	return dirs
 }
 
-// Watched are folders that are watched, not files, so that a file which is replaced by another is
-// seen too (inotify(7)). What is only written to, such as a log file in the same folder,
-// wakes nobody.
-type Watched struct {
-	socket  *fdio.Socket
-	Changed chan struct{} // something has, in one of them
-}
-
-// Watch begins to watch; the zero Watched watches nothing.
-func Watch() (*Watched, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, os.NewSyscallError("inotify_init1", err)
-	}
-	s, err := fdio.New(fd, "inotify")
-	if err != nil {
-		return nil, err
-	}
-	return &Watched{s, make(chan struct{}, 1)}, nil
-}
-
-// Add has one more folder watched.
-func (f *Watched) Add(dir string) error {
-	if f.socket == nil {
-		return nil
-	}
-	const mask = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE
-	var err error
-	if e := f.socket.Control(func(fd int) { _, err = unix.InotifyAddWatch(fd, dir, mask) }); e != nil {
-		return e
-	}
-	return err
-}
-
-// Run fills Changed until Close.
-func (f *Watched) Run() {
-	events := make([]byte, 4<<10)
-	for {
-		if _, err := f.socket.Read(events); err != nil {
-			return
-		}
-		select {
-		case f.Changed <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// Close ends Run.
-func (f *Watched) Close() { f.socket.Close() }
+// Events are those of a folder (inotify(7)) by which a file in it may have become another: the folder is watched, not
+// the file, so that one which is replaced is seen too. What is only written to, such as a log file in the same
+// folder, wakes nobody.
+const Events = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE

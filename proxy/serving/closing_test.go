@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/inotify"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/session/sessiontest"
 	"tlswrap/proxy/trust"
@@ -87,10 +88,10 @@ func listening(t *testing.T, c course) *program {
 			return nil
 		},
 	})
-	p = &program{front: NewFront(slog.New(slog.DiscardHandler), func() *trust.Policy { return policy }), at: local.String(),
+	p = &program{front: NewFront(slog.New(slog.DiscardHandler), func() *trust.Policy { return policy }, inotify.New(slog.New(slog.DiscardHandler))), at: local.String(),
 		client: &tls.Config{RootCAs: authority.Pool(), ServerName: "server.test"}}
 	if c.blind {
-		p.front.closings = func() (*closings, error) { return nil, errors.New("there is no inotify") }
+		p.front.watch = func(string, inotify.Watch) (func(), error) { return func() {}, errors.New("there is no inotify") }
 	}
 	s := sessiontest.New(t, nil, nil)
 	call := wire.NewLocal(&wire.Local{Pidfd: func() int { return -1 }, Put: func(end int) (int, error) {

@@ -26,6 +26,7 @@ import (
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
+	"tlswrap/proxy/inotify"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/trust"
 	"tlswrap/proxy/upstream"
@@ -38,7 +39,7 @@ type Front struct {
 	log    *slog.Logger
 	policy func() *trust.Policy // the one in force
 
-	closings func() (*closings, error) // the same each time
+	watch func(path string, w inotify.Watch) (forget func(), err error)
 
 	// LetGo closes what the worker itself has of programs' descriptors, for threads that have ended. It is
 	// called before what programs listen on is looked at.
@@ -50,11 +51,10 @@ type Front struct {
 	sweeping  bool // a sweep is due
 }
 
-// NewFront serves by the policy that is in force when a client comes. Its fields do not change once it serves.
-func NewFront(log *slog.Logger, policy func() *trust.Policy) *Front {
-	f := &Front{log: log, policy: policy, listeners: make(map[uint64]*listener), LetGo: func() {}}
-	f.closings = sync.OnceValues(func() (*closings, error) { return newClosings(log, f.goBlind) })
-	return f
+// NewFront serves by the policy that is in force when a client comes; by tells what is not listened on any more.
+// Its fields do not change once it serves.
+func NewFront(log *slog.Logger, policy func() *trust.Policy, by *inotify.Instance) *Front {
+	return &Front{log: log, policy: policy, watch: by.Add, listeners: make(map[uint64]*listener), LetGo: func() {}}
 }
 
 // listener is a TCP socket that a program listens on, and that the worker accepts from.
@@ -249,11 +249,7 @@ func (f *Front) enter(fresh *listener) (l *listener, q *queue, end int, err erro
 
 // watch has the service end with its last queue. The caller holds the front's mu.
 func (l *listener) watch(q *queue, end int) {
-	c, err := l.front.closings()
-	if err == nil {
-		err = q.watch(c, end, l.sweep)
-	}
-	if err != nil && !l.front.blind {
+	if err := q.watch(l.front, end, l.sweep); err != nil && !l.front.blind {
 		l.front.blind = true
 		l.front.log.Error("closed listeners are found out by looking", "error", err.Error())
 	}

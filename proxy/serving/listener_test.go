@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/inotify"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/session/sessiontest"
 	"tlswrap/proxy/wire"
@@ -17,7 +18,7 @@ import (
 
 func TestAUserHasNoMoreListenersThanTheMost(t *testing.T) {
 	s := sessiontest.New(t, nil, nil)
-	front := NewFront(slog.New(slog.DiscardHandler), nil)
+	front := NewFront(slog.New(slog.DiscardHandler), nil, inotify.New(slog.New(slog.DiscardHandler)))
 	for i := range session.MostListeners {
 		front.listeners[uint64(i)] = &listener{session: s}
 	}
@@ -64,7 +65,7 @@ func stoppedListener(t *testing.T, f *Front, s *session.Session, at string, netn
 func TestAConnectionLooksOnlyAtWhoListensThere(t *testing.T) {
 	const here, elsewhere = 7, 8 // network namespaces
 	s := sessiontest.New(t, nil, nil)
-	front := NewFront(slog.New(slog.DiscardHandler), nil)
+	front := NewFront(slog.New(slog.DiscardHandler), nil, inotify.New(slog.New(slog.DiscardHandler)))
 	front.LetGo = func() {}
 	var others []*listener
 	for at, netns := range map[string]uint64{"127.0.0.1:80": elsewhere, "127.0.0.2:80": here, "[::]:80": elsewhere, "127.0.0.1:81": here} {
@@ -104,7 +105,7 @@ func TestAConnectionLooksOnlyAtWhoListensThere(t *testing.T) {
 // A program that has got a queue of a listener that was closed meanwhile must not wait there for clients.
 func TestAQueueOfAClosedListenerIsNotServed(t *testing.T) {
 	s := sessiontest.New(t, nil, nil)
-	front := NewFront(slog.New(slog.DiscardHandler), nil)
+	front := NewFront(slog.New(slog.DiscardHandler), nil, inotify.New(slog.New(slog.DiscardHandler)))
 	l := stoppedListener(t, front, s, "127.0.0.1:80", 0)
 	front.close(l)
 	q, end, err := newQueue(l.id, 1)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/inotify"
 	"tlswrap/proxy/told"
 	"tlswrap/proxy/wire"
 )
@@ -105,15 +106,17 @@ func (q *queue) connect(path, fd int) error {
 	return err
 }
 
-// watch has closed called once no descriptor of end, the program's side, is left.
-func (q *queue) watch(c *closings, end int, closed func()) error {
-	watch, err := c.watch(end, func() {
-		q.gone.Store(true)
-		closed()
+// watch has closed called once no descriptor of end, the program's side, is left, whoever had it and whatever closed it:
+// close, dup2, exec, the end of a process. The kernel reports the end of an open file to inotify(7), that of a socket,
+// too (__fput), before the close returns.
+func (q *queue) watch(f *Front, end int, closed func()) (err error) {
+	q.forget, err = f.watch(fmt.Sprintf("/proc/self/fd/%d", end), inotify.Watch{
+		Mask: unix.IN_CLOSE, Once: true, Lost: f.goBlind,
+		Told: func() {
+			q.gone.Store(true)
+			closed()
+		},
 	})
-	if err == nil {
-		q.forget = func() { c.forget(watch) }
-	}
 	return err
 }
 

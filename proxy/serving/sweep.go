@@ -10,7 +10,7 @@ import (
 )
 
 // A program that stops to listen says so to nobody: its queue is over, and the port is to be free then. The
-// kernel tells the worker at once (closings). Where that may still be under way the worker looks, with a
+// kernel tells the worker at once (inotify). Where that may still be under way the worker looks, with a
 // connect of another socket type, which the kernel refuses in two ways (EPROTOTYPE, or ECONNREFUSED where
 // nobody listens): before a connection of the same session's or one that the worker makes (Stopped), when a
 // bind finds its port in use (TW_SWEEP), and when a client comes, who is reset then, before any handshake. What

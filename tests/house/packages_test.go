@@ -21,7 +21,7 @@ var floors = []string{
 	"proxy/outgoing proxy/serving proxy/libtls proxy/supervisor proxy/begin proxy/session/sessiontest",
 	"proxy/session proxy/relay proxy/envproxy",
 	"proxy/report proxy/libtls/engine proxy/dns proxy/machine",
-	"proxy/names proxy/trust proxy/channel proxy/room proxy/tracer",
+	"proxy/names proxy/trust proxy/channel proxy/room proxy/tracer proxy/inotify",
 	"proxy/guard proxy/upstream",
 	"proxy/wire proxy/verdict proxy/inspect",
 	"proxy/target proxy/folders proxy/seccomp",
