@@ -1,6 +1,7 @@
 // Command bench measures what tlswrap costs: the same work through tlswrap, in
-// plaintext, with the client's own OpenSSL where it has one, and through stunnel, all
-// against the same servers on this machine.
+// plaintext, with the client's own OpenSSL where it has one, through stunnel, and, for
+// what any process between costs, through a relay without TLS, all against the same
+// servers on this machine.
 //
 // Contenders take turns, round by round, and medians are compared: what else the
 // machine does meanwhile meets all of them. Where the machine is busy only the ratios
@@ -91,7 +92,7 @@ func parseFlags(args []string) (o options, status int, done bool) {
 	rounds := f.Int("n", 0, "measure `ROUNDS` rounds")
 	f.StringVar(&o.only, "only", "", "measure only `NAME`: "+strings.Join(workNames, ", "))
 	f.StringVar(&o.plot, "plot", "", "measure what performance.svg and performance.png in `FOLDER` show, and draw them")
-	quick := f.Bool("quick", false, "measure less, for a rough picture in a minute")
+	quick := f.Bool("quick", false, "measure less, for a rough picture in some minutes")
 	switch err := f.Parse(args); {
 	case err == flag.ErrHelp:
 		return o, 0, true
