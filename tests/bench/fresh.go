@@ -11,43 +11,48 @@ import (
 // freshTime is how long one measurement takes, in whole seconds: wrk counts in them.
 const freshTime = time.Second
 
-// fresh makes a work of new connections: to nginx at port, and by way of a stunnel at tunnel.
-func (l *lab) fresh(name string, connections int, how string, port, tunnel int) work {
+// fresh makes a work of new connections: to nginx at port, and by way of a stunnel at tunnel. Without TLS, connections begin
+// the same whatever the handshake, so resumed ones alone are compared with those.
+func (l *lab) fresh(name string, connections int, how string, port, tunnel int, without bool) work {
 	count := func(scheme string, port int, by func(...string) []string) func() ([]float64, error) {
 		return l.countFresh(by(l.wrkFresh(connections, scheme, port, "new")...))
 	}
-	return work{
+	w := work{
 		name:   name,
 		title:  fmt.Sprintf("wrk opens a connection to nginx for each request, %d at once, %s", connections, how),
 		units:  []unit{{"connections/s", 0}, {"% full", 1}},
 		rounds: l.effort.rounds,
 		contenders: []contender{
 			{byTLSWrap, count("http", port, l.wrapped)},
-			{byPlaintext, count("http", l.ports.Plain, alone)},
 			{byOpenSSL, count("https", port, alone)},
 			{byStunnel, count("http", tunnel, alone)},
-			{byRelay, count("http", l.ports.Plain, l.relayed)},
 		},
 	}
+	if without {
+		w.contenders = append(w.contenders,
+			contender{byPlaintext, count("http", l.ports.Plain, alone)},
+			contender{byRelay, count("http", l.ports.Plain, l.relayed)})
+	}
+	return w
 }
 
 // alone is a command as it is.
 func alone(command ...string) []string { return command }
 
 func (l *lab) freshTLS13(name string, connections int) work {
-	return l.fresh(name, connections, "resuming sessions of TLS 1.3", l.ports.TLS, l.ports.stunnel)
+	return l.fresh(name, connections, "resuming sessions of TLS 1.3", l.ports.TLS, l.ports.stunnel, true)
 }
 
 func (l *lab) freshTLS12(name string, connections int) work {
-	return l.fresh(name, connections, "resuming sessions of TLS 1.2", l.ports.TLS12, l.ports.stunnel12)
+	return l.fresh(name, connections, "resuming sessions of TLS 1.2", l.ports.TLS12, l.ports.stunnel12, true)
 }
 
 func (l *lab) fullTLS13(name string) work {
-	return l.fresh(name, few, "with full handshakes of TLS 1.3", l.ports.Full, l.ports.stunnelFull)
+	return l.fresh(name, few, "with full handshakes of TLS 1.3", l.ports.Full, l.ports.stunnelFull, false)
 }
 
 func (l *lab) fullTLS12(name string) work {
-	return l.fresh(name, few, "with full handshakes of TLS 1.2", l.ports.Full12, l.ports.stunnelFull12)
+	return l.fresh(name, few, "with full handshakes of TLS 1.2", l.ports.Full12, l.ports.stunnelFull12, false)
 }
 
 // servedFresh measures new connections of the clients of an nginx that knows no TLS.
@@ -79,6 +84,10 @@ func (l *lab) wrkFresh(connections int, scheme string, port int, file string) []
 // who does not resume the one that he has.
 func (l *lab) countFresh(wrk []string) func() ([]float64, error) {
 	return func() ([]float64, error) {
+		// What another contender has left behind is logged by then.
+		if err := l.awaitNobody(); err != nil {
+			return nil, err
+		}
 		earlier, err := l.fullHandshakes()
 		if err != nil {
 			return nil, err
