@@ -156,7 +156,7 @@ test-suites: ## runs CPython's tests that use sockets, under tlswrap and without
 	@$(MAKE) -s all
 	$(GO) run ./tests/suites -python $(PYTHON)
 
-bench: ## measures speed, memory and starts
+bench: ## measures speed, new connections, memory and starts, in 20 minutes
 	@scripts/need $$(cat tests/bench/packages.txt)
 	@$(MAKE) -s all
 	$(GO) run ./tests/bench

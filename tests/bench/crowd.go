@@ -15,11 +15,7 @@ func (l *lab) crowd() work {
 	count := l.fitting(l.effort.crowd)
 	measure := func(w **worker) func() ([]float64, error) {
 		return func() ([]float64, error) {
-			out, err := l.run(l.by(*w, l.wrk(1)("http", l.ports.TLS)...)...)
-			if err != nil {
-				return nil, err
-			}
-			r, err := parseWrk(out)
+			r, err := l.runWrk(l.by(*w, l.wrk(1)("http", l.ports.TLS)...))
 			return []float64{r.requests, r.half, r.most}, err
 		}
 	}

@@ -40,6 +40,7 @@ type lab struct {
 
 	ports              ports
 	nginx, stunnel     *daemon
+	relay              *daemon   // in front of nginx
 	daemons            []*daemon // that single works have prepared
 	sinkPlain, sinkTLS *testkit.Server
 }
@@ -72,6 +73,7 @@ func (l *lab) close() {
 	for _, d := range l.daemons {
 		d.stop()
 	}
+	l.relay.stop()
 	l.stunnel.stop()
 	l.nginx.stop()
 	for _, s := range []*testkit.Server{l.sinkPlain, l.sinkTLS} {
@@ -185,7 +187,8 @@ func (l *lab) startServers() error {
 		return err
 	}
 	p := &l.ports
-	if err := freePorts(&p.Plain, &p.TLS, &p.Full, &p.stunnel, &p.stunnelFull, &p.stunnelSink,
+	if err := freePorts(&p.Plain, &p.TLS, &p.Full, &p.TLS12, &p.Full12,
+		&p.stunnel, &p.stunnelFull, &p.stunnel12, &p.stunnelFull12, &p.stunnelSink,
 		&p.served, &p.Postgres, &p.stunnelServer, &p.stunnelPostgres,
 		&p.echo, &p.echoTLS, &p.echoBoth, &p.relayed, &p.stunnelEcho, &p.stunnelEchoServer); err != nil {
 		return err
@@ -196,8 +199,13 @@ func (l *lab) startServers() error {
 	if err := l.startNginx(); err != nil {
 		return err
 	}
+	if err := l.startRelay(); err != nil {
+		return err
+	}
 	l.stunnel, err = l.startStunnel("stunnel",
-		tunnel{At: p.stunnel, To: p.TLS, Resume: true}, tunnel{At: p.stunnelFull, To: p.Full}, tunnel{At: p.stunnelSink, To: p.sinkTLS, Resume: true})
+		tunnel{At: p.stunnel, To: p.TLS, Resume: true}, tunnel{At: p.stunnelFull, To: p.Full},
+		tunnel{At: p.stunnel12, To: p.TLS12, Resume: true}, tunnel{At: p.stunnelFull12, To: p.Full12},
+		tunnel{At: p.stunnelSink, To: p.sinkTLS, Resume: true})
 	return err
 }
 
@@ -227,7 +235,7 @@ func (l *lab) wrapped(command ...string) []string {
 // policy are the flags that say what is TLS, and whom to trust.
 func (l *lab) policy() []string {
 	flags := []string{"--rules", l.rules, "--ca", l.ca}
-	for _, port := range []int{l.ports.TLS, l.ports.Full, l.ports.sinkTLS, l.ports.echoTLS} {
+	for _, port := range []int{l.ports.TLS, l.ports.Full, l.ports.TLS12, l.ports.Full12, l.ports.sinkTLS, l.ports.echoTLS} {
 		flags = append(flags, "--tls", fmt.Sprintf("localhost:%d", port))
 	}
 	return flags
@@ -245,11 +253,14 @@ func (l *lab) describe(out io.Writer) {
 	version, _ := l.run(l.tlswrap(), "version")
 	fmt.Fprintf(out, "%sLinux %s, %d processors, load average %s\n", version,
 		strings.TrimSpace(string(kernel)), runtime.NumCPU(), strings.Join(strings.Fields(string(load))[:3], " "))
-	fmt.Fprintln(out, "TLS 1.3, TLS_AES_128_GCM_SHA256, ECDSA P-256, over loopback; medians, and the spread of all rounds")
+	fmt.Fprintln(out, "TLS 1.3 where nothing else is said, AES-128-GCM, ECDSA P-256, over loopback; medians, and the spread of all rounds")
 }
 
 // works are all that can be measured, in the order of workNames.
 func (l *lab) works() []work {
-	return []work{l.download(), l.upload(), l.requests(8), l.requests(64), l.served(8), l.served(64), l.roundTrips(), l.pgbench(), l.resumed(), l.full(), l.passed(), l.passedByName(), l.notified(), l.notifiedTLS(), l.staticDownload(), l.staticRequests(), l.startup(), l.memory(), l.growth(), l.growthBulk(), l.crowd(),
+	return []work{l.download(), l.upload(), l.requests(1), l.requests(8), l.requests(64), l.served(8), l.served(64), l.servedFresh(few), l.roundTrips(), l.pgbench(), l.resumed(), l.full(),
+		l.freshTLS13("new8", few), l.freshTLS12("new8-tls12", few), l.freshTLS13("new1", 1), l.freshTLS12("new1-tls12", 1),
+		l.fullTLS13("full8"), l.fullTLS12("full8-tls12"), l.systemCalls(), l.passed(), l.passedByName(), l.told(),
+		l.notified(), l.notifiedTLS(), l.staticDownload(), l.staticRequests(), l.startup(), l.memory(), l.growth(), l.growthBulk(), l.crowd(),
 		l.libtlsDownload(), l.libtlsServe(), l.libtlsConnections(), l.libtlsAccept(), l.libtlsPing()}
 }

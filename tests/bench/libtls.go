@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // The same programs, linked to libtls, with Debian's library and under tlswrap.
@@ -138,7 +137,10 @@ const aes128 = "TLS_AES_128_GCM_SHA256"
 func (l *lab) libtlsServe() work {
 	measure := func(command []string) func() ([]float64, error) {
 		return l.serving(command, func(port, pid int) ([]float64, error) {
-			before := cpuOf(pid)
+			before, err := processorTime(pid)
+			if err != nil {
+				return nil, err
+			}
 			out, err := l.run(append(l.curl("-o", "/dev/null", "--tls13-ciphers", aes128), url("https", port, "download"))...)
 			if err != nil {
 				return nil, err
@@ -147,7 +149,8 @@ func (l *lab) libtlsServe() work {
 			if _, err := fmt.Sscan(out, &down, &up, &seconds); err != nil {
 				return nil, fmt.Errorf("what curl printed, %q: %w", out, err)
 			}
-			return []float64{down / 1e6 / seconds, (cpuOf(pid) - before) / (down / 1e9)}, nil
+			after, err := processorTime(pid)
+			return []float64{down / 1e6 / seconds, (after - before) / (down / 1e9)}, err
 		})
 	}
 	return work{
@@ -168,14 +171,4 @@ func (l *lab) libtlsAccept() work {
 		units: []unit{{"connections/s", 0}}, rounds: l.effort.rounds,
 		contenders: l.byBoth(measure, "serve", l.cert, l.key, "1"),
 	}
-}
-
-// cpuOf is how many seconds a process has worked, by its main thread's schedstat.
-func cpuOf(pid int) float64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
-	var ns float64
-	if err == nil {
-		fmt.Sscan(string(text), &ns)
-	}
-	return ns / float64(time.Second)
 }

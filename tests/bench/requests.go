@@ -13,7 +13,7 @@ func (l *lab) requests(connections int) work {
 	wrk := l.wrk(connections)
 	return work{
 		name:   fmt.Sprint("requests", connections),
-		title:  fmt.Sprintf("wrk gets a file of 1 KB from nginx over %d kept connections (its own OpenSSL verifies nothing)", connections),
+		title:  fmt.Sprintf("wrk gets a file of 1 KB from nginx over kept connections, %d at once (its own OpenSSL verifies nothing)", connections),
 		units:  []unit{{"requests/s", 0}},
 		rounds: l.effort.rounds,
 		contenders: []contender{
@@ -21,6 +21,7 @@ func (l *lab) requests(connections int) work {
 			{byPlaintext, l.countRequests(wrk("http", l.ports.Plain))},
 			{byOpenSSL, l.countRequests(wrk("https", l.ports.TLS))},
 			{byStunnel, l.countRequests(wrk("http", l.ports.stunnel))},
+			{byRelay, l.countRequests(l.relayed(wrk("http", l.ports.Plain)...))},
 		},
 	}
 }
@@ -47,17 +48,22 @@ func wrk(connections int, duration time.Duration, url string) []string {
 // countRequests runs wrk.
 func (l *lab) countRequests(wrk []string) func() ([]float64, error) {
 	return func() ([]float64, error) {
-		out, err := l.run(wrk...)
-		if err != nil {
-			return nil, err
-		}
-		r, err := parseWrk(out)
+		r, err := l.runWrk(wrk)
 		return []float64{r.requests}, err
 	}
 }
 
+func (l *lab) runWrk(wrk []string) (wrkReport, error) {
+	out, err := l.run(wrk...)
+	if err != nil {
+		return wrkReport{}, err
+	}
+	return parseWrk(out)
+}
+
 // wrkReport is what wrk says at its end.
 type wrkReport struct {
+	count      int     // requests
 	requests   float64 // in a second
 	half, most float64 // µs in which a half, and 99 %, of all requests were answered
 }
@@ -72,11 +78,12 @@ func parseWrk(out string) (wrkReport, error) {
 	var err1, err2 error
 	r.half, err1 = microseconds(after(out, "\n     50%"))
 	r.most, err2 = microseconds(after(out, "\n     99%"))
+	count, err4 := strconv.Atoi(before(out, " requests in "))
 	rate, err3 := strconv.ParseFloat(after(out, "Requests/sec:"), 64)
-	if err := errors.Join(err1, err2, err3); err != nil || rate == 0 {
+	if err := errors.Join(err1, err2, err3, err4); err != nil || rate == 0 {
 		return wrkReport{}, fmt.Errorf("wrk counted no requests:\n%s", out)
 	}
-	r.requests = rate
+	r.count, r.requests = count, rate
 	return r, nil
 }
 
@@ -85,6 +92,12 @@ func after(text, label string) string {
 	_, rest, _ := strings.Cut(text, label)
 	word, _, _ := strings.Cut(rest, "\n")
 	return strings.TrimSpace(word)
+}
+
+// before is the word in front of label.
+func before(text, label string) string {
+	text, _, _ = strings.Cut(text, label)
+	return strings.TrimSpace(text[strings.LastIndex(text, "\n")+1:])
 }
 
 // microseconds reads a time as wrk writes it: "57.00us", "1.02ms", "1.10s", "1.00m".

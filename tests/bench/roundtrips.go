@@ -3,7 +3,6 @@ package main
 import (
 	_ "embed"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 )
@@ -38,7 +37,7 @@ func (l *lab) roundTrips() work {
 			{byTLSWrap, l.number(l.wrapped(ask(named(p.echoTLS))...))},
 			{byOneWorker, l.number(both)},
 			{byPlaintext, l.number(ask(named(p.echo)))},
-			{byRelays, l.number(ask(l.path("relay")))},
+			{byRelays, l.number(ask(l.path("relays.socket")))},
 			{byStunnel, l.number(ask(named(p.stunnelEcho)))},
 		},
 	}
@@ -64,14 +63,7 @@ func (l *lab) startRoundTrips() error {
 			return err
 		}
 	}
-	relay := l.path("relay")
-	atRelay := func() bool {
-		conn, err := net.Dial("unix", relay)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	}
+	relays := l.path("relays.socket")
 	for i, d := range []struct {
 		ready   func() bool
 		command []string
@@ -79,7 +71,7 @@ func (l *lab) startRoundTrips() error {
 		{listening(p.echo), []string{program, "serve", address(p.echo)}},
 		{listening(p.echoTLS), append(l.listening(p.echoTLS), program, "serve", address(p.echoTLS))},
 		{listening(p.relayed), []string{program, "relay", address(p.relayed), address(p.echo)}},
-		{atRelay, []string{program, "relay", relay, address(p.relayed)}},
+		{listeningAt(relays), []string{program, "relay", relays, address(p.relayed)}},
 	} {
 		started, err := startDaemon(l.ctx, l.path(fmt.Sprintf("roundtrips-%d.out", i)), d.ready, d.command...)
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 // ports are where the servers and stunnel listen.
 type ports struct {
 	Plain, TLS, Full   int // nginx: plaintext, TLS, TLS where nothing is resumed
+	TLS12, Full12      int // the same with TLS 1.2
 	sinkPlain, sinkTLS int // what takes uploads
 	served             int // nginx in plaintext, under tlswrap
 	Postgres           int // PostgreSQL, in plaintext and with TLS
@@ -26,6 +27,7 @@ type ports struct {
 	relayed                 int // to echo
 
 	stunnel, stunnelFull, stunnelSink int // to TLS, Full and sinkTLS
+	stunnel12, stunnelFull12          int // to TLS12 and Full12
 	stunnelServer, stunnelPostgres    int // in front of Plain, and to Postgres
 	stunnelEcho, stunnelEchoServer    int // to the other, and in front of echo
 }
@@ -59,7 +61,7 @@ func (l *lab) startNginx() error {
 		return err
 	}
 	var err error
-	l.nginx, err = startDaemon(l.ctx, l.path("nginx.out"), listening(l.ports.Plain, l.ports.TLS, l.ports.Full),
+	l.nginx, err = startDaemon(l.ctx, l.path("nginx.out"), listening(l.ports.Plain, l.ports.TLS, l.ports.Full, l.ports.TLS12, l.ports.Full12),
 		"nginx", "-e", l.path("nginx.log"), "-c", l.path("nginx.conf"))
 	return err
 }

@@ -2,7 +2,10 @@ package main
 
 import "time"
 
-const byRunningWorker = "running worker"
+const (
+	byRunningWorker = "running worker"
+	byItself        = "by itself"
+)
 
 func (l *lab) startup() work {
 	var w *worker
@@ -20,7 +23,7 @@ func (l *lab) startup() work {
 			{byTLSWrap, l.wallTime(l.tlswrap(), "--rules", l.rules, "true")},
 			{byRunningWorker, func() ([]float64, error) { return l.wallTime(l.by(w, "true")...)() }},
 			{byStatic, l.wallTime(l.tlswrap(), "--rules", l.rules, l.trueStatic)},
-			{"without", l.wallTime("true")},
+			{byItself, l.wallTime("true")},
 		},
 	}
 }

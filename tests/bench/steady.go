@@ -30,8 +30,8 @@ func (s steady) bulk(size int) (speed, cost float64) {
 // steadyState has wrk work over connections, and counts at nginx while all of them are in
 // use. Nobody else may be connected to it.
 func (l *lab) steadyState(wrk []string, connections int) (steady, error) {
-	if err := l.await(func(s nginxStatus) bool { return s.active == 0 }); err != nil {
-		return steady{}, fmt.Errorf("others are connected to nginx: %w", err)
+	if err := l.awaitNobody(); err != nil {
+		return steady{}, err
 	}
 	cmd := exec.CommandContext(l.ctx, wrk[0], wrk[1:]...)
 	var stdout, stderr strings.Builder
@@ -93,6 +93,14 @@ func (l *lab) sample() (sample, time.Time, error) {
 	}
 	s, err := l.nginxStatus()
 	return sample{s.requests, cpu}, time.Now(), err
+}
+
+// awaitNobody waits until nobody is connected to nginx.
+func (l *lab) awaitNobody() error {
+	if err := l.await(func(s nginxStatus) bool { return s.active == 0 }); err != nil {
+		return fmt.Errorf("others are connected to nginx: %w", err)
+	}
+	return nil
 }
 
 // await asks nginx until what it says is good, or for commandTime.

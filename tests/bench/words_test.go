@@ -22,7 +22,7 @@ Transfer/sec:     14.74MB
 
 func TestWhatWrkSaysIsRead(t *testing.T) {
 	r, err := parseWrk(wrkWords)
-	if want := (wrkReport{12229.72, 950, 1.02e6}); err != nil || r != want {
+	if want := (wrkReport{49853, 12229.72, 950, 1.02e6}); err != nil || r != want {
 		t.Errorf("read %v (%v), want %v", r, err, want)
 	}
 }
@@ -36,6 +36,25 @@ func TestWhatWrkComplainsOfCountsForNothing(t *testing.T) {
 	} {
 		if r, err := parseWrk(words); err == nil {
 			t.Errorf("%s: read %v", name, r)
+		}
+	}
+}
+
+const straceWords = `    calls syscall
+--------- ----------------
+     2601 futex
+       64 setsockopt
+--------- ----------------
+     2665 total
+`
+
+func TestWhatStraceSumsIsRead(t *testing.T) {
+	if n, err := parseStrace(straceWords); err != nil || n != 2665 {
+		t.Errorf("read %d (%v), want 2665", n, err)
+	}
+	for _, words := range []string{"", strings.Replace(straceWords, "total", "totals", 1), strings.Replace(straceWords, "2665", "many", 1)} {
+		if n, err := parseStrace(words); err == nil {
+			t.Errorf("read %d of %q", n, words)
 		}
 	}
 }

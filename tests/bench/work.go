@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
+	"strings"
 )
 
 // work is what all of its contenders do.
@@ -12,6 +15,7 @@ type work struct {
 	title      string
 	units      []unit // of the values that one measurement gives
 	rounds     int
+	needs      []string     // a command without whose success it is left out; nil for none
 	prepare    func() error // what only this work needs; nil for nothing
 	cleanUp    func()       // at the end, also where prepare failed; nil for nothing
 	contenders []contender
@@ -45,6 +49,18 @@ type outcome struct {
 
 // outcomes are those of one work, by contender.
 type outcomes map[string]*outcome
+
+// possible says what is in the way of a work that not every machine allows.
+func (w *work) possible(ctx context.Context) error {
+	if w.needs == nil {
+		return nil
+	}
+	said, err := exec.CommandContext(ctx, w.needs[0], w.needs[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w %s", strings.Join(w.needs, " "), err, bytes.TrimSpace(said))
+	}
+	return nil
+}
 
 // run lets the contenders take turns. One that fails is out.
 func (w *work) run(ctx context.Context) outcomes {

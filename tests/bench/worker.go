@@ -11,8 +11,8 @@ type worker struct {
 	socket string
 }
 
-// startWorker starts a worker with rules for every TLS port.
-func (l *lab) startWorker(name string) (*worker, error) {
+// startWorker starts a worker with rules for every TLS port, and flags that count for more than its usual ones.
+func (l *lab) startWorker(name string, flags ...string) (*worker, error) {
 	dir := l.path(name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -23,6 +23,7 @@ func (l *lab) startWorker(name string) (*worker, error) {
 		return err == nil
 	}
 	command := append([]string{l.tlswrap(), "worker", "--socket", socket, "--log", "/dev/null"}, l.policy()...)
+	command = append(command, flags...)
 	d, err := startDaemon(l.ctx, l.path(name+".out"), serves, command...)
 	if err != nil {
 		return nil, err
