@@ -20,10 +20,11 @@ func (w *Worker) Watch(ctx context.Context, hup <-chan os.Signal) {
 		default:
 		}
 	}
+	w.inotify.WhenLost(tell)
 	watch := func() {
 		for _, f := range w.Files() {
 			for _, dir := range folders.Of(f) {
-				if _, err := w.inotify.Add(dir, inotify.Watch{Mask: folders.Events, Told: tell, Lost: tell}); err != nil {
+				if _, err := w.inotify.Add(dir, inotify.Watch{Mask: folders.Events, Told: tell}); err != nil {
 					w.log.Warn("file is not watched", "file", f, "error", err.Error())
 				}
 			}

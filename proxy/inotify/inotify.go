@@ -6,7 +6,6 @@ package inotify
 import (
 	"encoding/binary"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -22,16 +21,16 @@ type Instance struct {
 	log  *slog.Logger
 	open func() (*fdio.Socket, error) // the same each time
 
-	mu      sync.Mutex
-	watches map[int32]Watch // by watch descriptor
+	mu       sync.Mutex
+	watches  map[int32]Watch // by watch descriptor
+	whenLost []func()
 }
 
-// Watch is what becomes of the events of one path. Its functions are called from one goroutine, and are not nil.
+// Watch is what becomes of the events of one path.
 type Watch struct {
 	Mask uint32 // the events
 	Once bool   // it ends with the first
-	Told func() // there was one
-	Lost func() // there may have been some, or will be, that nobody tells of
+	Told func() // there was one; not nil, and called from one goroutine
 }
 
 // New makes an instance that watches nothing.
@@ -55,6 +54,13 @@ func (i *Instance) start() (*fdio.Socket, error) {
 		i.receive(s)
 	})
 	return s, nil
+}
+
+// WhenLost has f called when there may have been events, or may be from now on, that nobody tells of.
+func (i *Instance) WhenLost(f func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.whenLost = append(i.whenLost, f)
 }
 
 // Add begins to watch a path, once for each file that it leads to. forget ends that, and may be called again.
@@ -103,7 +109,7 @@ func (i *Instance) receive(s *fdio.Socket) {
 			case mask&unix.IN_IGNORED != 0:
 				i.ended(id)
 			default:
-				i.tell(s, id)
+				guard.Run(i.log, "watched file", i.lost, func() { i.tell(s, id) })
 			}
 		}
 	}
@@ -126,14 +132,14 @@ func (i *Instance) tell(s *fdio.Socket, id int32) {
 	if w.Once {
 		i.forget(s, id)
 	}
-	guard.Run(i.log, "watched file", w.Lost, w.Told)
+	w.Told()
 }
 
 func (i *Instance) lost() {
 	i.mu.Lock()
-	all := slices.Collect(maps.Values(i.watches))
+	all := slices.Clone(i.whenLost)
 	i.mu.Unlock()
-	for _, w := range all {
-		guard.Run(i.log, "watched file", nil, w.Lost)
+	for _, f := range all {
+		guard.Run(i.log, "lost events", nil, f)
 	}
 }

@@ -54,7 +54,9 @@ type Front struct {
 // NewFront serves by the policy that is in force when a client comes; by tells what is not listened on any more.
 // Its fields do not change once it serves.
 func NewFront(log *slog.Logger, policy func() *trust.Policy, by *inotify.Instance) *Front {
-	return &Front{log: log, policy: policy, watch: by.Add, listeners: make(map[uint64]*listener), LetGo: func() {}}
+	f := &Front{log: log, policy: policy, watch: by.Add, listeners: make(map[uint64]*listener), LetGo: func() {}}
+	by.WhenLost(f.goBlind)
+	return f
 }
 
 // listener is a TCP socket that a program listens on, and that the worker accepts from.

@@ -111,7 +111,7 @@ func (q *queue) connect(path, fd int) error {
 // too (__fput), before the close returns.
 func (q *queue) watch(f *Front, end int, closed func()) (err error) {
 	q.forget, err = f.watch(fmt.Sprintf("/proc/self/fd/%d", end), inotify.Watch{
-		Mask: unix.IN_CLOSE, Once: true, Lost: f.goBlind,
+		Mask: unix.IN_CLOSE, Once: true,
 		Told: func() {
 			q.gone.Store(true)
 			closed()
