@@ -9,7 +9,7 @@
 
 enum {
 	WANTS = 64,              /* calls in a row that had to wait, after which is looked how fast they come */
-	FAST = 20 * 1000,        /* nanoseconds from one to the next, of a program that does not wait itself */
+	FAST = 100 * 1000,       /* nanoseconds from one to the next, of a program that does not wait itself */
 	A_LITTLE = 200 * 1000,   /* nanoseconds */
 	SECOND = 1000 * 1000 * 1000,
 };
