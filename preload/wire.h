@@ -50,7 +50,7 @@ enum tw_op {
 	                    token. EFAULT: not its memory, EBADF: not its descriptors. Asked by
 	                    tlswrap itself, before the program */
 	TW_SUPERVISE = 14, /* this process is under a filter; with its listener
-	                    (seccomp_unotify(2)), for which a pipe comes that is at its end when
+	                    (seccomp_unotify(2)), for which a socket comes that has hung up when
 	                    nobody answers any more, and a file of what is left unanswered then
 	                    (proxy/seccomp). Or without one: a thread of it is about to be,
 	                    whose number is name in decimal digits, and is to be traced. Told by

@@ -155,9 +155,9 @@ func (k *keeper) takeBack() {
 	k.held = nil
 }
 
-// takeBackUnnoted fails what the worker had received and not noted when it ended, or has received since: it may go on for a moment
-// when it does not answer any more. The kernel counts the calls, so that these come after the last one that is known of. Before the
-// first one nothing is.
+// takeBackUnnoted fails what the worker had received and not noted when it ended, or has received since: it may go
+// on for a moment when it does not answer any more. The kernel counts the calls, so that these come after the last
+// one that is known of. Before the first one nothing is.
 func (k *keeper) takeBackUnnoted() {
 	for id := k.newest + 1; id <= k.newest+mostUnnoted && k.listener.AreUnanswered(); id++ {
 		k.listener.Fail(id, unix.ENETDOWN)

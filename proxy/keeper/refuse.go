@@ -50,9 +50,9 @@ func (k *keeper) refuseNext() {
 	k.listener.Fail(n.ID, errno)
 }
 
-// refusal is why a call cannot be made without a worker, or 0 for what the kernel may make. It looks at descriptors and memory again
-// then, which another thread may have changed: what would connect a TCP socket that is now under the number is refused
-// whatever was there.
+// refusal is why a call cannot be made without a worker, or 0 for what the kernel may make. The kernel looks at
+// descriptors and memory again then, which another thread may have changed: what would connect a TCP socket that is
+// under the number by then is refused, whatever was there.
 func refusal(thread *target.Thread, asked seccomp.Asked) unix.Errno {
 	fd, err := thread.Descriptor(int(int32(asked.Args[0])))
 	if err != nil {

@@ -39,7 +39,8 @@ func (t Target) String() string {
 // Identify finds out whom a program that was shown table means by addr. A synthetic address stands
 // for a name. With a real one, the program resolved for itself, or was shown it: then the
 // names that it was shown, the host names of the rules for that port, resolved
-// here, and those of wildcards in /etc/hosts are candidates. addr is no "any" (Destination). say is told that a look-up failed and what was known before counts.
+// here, and those of wildcards in /etc/hosts are candidates. addr is no "any" (Destination). say is told that a
+// look-up failed and what was known before counts.
 func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say func(string)) (Target, *verdict.Failure) {
 	t := Target{Addr: addr}
 	ip := addr.Real()

@@ -79,9 +79,10 @@ func (p *Pending) Done(slot int) {
 // Close frees the memory.
 func (p *Pending) Close() { unix.Munmap(p.memory) }
 
-// ReadPending returns the notifications that are noted in a Pending's file, and the number that was noted last, 0 for none. One that
-// was about to be answered may be among them: to answer it twice is an error without consequence. The kernel counts
-// them, so that one which the receiver died with before it noted that is among the next ones.
+// ReadPending returns the notifications that are noted in a Pending's file, and the number that was noted last, 0
+// for none. One that was about to be answered may be among them: to answer it twice is an error without
+// consequence. The kernel counts them, so that one which the receiver died with before it noted that is among the
+// next ones.
 func ReadPending(fd int) (ids []uint64, newest uint64, err error) {
 	memory, err := unix.Mmap(fd, 0, pendingSize, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
