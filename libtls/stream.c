@@ -60,7 +60,7 @@ static long begin(struct tls *ctx, struct tw_tls_reply *reply)
 			/* Up to here nothing has happened to the transport. */
 			struct tw_request taken;
 			request_init(&taken, TW_TAKEN);
-			r = control_send(control, &taken, -1);
+			r = control_send(control, &taken, NULL, 0);
 		}
 	}
 	SYS(SYS_close, control);

@@ -81,7 +81,7 @@ static long finish_connect(int fd, const struct channel *channel, uint16_t flags
 }
 
 /*
- * The rest of the connect that has made fd a channel, and waits (TW_TAKEN, TW_CONSUME).
+ * The rest of the connect that has made fd a channel, and waits (TW_CONNECT, TW_CONSUME).
  * interrupted is set where a signal came before.
  */
 static long await_channel(int fd, bool interrupted)
@@ -123,10 +123,11 @@ static long connect_new(int fd, const struct tw_addr *to, union address *native,
 	bool wait = !socket_nonblocking(fd);
 
 	request_init(&request, TW_CONNECT);
+	request.flags = wait ? TW_CONSUME : 0;
 	request.count = 1;
 	request.addrs[0] = *to;
 	signals_block(&mask);
-	long r = channel_ask(fd, &request, &reply, wait ? TW_CONSUME : 0);
+	long r = channel_ask(fd, &request, &reply);
 	if (r == TW_ANSWER_CHANNEL) {
 		r = -EINPROGRESS;
 	} else if (r == TW_ANSWER_PASS) {

@@ -120,10 +120,10 @@ const char *answer_word(uint16_t answer)
 	return answer < sizeof words / sizeof *words ? words[answer] : NULL;
 }
 
-long control_send(int control, const struct tw_request *request, int fd)
+long control_send(int control, const struct tw_request *request, const int *fds, int count)
 {
 	size_t length = offsetof(struct tw_request, addrs) + request->count * sizeof(struct tw_addr);
-	long r = message_send(control, request, length, &fd, fd >= 0) == (long)length ? 0 : -ENETDOWN;
+	long r = message_send(control, request, length, fds, count) == (long)length ? 0 : -ENETDOWN;
 	TRACE("ask", WORD("op", op_words[request->op]), FLAGS("flags", request->flags),
 	      TEXT("name", request->name[0] && !(request->flags & TW_ARGUMENT) ? request->name : NULL),
 	      ADDRESSES("addresses", request->addrs, request->count), RESULT(r));
@@ -167,7 +167,7 @@ long control_ask(const struct tw_request *request, int fd, struct tw_reply *repl
 	long control = control_open();
 	long r = control;
 	if (control >= 0) {
-		r = control_send((int)control, request, fd);
+		r = control_send((int)control, request, &fd, fd >= 0);
 		if (r == 0)
 			r = control_receive((int)control, reply, got, NULL);
 		SYS(SYS_close, control);

@@ -70,7 +70,7 @@ void control_hello(void)
 		request_init(&request, TW_HELLO);
 		ptracer_learn((int)control);
 		int pidfd = own_pidfd((int)control);
-		(void)control_send((int)control, &request, pidfd);
+		(void)control_send((int)control, &request, &pidfd, pidfd >= 0);
 		if (pidfd >= 0)
 			SYS(SYS_close, pidfd);
 		SYS(SYS_close, control);

@@ -30,7 +30,7 @@ static long listen_ruled(int fd)
 		return 0;
 	request_init(&request, TW_LISTEN);
 	signals_block(&mask);
-	long r = channel_ask(fd, &request, &reply, 0);
+	long r = channel_ask(fd, &request, &reply);
 	signals_restore(&mask);
 	return r < 0 ? r : 0;
 }
@@ -81,9 +81,7 @@ static void welcome(int fd, int listener)
 {
 	struct tw_request request;
 	const int buffer = TW_SEND_BUFFER;
-	int mark = 0;
-	socklen_t len = sizeof mark;
-	if (SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PRIORITY, &mark, &len) == 0 && mark == TW_WELCOMED)
+	if (channel_marks(fd) & TW_WELCOMED)
 		return;
 	options_copy(listener, fd);
 	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);

@@ -54,6 +54,20 @@ static long cork(const void *value, socklen_t len)
 	return copy_in(&on, value, sizeof on);
 }
 
+/*
+ * Whether to set TCP_NODELAY would change nothing, as most programs do first of all: an upstream has it from the
+ * beginning (proxy/upstream). A channel whose program has cleared it once is marked.
+ */
+static bool sends_at_once(int fd, const void *value, socklen_t len)
+{
+	int on;
+	if (len < sizeof on || copy_in(&on, value, sizeof on) < 0)
+		return false; /* the kernel says what is wrong with that */
+	if (!on)
+		channel_mark(fd, TW_DELAYS);
+	return on && !(channel_marks(fd) & TW_DELAYS);
+}
+
 /* SO_ERROR. Whoever asks is told once: a length that the kernel would refuse is refused before. */
 static long get_error(int fd, const struct channel *channel, void *value, socklen_t *len)
 {
@@ -137,6 +151,8 @@ static int set_option(int fd, int level, int option, const void *value, socklen_
 		return finish(-EOPNOTSUPP);
 	if (level == IPPROTO_TCP && option == TCP_CORK)
 		return finish(cork(value, len));
+	if (level == IPPROTO_TCP && option == TCP_NODELAY && !channel.listens && sends_at_once(fd, value, len))
+		return 0;
 	if (stays_on_channel(level, option))
 		return finish(SYS(SYS_setsockopt, fd, level, option, value, len));
 	long upstream = channel_borrow(&channel, TW_UPSTREAM);

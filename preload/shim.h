@@ -217,8 +217,8 @@ bool held_by_kernel(void);
 /* Fills in what every request has. */
 void request_init(struct tw_request *request, enum tw_op op);
 
-/* Sends a request, with a descriptor where fd is not negative: 0 or -ENETDOWN. */
-long control_send(int control, const struct tw_request *request, int fd);
+/* Sends a request, with count descriptors, which stay the caller's: 0 or -ENETDOWN. */
+long control_send(int control, const struct tw_request *request, const int *fds, int count);
 
 /*
  * Receives a reply, within 10 s, or what channel_ask has set. Where got is not NULL it is set to the descriptor
@@ -326,6 +326,12 @@ long socket_kind(int fd, struct channel *channel);
  */
 bool channel_good(int fd);
 
+/* The marks that the program's end of a channel bears. */
+int channel_marks(int fd);
+
+/* Marks it once more. The kernel keeps that with the socket, for all processes that have it. */
+void channel_mark(int fd, enum tw_mark mark);
+
 /* Whether fd is in non-blocking mode. */
 bool socket_nonblocking(int fd);
 
@@ -363,11 +369,10 @@ void options_copy(int from, int to);
 
 /*
  * Shows the worker the socket fd with request. TW_ANSWER_PASS: it stays as it is;
- * TW_ANSWER_CHANNEL: what the worker gave stands in its place, and the worker was told so
- * with taken as flags; or -errno, and it stays as it was. Call with signals blocked.
+ * TW_ANSWER_CHANNEL: what the worker gave stands in its place; or -errno, and it stays as it
+ * was. Call with signals blocked.
  */
-long channel_ask(int fd, const struct tw_request *request, struct tw_reply *reply,
-                 uint16_t taken);
+long channel_ask(int fd, const struct tw_request *request, struct tw_reply *reply);
 
 /* Asks the worker for a descriptor of this channel (TW_RESTART, TW_UPSTREAM). */
 long channel_borrow(const struct channel *channel, enum tw_op op);

@@ -9,6 +9,20 @@ bool channel_good(int fd)
 	return socket_poll(fd, POLLOUT) == POLLOUT;
 }
 
+int channel_marks(int fd)
+{
+	int marks = 0;
+	socklen_t len = sizeof marks;
+	SYS(SYS_getsockopt, fd, SOL_SOCKET, SO_PRIORITY, &marks, &len);
+	return marks;
+}
+
+void channel_mark(int fd, enum tw_mark mark)
+{
+	int marks = channel_marks(fd) | (int)mark;
+	SYS(SYS_setsockopt, fd, SOL_SOCKET, SO_PRIORITY, &marks, sizeof marks);
+}
+
 bool socket_nonblocking(int fd)
 {
 	long flags = SYS(SYS_fcntl, fd, F_GETFL);

@@ -12,7 +12,8 @@ void options_copy(int from, int to)
 	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
 		long value[2];
 		socklen_t len = sizeof value;
-		if (SYS(SYS_getsockopt, from, SOL_SOCKET, options[i], value, &len) == 0)
+		if (SYS(SYS_getsockopt, from, SOL_SOCKET, options[i], value, &len) == 0 &&
+		    (len < sizeof value || value[0] || value[1]))
 			SYS(SYS_setsockopt, to, SOL_SOCKET, options[i], value, len);
 	}
 }

@@ -2,8 +2,8 @@
  * The control protocol: what the shim and the worker say to each other.
  *
  * One connection to the worker's SOCK_SEQPACKET socket carries one request and
- * its reply, and is closed again. A connect goes on for one more message:
- * TW_TAKEN from the shim, when the channel stands in the socket's place.
+ * its reply, and is closed again. A listen goes on for one more message:
+ * TW_TAKEN from the shim, when what the program is to listen on stands in the socket's place.
  *
  * Both ends run on one machine, so numbers are in its byte order. The layout is
  * the same for 32-bit and 64-bit programs; proxy/wire mirrors it and
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 /* "TLW" and the version of the protocol. A worker refuses any other. */
-#define TW_MAGIC 0x544c5701u
+#define TW_MAGIC 0x544c5702u
 
 /*
  * A process that does not get to the control socket asks for a connection by prctl(TW_MAGIC), an option
@@ -29,10 +29,11 @@
 enum tw_op {
 	TW_HELLO = 1,    /* a process has begun; no reply, but with TW_STDERR, where its number is 1
 	                    if the rules have "enforce" */
-	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket. name is that of a
-	                    function which can connect to what passes alone, or "" */
-	TW_TAKEN = 3,    /* it is in place: go; no reply. After CONNECT with a new socket of the
-	                    same kind, which the worker connects; after LISTEN the worker ends the
+	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket, and a new one of the
+	                    same kind, which the worker connects while the program puts the channel in
+	                    the socket's place. name is that of a function which can connect to what
+	                    passes alone, and has no new socket, or "" */
+	TW_TAKEN = 3,    /* after LISTEN: it is in place: go; no reply, but the worker ends the
 	                    connection once it serves */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
 	TW_RESTART = 5,  /* give the upstream back, disconnected, to connect anew */
@@ -61,7 +62,7 @@ enum tw_op {
 
 enum tw_flag {
 	TW_CONSUME = 1 << 0,      /* VERDICT: connect() asks; see TW_ANSWER_ISCONN.
-	                             TAKEN: connect() waits, and reports a good end itself */
+	                             CONNECT: connect() waits, and reports a good end itself */
 	TW_NO_NEW_PRIVS = 1 << 1, /* EXEC: set-user-ID bits will be ignored */
 	TW_STDERR = 1 << 2,       /* HELLO: the descriptor sent is for sentences */
 	TW_VERBOSE = 1 << 3,      /* HELLO: a line for every connection */
@@ -198,8 +199,11 @@ struct tw_life {
  */
 #define TW_SEND_BUFFER (208 << 10)
 
-/* The SO_PRIORITY, which means nothing there, of a channel that the worker has accepted for a program. */
-#define TW_WELCOMED 1
+/* What the SO_PRIORITY of the program's end of a channel says, where it means nothing else. */
+enum tw_mark {
+	TW_WELCOMED = 1 << 0, /* the worker has accepted it for the program */
+	TW_DELAYS = 1 << 1,   /* the program has cleared the upstream's TCP_NODELAY once, which is set before */
+};
 
 /*
  * TLSWRAP_CONTROL=1:UID:TOKEN:ADDRESS, or with 1q where nothing is to be said to people, tells the shim where its worker is: the

@@ -18,7 +18,7 @@ func (w *Worker) accept(listener *fdio.Socket) error {
 			err error
 		)
 		e := listener.WhenReadable(func(own int) bool {
-			fd, _, err = unix.Accept4(own, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			fd, err = fdio.Accept(own)
 			return err != unix.EAGAIN
 		})
 		if e != nil {

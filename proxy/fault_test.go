@@ -96,28 +96,26 @@ func (lab *faultLab) connect(token wire.Token) error {
 	if err != nil {
 		return err
 	}
-	r, got, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(lab.port)}}}, fd)
+	fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	r, got, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(lab.port)}}}, fd, fresh)
 	unix.Close(fd)
+	unix.Close(fresh)
 	if err != nil || r.Answer != wire.AnswerChannel {
 		return fmt.Errorf("connect: answer %d, %v", r.Answer, err)
 	}
 	program := os.NewFile(uintptr(got.Take()), "program")
 	defer program.Close()
-	fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	_, _, err = c.WriteMsgUnix(wire.Request{Op: wire.OpTaken, Token: token}.Marshal(), unix.UnixRights(fresh), nil)
-	unix.Close(fresh)
-	if err != nil {
-		return err
-	}
 	return sayAndHear(program)
 }
 
 // sayAndHear says a byte, and waits for one. It is not kept waiting for ever.
 func sayAndHear(program *os.File) error {
 	fd := int(program.Fd())
+	unix.SetNonblock(fd, false)
 	limit := unix.NsecToTimeval(int64(5 * time.Second))
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit)

@@ -258,13 +258,18 @@ func (lab *handshakeLab) connectAndEnd(port int) error {
 	if err != nil {
 		return err
 	}
-	r, got, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(port)}}}, fd)
+	fresh, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	r, got, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(port)}}}, fd, fresh)
 	unix.Close(fd)
+	unix.Close(fresh)
 	if err != nil || r.Answer != wire.AnswerChannel {
 		return fmt.Errorf("connect: answer %d, %v", r.Answer, err)
 	}
 	defer got.Close()
-	defer leave()
-	_, err = c.Write(wire.Request{Op: wire.OpTaken, Token: token}.Marshal())
-	return err
+	leave()
+	return nil
 }

@@ -36,7 +36,7 @@ type request struct {
 // requests are all that there are.
 var requests = map[wire.Op]request{
 	wire.OpHello:    {1, (*Worker).hello},
-	wire.OpConnect:  {1, func(w *Worker, a asked) { w.outgoing.Connect(a.Call, a.run.outgoing, a.Request, a.fds.Take()) }},
+	wire.OpConnect:  {2, func(w *Worker, a asked) { w.outgoing.Connect(a.Call, a.run.outgoing, a.Request, a.fds) }},
 	wire.OpVerdict:  {0, (*Worker).verdict},
 	wire.OpRestart:  {0, (*Worker).restart},
 	wire.OpUpstream: {0, (*Worker).lend},

@@ -104,6 +104,9 @@ func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
 	case r.Answer != wire.AnswerChannel || end < 0:
 		return true, errors.New("it did not answer as expected")
 	}
+	if err := target.LikeDescriptor(end, fd); err != nil {
+		return true, err
+	}
 	if err := unix.Dup3(end, fd, 0); err != nil {
 		return true, os.NewSyscallError("dup3", err)
 	}
@@ -281,7 +284,7 @@ func (w Reached) byTracer() error {
 	}
 	defer c.Close()
 	runtime.LockOSThread()
-	got, err := w.askSupervise(c, strconv.Itoa(unix.Gettid()), -1)
+	got, err := w.askSupervise(c, strconv.Itoa(unix.Gettid()))
 	got.Close()
 	if err != nil {
 		return err
@@ -324,8 +327,8 @@ func (w Reached) askHold(c wire.Conn, listener seccomp.Listener) (Held, error) {
 
 // askSupervise has the worker supervise this process, by a listener or by tracing a thread, and returns the
 // descriptors that it gives for that, the caller's to close.
-func (w Reached) askSupervise(c wire.Conn, thread string, listener int) (wire.Descriptors, error) {
-	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervise, Token: w.Token, Name: thread}, listener)
+func (w Reached) askSupervise(c wire.Conn, thread string, listener ...int) (wire.Descriptors, error) {
+	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervise, Token: w.Token, Name: thread}, listener...)
 	switch {
 	case err != nil:
 	case r.Answer == wire.AnswerError && r.Name != "":

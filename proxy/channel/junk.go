@@ -9,22 +9,17 @@ import (
 	"tlswrap/proxy/fdio"
 )
 
-// The junk goes in by large pieces, and small ones at the end: the last stays behind
-// whole in the accounts until its last byte is read, and unix_writable wants three
-// quarters of the buffer free.
-const (
-	junkPiece = 64 << 10
-	junkSpare = 4 << 10
-)
+// junkSize is more than fits into a channel.
+const junkSize = 1 << 20
 
-// junkFile holds junkPiece zero bytes for sendfile(2): the pages are shared by all
-// pending channels instead of being copied into each.
+// junkFile holds junkSize zero bytes for sendfile(2), and no memory: a page that was never written to is the
+// kernel's page of zeros (splice_zeropage_into_pipe in mm/shmem.c), and none is copied.
 var junkFile = fdio.Kept(func() (int, error) {
 	fd, err := unix.MemfdCreate("tlswrap-junk", unix.MFD_CLOEXEC)
 	if err != nil {
 		return -1, os.NewSyscallError("memfd_create", err)
 	}
-	if err := unix.Ftruncate(fd, junkPiece); err != nil {
+	if err := unix.Ftruncate(fd, junkSize); err != nil {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("ftruncate", err)
 	}
@@ -53,7 +48,8 @@ var junkDrain = sync.OnceValues(func() (*drain, error) {
 
 // discardJunk is discard for n bytes of junk. Few are copied faster.
 func discardJunk(fd, n int) error {
-	if n <= junkSpare {
+	const few = 4 << 10
+	if n <= few {
 		return fdio.Discard(fd, n)
 	}
 	d, err := junkDrain()
@@ -85,29 +81,20 @@ func (d *drain) take(fd, n int) int {
 	return taken
 }
 
-// fill writes junk until the socket takes no more.
-func fill(p int) (int, error) {
+// fill writes junk until the socket takes no more, which sendfile(2) says by having sent less than it could.
+func fill(p int) (total int, err error) {
 	junk, err := junkFile()
-	if err != nil {
-		return 0, err
-	}
-	size, err := unix.GetsockoptInt(p, unix.SOL_SOCKET, unix.SO_SNDBUF)
-	if err != nil {
-		return 0, os.NewSyscallError("getsockopt", err)
-	}
-	total := 0
-	for piece := junkPiece; ; {
-		if total+piece+junkSpare > size {
-			piece = junkSpare
-		}
-		var offset int64
-		n, err := unix.Sendfile(p, junk, &offset, piece)
-		if err == unix.EAGAIN {
+	for full := false; err == nil && !full; {
+		var (
+			n      int
+			offset int64
+		)
+		if n, err = unix.Sendfile(p, junk, &offset, junkSize); err == unix.EAGAIN {
 			return total, nil
 		}
-		if err != nil {
-			return total, os.NewSyscallError("sendfile", err)
-		}
-		total += n
+		err = os.NewSyscallError("sendfile", err)
+		full = n < junkSize
+		total += max(n, 0)
 	}
+	return total, err
 }

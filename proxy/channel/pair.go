@@ -65,8 +65,9 @@ func makePair() *Pair {
 }
 
 // New makes a channel whose program end is bound to the abstract address name
-// (without its leading NUL), if there is one. The caller owns p, a descriptor in blocking
-// mode. It is full of junk until accept, unless it is ready: then there is only the reset byte.
+// (without its leading NUL), if there is one. The caller owns p, which is in non-blocking mode: who puts it
+// in a socket's place gives it that one's (fcntl(2), F_SETFL). It is full of junk until accept, unless it is ready: then
+// there is only the reset byte.
 func New(name string, ready bool) (pr *Pair, p int, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -84,14 +85,11 @@ func New(name string, ready bool) (pr *Pair, p int, err error) {
 	default:
 		pr.junk, err = fill(fds[0])
 	}
-	if err == nil {
-		err = os.NewSyscallError("fcntl", unix.SetNonblock(fds[0], false))
-	}
 	if err != nil {
 		unix.Close(fds[1])
 	} else {
 		// Only now: the network poller would be woken by every piece of junk.
-		pr.w, err = fdio.New(fds[1], "channel")
+		pr.w, err = fdio.Adopt(fds[1], "channel")
 	}
 	if err != nil {
 		unix.Close(fds[0])

@@ -48,12 +48,17 @@ var outputs = sync.Pool{New: func() any {
 	return o
 }}
 
-// New takes over fd, also when it fails.
+// New takes over fd, also when it fails, and puts it into non-blocking mode.
 func New(fd int, name string) (*Socket, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
+	return Adopt(fd, name)
+}
+
+// Adopt takes over fd, also when it fails, which is in non-blocking mode.
+func Adopt(fd int, name string) (*Socket, error) {
 	s := &Socket{File: os.NewFile(uintptr(fd), name)}
 	raw, err := s.SyscallConn()
 	if err == nil && s.SetDeadline(time.Time{}) != nil {

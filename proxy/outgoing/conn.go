@@ -53,7 +53,7 @@ type Conn struct {
 	mu      sync.Mutex
 	outcome outcome
 	failure *verdict.Failure
-	told    bool // connect or SO_ERROR has reported how setup ended
+	told    bool // connect or SO_ERROR reports how setup has ended, or has reported it
 
 	ending sync.Once
 }
@@ -281,18 +281,12 @@ func (c *Conn) decide() { c.done.Happen() }
 // Settled implements session.Entry.
 func (c *Conn) Settled() <-chan struct{} { return c.done.Passed() }
 
-// setTold notes whether the program's connect reports, or has reported, a good end.
-func (c *Conn) setTold(told bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.told = told
-}
-
 // Verdict implements session.Entry.
 func (c *Conn) Verdict(flags uint16) wire.Reply {
 	if flags&wire.FlagUntold != 0 {
-		<-c.taken.Passed() // OpTaken came first, by another connection, and may still be read
-		c.setTold(false)
+		c.mu.Lock()
+		c.told = false
+		c.mu.Unlock()
 	}
 	return c.verdict(flags&wire.FlagConsume != 0, flags&wire.FlagUntold != 0)
 }

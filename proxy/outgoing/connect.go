@@ -51,12 +51,13 @@ func NewState(s *session.Session) *State {
 	return &State{Session: s, Proxies: envproxy.NewSeen(s.Map)}
 }
 
-// Connect decides about the connection that a program asks for with its socket fd, which is taken
-// over, and begins it.
-func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
+// Connect decides about the connection that a program asks for with its socket, the first of fds, and begins
+// it with the second, a new one.
+func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fds *wire.Descriptors) {
+	fd := fds.Take()
+	defer fdio.Close(fd)
 	if fd < 0 || len(req.Addrs) != 1 {
 		f.Log.Warn("refused", "pid", call.PID, "error", "connect request without a socket or an address")
-		fdio.Close(fd)
 		return
 	}
 	trust.WarmRoots()
@@ -72,24 +73,22 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fd int) {
 	}
 	switch {
 	case failure != nil:
-		unix.Close(fd)
 		f.refuse(call, s, a.Target, failure)
 	case a.Decision.Action == rules.Pass || req.Name != "" || !unconnected(fd).Possibly():
 		// A socket that is connected or listening cannot begin anything: the native call
 		// says so. What connects inside libc the kernel hands over.
-		defer unix.Close(fd)
 		netns, _ := upstream.Namespace(fd)
 		f.Stopped(s.Session, a.Addr, netns)
 		f.pass(call, s, p, a.Target)
 	default:
-		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID}
-		end, err := c.enter()
-		if err != nil {
-			unix.Close(fd)
-			f.refuse(call, s, a.Target, verdict.Failf(unix.ENETDOWN, "no channel: %v%s", err, process.DescriptorHint(err)))
+		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID,
+			told: req.Flags&wire.FlagConsume != 0}
+		own, failure := c.enter(call, fds.Take())
+		if failure != nil {
+			f.refuse(call, s, a.Target, failure)
 			return
 		}
-		guard.Run(f.Log, "connect", c.abandon, func() { c.begin(call, end, fd) })
+		guard.Run(f.Log, "connect", c.abandon, func() { c.begin(call, fd, own) })
 	}
 }
 
@@ -132,42 +131,48 @@ func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target)
 	s.Pass(call, t.Addr)
 }
 
-// enter makes the connection's channel, and lets it be found. end is the program's side, the caller's
-// to close, who begins the connection then.
-func (c *Conn) enter() (end int, err error) {
-	if c.pair, end, err = channel.New(channel.Name(c.id, c.peer), false); err != nil {
-		return -1, err
+// sockets are what a connection begins with.
+type sockets struct {
+	end   int // the program's, of the channel
+	fresh int // the program's new one, which is to be connected
+}
+
+// enter makes the connection's channel, and lets it be found. sent is the program's new socket, or -1. The
+// caller begins the connection.
+func (c *Conn) enter(call *wire.Call, sent int) (s sockets, failure *verdict.Failure) {
+	var err error
+	if s.fresh, err = call.Fresh(sent); err == wire.ErrNoFresh {
+		return s, verdict.Failf(unix.EMFILE, "%v", err)
+	} else if err != nil {
+		return s, verdict.Failf(unix.ENETDOWN, "no socket to connect: %v%s", err, process.DescriptorHint(err))
+	}
+	if c.pair, s.end, err = channel.New(channel.Name(c.id, c.peer), false); err != nil {
+		unix.Close(s.fresh)
+		return s, verdict.Failf(unix.ENETDOWN, "no channel: %v%s", err, process.DescriptorHint(err))
 	}
 	c.state.Enter(c.id, c)
 	c.state.Opened()
-	return end, nil
+	return s, nil
 }
 
-// begin hands the program's end over, and starts the connection once it is in place, with the
-// socket that the program has made for it like fd, its own. Both are closed.
-func (c *Conn) begin(call *wire.Call, end, fd int) {
-	defer unix.Close(fd)
-	err := call.Hand(wire.Reply{Answer: wire.AnswerChannel}, end)
-	var like upstream.Likeness
-	var failure *verdict.Failure
-	if err == nil {
-		like, failure = upstream.LikenessOf(fd) // while the program puts its end in place
-	}
-	taken, fresh, ok := call.Taken(err)
-	if !ok || fresh < 0 {
-		fdio.Close(fresh)
+// begin hands the program's end over, and starts the connection while the program puts that in the place of
+// fd. Its upstream is made like fd.
+func (c *Conn) begin(call *wire.Call, fd int, own sockets) {
+	if call.Hand(wire.Reply{Answer: wire.AnswerChannel}, own.end) != nil {
+		unix.Close(own.fresh)
 		c.abandon()
 		return
 	}
+	like, failure := upstream.LikenessOf(fd)
 	if failure == nil {
 		c.from = like.Origin()
-		failure = like.Give(fresh, fd)
+		failure = like.Give(own.fresh, fd)
 	}
-	if c.up, err = upstream.New(fresh); err != nil {
+	var err error
+	if c.up, err = upstream.New(own.fresh); err != nil {
 		c.abandon()
 		return
 	}
-	c.setTold(taken.Flags&wire.FlagConsume != 0)
 	c.settle()
 	go guard.Run(c.front.Log, "setup", c.drop, func() { c.run(failure) })
 }
@@ -175,7 +180,7 @@ func (c *Conn) begin(call *wire.Call, end, fd int) {
 // settle lets those go on who wait for the upstream: it is there, or never will be. It may be called again.
 func (c *Conn) settle() { c.taken.Happen() }
 
-// abandon drops a connection whose channel was never put in place.
+// abandon drops a connection that was not begun.
 func (c *Conn) abandon() {
 	c.settle()
 	c.end(dropSocket, "the program did not take its channel")

@@ -51,7 +51,7 @@ const (
 )
 
 // reachOption is the option of Reach (TW_MAGIC in preload/wire.h), which prctl(2) does not know.
-const reachOption = 0x544c5701
+const reachOption = 0x544c5702
 
 // netlinkAddress is the size of a netlink(7) socket's address, with which the C library asks the kernel about
 // interfaces at each look-up of a name. As an address of the Internet it is too short: bind(2) and sendto(2) answer

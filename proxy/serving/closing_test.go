@@ -94,7 +94,7 @@ func listening(t *testing.T, c course) *program {
 		p.front.watch = func(string, inotify.Watch) (func(), error) { return func() {}, errors.New("there is no inotify") }
 	}
 	s := sessiontest.New(t, nil, nil)
-	call := wire.NewLocal(&wire.Local{Pidfd: func() int { return -1 }, Put: func(end int) (int, error) {
+	call := wire.NewLocal(&wire.Local{Pidfd: func() int { return -1 }, Put: func(end int) error {
 		for _, l := range p.front.listeners {
 			p.l = l
 		}
@@ -102,7 +102,7 @@ func listening(t *testing.T, c course) *program {
 		if c.put != nil {
 			c.put(p)
 		}
-		return -1, nil
+		return nil
 	}})
 	p.front.Listen(call, s, wire.Request{Op: wire.OpListen}, fd)
 	if p.l == nil {

@@ -73,7 +73,7 @@ func (c *call) connectTCP(k *kind, to address) answer {
 	}
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}
 	defer s.close()
-	reply := c.ask(wire.Request{Op: wire.OpConnect, Addrs: []wire.Addr{to.Addr}}, k.fd, s.putFresh)
+	reply := c.ask(wire.Request{Op: wire.OpConnect, Addrs: []wire.Addr{to.Addr}}, k.fd, wire.Local{Put: s.putConnection, Fresh: s.fresh})
 	switch reply.Answer {
 	case wire.AnswerError:
 		return fail(reply.Errno)
@@ -233,7 +233,7 @@ func (c *call) restart(k *kind) answer {
 		unix.Close(fresh)
 		return c.failed(err)
 	}
-	if _, err := s.put(fresh); err != nil {
+	if err := s.put(fresh); err != nil {
 		unix.Close(own)
 		return s.failure
 	}
@@ -297,16 +297,16 @@ func (c *call) real(a wire.Addr) (wire.Addr, answer) {
 	if !names.IsSynthetic(a.Real()) {
 		return a, nil
 	}
-	reply := c.ask(wire.Request{Op: wire.OpAddress, Flags: wire.FlagDestination, Addrs: []wire.Addr{a}}, -1, nil)
+	reply := c.ask(wire.Request{Op: wire.OpAddress, Flags: wire.FlagDestination, Addrs: []wire.Addr{a}}, -1, wire.Local{})
 	if reply.Answer == wire.AnswerAddrs && len(reply.Addrs) == 1 {
 		return reply.Addrs[0], nil
 	}
 	return a, fail(unix.EHOSTUNREACH)
 }
 
-// ask has a request answered as the shim's are. Of fd the request gets a copy, where there is one; put
-// puts in the socket's place what is handed over.
-func (c *call) ask(req wire.Request, fd int, put func(end int) (fresh int, err error)) wire.Reply {
+// ask has a request answered as the shim's are. Of fd the request gets a copy, where there is one; by has what
+// the answer may need.
+func (c *call) ask(req wire.Request, fd int, by wire.Local) wire.Reply {
 	var fds wire.Descriptors
 	if fd >= 0 {
 		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
@@ -315,9 +315,9 @@ func (c *call) ask(req wire.Request, fd int, put func(end int) (fresh int, err e
 		}
 		fds = append(fds, dup)
 	}
-	l := &wire.Local{PID: int32(c.thread.PID), Pidfd: c.thread.Pidfd, Put: put}
+	by.PID, by.Pidfd = int32(c.thread.PID), c.thread.Pidfd
 	req.Token = c.session.Token
-	c.Ask(wire.NewLocal(l), req, fds)
-	fdio.Close(l.FD)
-	return l.Reply
+	c.Ask(wire.NewLocal(&by), req, fds)
+	fdio.Close(by.FD)
+	return by.Reply
 }

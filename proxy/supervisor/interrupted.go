@@ -223,7 +223,7 @@ func (b *begun) open() bool {
 func (c *call) place(k *kind, b *begun) answer {
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}
 	defer s.close()
-	_, err := s.put(b.end)
+	err := s.put(b.end)
 	if err != nil && !c.waits() {
 		s.end = -1
 		c.keep(b)

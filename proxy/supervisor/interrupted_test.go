@@ -121,8 +121,7 @@ func newProgram(t *testing.T, flags int) *program {
 		}
 		t.Cleanup(pair.Close)
 		s.Enter(id, p.entry)
-		if _, fresh, ok := call.Taken(call.Hand(wire.Reply{Answer: wire.AnswerChannel}, end)); ok {
-			fdio.Close(fresh)
+		if call.Hand(wire.Reply{Answer: wire.AnswerChannel}, end) == nil {
 			p.begun++
 			return
 		}

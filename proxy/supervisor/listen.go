@@ -21,7 +21,7 @@ func (c *call) bind() answer {
 	}
 	defer k.close()
 	if k.possiblyTCP() {
-		c.ask(wire.Request{Op: wire.OpSweep}, -1, nil)
+		c.ask(wire.Request{Op: wire.OpSweep}, -1, wire.Local{})
 	}
 	if !k.internet() {
 		return natively
@@ -69,7 +69,7 @@ func (c *call) listen() answer {
 func (c *call) listenRuled(k *kind) answer {
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}
 	defer s.close()
-	switch reply := c.ask(wire.Request{Op: wire.OpListen}, k.fd, s.put); {
+	switch reply := c.ask(wire.Request{Op: wire.OpListen}, k.fd, wire.Local{Put: s.put}); {
 	case s.failure != nil:
 		return s.failure
 	case reply.Answer == wire.AnswerPass, reply.Answer == wire.AnswerChannel:

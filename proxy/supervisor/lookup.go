@@ -90,7 +90,7 @@ func (c *call) enterRoom(k *kind) answer {
 	}
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}
 	defer s.close()
-	if _, err := s.put(fd); err != nil {
+	if err := s.put(fd); err != nil {
 		return s.failure
 	}
 	k.close()

@@ -33,27 +33,27 @@ func (s *swap) channel() (kind, error) {
 	return k, err
 }
 
-// putFresh is put for a connection, whose upstream is a new socket like the target's: others may have
-// copies of its own (package upstream).
-func (s *swap) putFresh(end int) (fresh int, err error) {
-	if fresh, err = socketAlike(s.old, s.thread.TID); err != nil {
-		unix.Close(end)
-		s.failure = s.failed(err)
-		return -1, err
-	}
-	if _, err = s.put(end); err != nil && !s.waits() {
+// fresh makes the socket that is to be connected, like the target's: others may have copies of its own
+// (package upstream).
+func (s *swap) fresh() (int, error) { return socketAlike(s.old, s.thread.TID) }
+
+// putConnection is put for a connection, which goes on where the target does not wait any more.
+func (s *swap) putConnection(end int) error {
+	err := s.put(end)
+	if err != nil && !s.waits() {
 		s.interrupted, s.failure, err = true, nil, nil
 	}
-	return fresh, err
+	return err
 }
 
 // put takes over end. Where it fails, nothing was put anywhere.
-func (s *swap) put(end int) (fresh int, err error) {
+func (s *swap) put(end int) error {
 	s.end = end
-	if err = s.place(); err != nil {
+	err := s.place()
+	if err != nil {
 		s.failure = s.failed(err)
 	}
-	return -1, err
+	return err
 }
 
 func (s *swap) place() error {
@@ -120,5 +120,5 @@ func socketAlike(fd, tid int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return target.SocketIn(tid, domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
+	return target.SocketIn(tid, domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 }

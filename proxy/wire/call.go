@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -154,19 +155,30 @@ func (d Descriptors) Close() {
 	}
 }
 
-// mostDescriptors come with a request of libtls's; others have one at most.
+// mostDescriptors come with a request.
 const mostDescriptors = 3
 
 // Receive reads one request, with the descriptors that came along. Where there are others than
 // sockets among them the user's turn is held; where there is no turn, descriptors are not taken.
-func (c *Call) Receive() (Request, Descriptors, error) {
+func (c *Call) Receive() (req Request, fds Descriptors, err error) {
+	// The message is there already, as a rule.
+	for req, fds, err = c.receive(); err == unix.EAGAIN; req, fds, err = c.receive() {
+		if err = c.await(); err != nil {
+			break
+		}
+	}
+	if err != nil {
+		return req, fds, fmt.Errorf("reading a control request: %w", err)
+	}
+	return req, fds, nil
+}
+
+// receive reads a request that is there: unix.EAGAIN where it is not.
+func (c *Call) receive() (Request, Descriptors, error) {
 	var (
 		data [requestMax + 1]byte
 		oob  [64]byte
 	)
-	if err := c.await(); err != nil {
-		return Request{}, nil, fmt.Errorf("reading a control request: %w", err)
-	}
 	room := oob[:]
 	held := c.HoldsFiles()
 	turn := held || c.Turns.Take()
@@ -184,21 +196,17 @@ func (c *Call) Receive() (Request, Descriptors, error) {
 		}
 	}
 	if err != nil {
-		return Request{}, nil, fmt.Errorf("reading a control request: %w", err)
+		return Request{}, nil, err
 	}
 	err = derr
 	req, perr := parseRequest(data[:n])
-	most := 1
-	if req.IsTLS() {
-		most = mostDescriptors
-	}
 	switch {
 	case err != nil:
 	case perr != nil:
 		err = perr
 	case !turn && flags&unix.MSG_CTRUNC != 0:
 		err = fmt.Errorf("too many control requests of this user wait for files that cannot be read")
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > most:
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > mostDescriptors:
 		err = fmt.Errorf("control request with too much in it, or no room for its descriptor")
 	}
 	if err != nil {
@@ -208,13 +216,10 @@ func (c *Call) Receive() (Request, Descriptors, error) {
 	return req, fds, nil
 }
 
-// await waits until there is a message, or the end. It is there already, as a rule.
+// await waits until there is a message, or the end.
 func (c *Call) await() (err error) {
-	if fdio.Readable(c.fd) {
-		return nil
-	}
 	if c.socket == nil {
-		if c.socket, err = fdio.New(c.fd, "control"); err != nil {
+		if c.socket, err = fdio.Adopt(c.fd, "control"); err != nil {
 			c.fd = -1
 			return err
 		}
@@ -284,40 +289,43 @@ func (c *Call) Answered() string {
 	return c.sent.outcome()
 }
 
-// HandOver gives the program what is to stand in the place of its socket, and closes it here. Where
-// the program could not put it in place, its socket was not touched.
+// HandOver gives the program what is to stand in the place of its socket, closes it here, and waits until
+// it is there. Where the program could not put it in place, its socket was not touched.
 func (c *Call) HandOver(r Message, end int) bool {
-	_, stray, ok := c.Taken(c.Hand(r, end))
-	fdio.Close(stray)
-	return ok
+	return c.Hand(r, end) == nil && (c.local != nil || c.taken())
 }
 
 // Hand sends an answer with what is to stand in the place of the program's socket, and closes that
-// here.
+// here. A program that cannot put it in place closes it.
 func (c *Call) Hand(r Message, end int) error {
 	if c.local != nil {
-		c.sent, c.local.end = r, end
-		return c.local.send(r, nil)
+		c.sent = r
+		return c.local.hand(r, end)
 	}
 	defer unix.Close(end)
 	return c.Send(r, end)
 }
 
-// Taken receives the message that what was handed is in place, unless handing it failed, and the
-// socket that came with it: sent, or -1.
-func (c *Call) Taken(handed error) (taken Request, sent int, ok bool) {
-	if handed != nil {
-		return taken, -1, false
-	}
-	if c.local != nil {
-		return c.local.taken()
-	}
-	taken, fds, err := c.Receive()
-	sent = fds.Take()
+// taken receives the message that what was handed is in place.
+func (c *Call) taken() bool {
+	req, fds, err := c.Receive()
 	fds.Close()
-	if sent >= 0 && !fdio.IsSocket(sent) {
-		unix.Close(sent)
-		return taken, -1, false
-	}
-	return taken, sent, err == nil && taken.Op == OpTaken
+	return err == nil && len(fds) == 0 && req.Op == OpTaken
 }
+
+// Fresh returns the socket that is to be connected in the place of the program's, the caller's to close:
+// the one that has come along, which it takes over, or -1. Where the kernel has handed the call over it is
+// made now.
+func (c *Call) Fresh(sent int) (int, error) {
+	if c.local != nil {
+		fdio.Close(sent)
+		return c.local.Fresh()
+	}
+	if sent < 0 {
+		return -1, ErrNoFresh
+	}
+	return sent, nil
+}
+
+// ErrNoFresh is why there is no socket to connect.
+var ErrNoFresh = errors.New("the program has no descriptor left for a second socket")

@@ -81,12 +81,12 @@ func (c Conn) Send(data, control []byte) error {
 	return nil
 }
 
-// Ask sends a request with a descriptor, unless that is -1, and returns the reply with the descriptors that
+// Ask sends a request with descriptors, and returns the reply with those that
 // came along, the caller's to close, also where there is an error. Its addresses are not read.
-func (c Conn) Ask(req Request, fd int) (r Reply, got Descriptors, err error) {
+func (c Conn) Ask(req Request, fds ...int) (r Reply, got Descriptors, err error) {
 	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
 	}
 	if err := c.Send(req.Marshal(), rights); err != nil {
 		return r, nil, err

@@ -28,9 +28,11 @@ const LifeSize = 4
 // SendBuffer is what P asks for with SO_SNDBUF: see TW_SEND_BUFFER in preload/wire.h.
 const SendBuffer = 208 << 10
 
-// Welcomed is the SO_PRIORITY of a channel that the worker has accepted for a program: see TW_WELCOMED in
-// preload/wire.h.
-const Welcomed = 1
+// What the SO_PRIORITY of the program's end of a channel says: see enum tw_mark in preload/wire.h.
+const (
+	Welcomed = 1 << iota // the worker has accepted it for the program
+	Delays               // the shim's own: the program has cleared TCP_NODELAY
+)
 
 // A frame in a ring, and struct tw_tls_ring.
 const (

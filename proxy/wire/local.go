@@ -1,10 +1,6 @@
 package wire
 
-import (
-	"golang.org/x/sys/unix"
-
-	"tlswrap/proxy/fdio"
-)
+import "golang.org/x/sys/unix"
 
 // Local is a caller within this process: the kernel has handed over what a program without the shim does,
 // and that is asked for as the shim would. It is used by one goroutine.
@@ -13,19 +9,20 @@ type Local struct {
 	PID int32
 	// Pidfd returns a descriptor that tells of its end, the caller's to close, or -1.
 	Pidfd func() int
-	// Put puts what was handed over in the place of the program's socket, and closes it. fresh is a new
-	// socket of the same kind, where one is needed to be connected, the caller's to close; or -1.
-	Put func(end int) (fresh int, err error)
+	// Put puts what was handed over in the place of the program's socket, and closes it.
+	Put func(end int) error
+	// Fresh makes a new socket of the same kind, the caller's to close, which is to be connected.
+	Fresh func() (int, error)
 
 	// Reply is what was answered, once it was. FD came along, the owner's to close; or -1.
 	Reply Reply
 	FD    int
-	end   int
 }
 
-// NewLocal makes a call of l's, which is closed as one of a program is. None of l's methods is nil.
+// NewLocal makes a call of l's, which is closed as one of a program is. Those of
+// its functions that an answer needs are not nil.
 func NewLocal(l *Local) *Call {
-	l.FD, l.end = -1, -1
+	l.FD = -1
 	return &Call{PID: l.PID, fd: -1, local: l}
 }
 
@@ -47,16 +44,13 @@ func (l *Local) send(r Message, fds []int) error {
 	return nil
 }
 
-// taken is what a program says when its channel is in place.
-func (l *Local) taken() (Request, int, bool) {
-	end := l.end
-	l.end = -1
-	fresh, err := l.Put(end)
-	if err != nil {
-		fdio.Close(fresh)
-		return Request{}, -1, false
+// hand keeps an answer, and has what comes with it put in place.
+func (l *Local) hand(r Message, end int) error {
+	if err := l.send(r, nil); err != nil {
+		unix.Close(end)
+		return err
 	}
-	return Request{Op: OpTaken}, fresh, true
+	return l.Put(end)
 }
 
 // Way is how a program's call came to the worker.

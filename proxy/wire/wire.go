@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	wireMagic    = 0x544c5701
+	wireMagic    = 0x544c5702
 	TokenLen     = 16
 	wireNameLen  = 256
 	wireMaxAddrs = 32

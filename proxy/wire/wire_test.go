@@ -88,7 +88,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 			"TW_ANSWER_GOOD": AnswerGood, "TW_ANSWER_ISCONN": AnswerIsConn, "TW_ANSWER_FD": AnswerFD, "TW_ANSWER_ADDRS": AnswerAddrs,
 			"TW_ANSWER_EXEC": AnswerExec, "TW_ANSWER_SCRIPT": AnswerScript, "TW_ANSWER_GONE": AnswerGone, "TW_ANSWER_ARGUMENT": AnswerArgument,
 			"TW_ANSWER_PROGRAM": AnswerProgram,
-			"TW_NAME_PREFIX":    NamePrefix, "TW_LISTEN_PREFIX": "/" + ListenPrefix, "TW_NAME_WORDS": NameWords, "TW_WORDS_TIME": WordsTime, "TW_SEND_BUFFER": SendBuffer, "TW_WELCOMED": Welcomed, "TW_ENV": Env,
+			"TW_NAME_PREFIX":    NamePrefix, "TW_LISTEN_PREFIX": "/" + ListenPrefix, "TW_NAME_WORDS": NameWords, "TW_WORDS_TIME": WordsTime, "TW_SEND_BUFFER": SendBuffer, "TW_WELCOMED": Welcomed, "TW_DELAYS": Delays, "TW_ENV": Env,
 		},
 		Structs: map[string]any{"tw_addr": cAddr{}, "tw_request": cRequest{}, "tw_reply": cReply{}, "tw_real6": cReal6{}, "tw_map": cMap{}, "tw_life": cLife{}},
 	}.Check(t)
