@@ -5,7 +5,9 @@
  *
  * So epoll_ctl marks the descriptors that it sees, and a connect that swaps a
  * marked one asks the kernel, by /proc/self/fdinfo (proc(5)), what it was
- * registered for. The marks are hints: one that is stale costs a look.
+ * registered for. The marks are hints: one that is stale costs a look. Where
+ * there is one epoll set alone, what is taken out of it loses its mark: many programs
+ * do that before they close a socket, and give the next one its number.
  */
 #include "marks.h"
 #include "trace.h"
@@ -22,6 +24,12 @@ void epoll_duplicated(int from, int to)
 		mark(&epolls, to);
 }
 
+/* Whether epfd is the only epoll set that there is. */
+static bool only_epoll(int epfd)
+{
+	return next_marked(&epolls, -1) == epfd && next_marked(&epolls, epfd) < 0;
+}
+
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	if (op == EPOLL_CTL_ADD) {
@@ -30,6 +38,8 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	}
 	__typeof__(&epoll_ctl) real = NEXT(epoll_ctl);
 	int r = real ? real(epfd, op, fd, event) : finish(SYS(SYS_epoll_ctl, epfd, op, fd, event));
+	if (op == EPOLL_CTL_DEL && r == 0 && only_epoll(epfd))
+		unmark(&registered, fd);
 	TRACE("epoll_ctl", NUMBER("epfd", epfd), NUMBER("op", op), NUMBER("fd", fd),
 	      RESULT(outcome(r)));
 	return r;

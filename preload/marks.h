@@ -28,6 +28,13 @@ static inline void mark(struct fd_marks *marks, int fd)
 		;
 }
 
+static inline void unmark(struct fd_marks *marks, int fd)
+{
+	if (fd >= 0 && fd < MARKED_FDS)
+		__atomic_and_fetch(&marks->word[(size_t)fd / MARK_BITS], ~(1ul << (size_t)fd % MARK_BITS),
+		                   __ATOMIC_RELAXED);
+}
+
 static inline bool marked(const struct fd_marks *marks, int fd)
 {
 	return fd >= MARKED_FDS || (marks->word[(size_t)fd / MARK_BITS] >> (size_t)fd % MARK_BITS & 1);

@@ -10,11 +10,16 @@ void options_copy(int from, int to)
 {
 	static const int options[] = {SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVLOWAT};
 	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-		long value[2];
+		union {
+			long time[2];
+			int bytes;
+		} value = {{0, 0}};
 		socklen_t len = sizeof value;
-		if (SYS(SYS_getsockopt, from, SOL_SOCKET, options[i], value, &len) == 0 &&
-		    (len < sizeof value || value[0] || value[1]))
-			SYS(SYS_setsockopt, to, SOL_SOCKET, options[i], value, len);
+		bool known = SYS(SYS_getsockopt, from, SOL_SOCKET, options[i], &value, &len) == 0;
+		/* A new socket has no timeouts, and is woken by one byte. */
+		bool usual = options[i] == SO_RCVLOWAT ? value.bytes == 1 : !value.time[0] && !value.time[1];
+		if (known && !usual)
+			SYS(SYS_setsockopt, to, SOL_SOCKET, options[i], &value, len);
 	}
 }
 

@@ -88,6 +88,10 @@ func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
 	if accepted {
 		req.Op = wire.OpAccept
 	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0) // before the worker has its own way with it
+	if err != nil {
+		return false, os.NewSyscallError("fcntl", err)
+	}
 	r, got, err := c.Ask(req, fd)
 	end := got.Take()
 	got.Close()
@@ -104,8 +108,8 @@ func Serve(w Reached, fd int, accepted bool) (covered bool, err error) {
 	case r.Answer != wire.AnswerChannel || end < 0:
 		return true, errors.New("it did not answer as expected")
 	}
-	if err := target.LikeDescriptor(end, fd); err != nil {
-		return true, err
+	if err := unix.SetNonblock(end, flags&unix.O_NONBLOCK != 0); err != nil {
+		return true, os.NewSyscallError("fcntl", err)
 	}
 	if err := unix.Dup3(end, fd, 0); err != nil {
 		return true, os.NewSyscallError("dup3", err)

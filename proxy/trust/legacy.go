@@ -3,6 +3,7 @@ package trust
 import (
 	"crypto/tls"
 	"slices"
+	"sync"
 
 	"tlswrap/rules"
 )
@@ -21,13 +22,19 @@ var legacySuites = map[uint16][]string{
 	tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256:   {rules.LegacyCBCSHA256},
 }
 
-// cipherSuites are what a rule offers: what crypto/tls takes for safe, and what the rule allows beside. It is
-// always a list, so that GODEBUG, which is of the whole worker, adds nothing. crypto/tls orders it.
-func cipherSuites(allowed []string) []uint16 {
+// safeSuites are what crypto/tls takes for safe. The caller may append to it.
+var safeSuites = sync.OnceValue(func() []uint16 {
 	var suites []uint16
 	for _, s := range tls.CipherSuites() {
 		suites = append(suites, s.ID)
 	}
+	return slices.Clip(suites)
+})
+
+// cipherSuites are what a rule offers: what crypto/tls takes for safe, and what the rule allows beside. It is
+// always a list, so that GODEBUG, which is of the whole worker, adds nothing. crypto/tls orders it.
+func cipherSuites(allowed []string) []uint16 {
+	suites := safeSuites()
 	for id, needs := range legacySuites {
 		if !slices.ContainsFunc(needs, func(word string) bool { return !slices.Contains(allowed, word) }) {
 			suites = append(suites, id)

@@ -301,15 +301,15 @@ func bindAlike(fresh, original int, sa unix.Sockaddr) *verdict.Failure {
 // boundTo returns where a TCP socket that is not connected is bound, or nil. What a connect that
 // has failed had chosen does not count: the port that getsockname(2) shows then is free already.
 func boundTo(fd int) (unix.Sockaddr, error) {
-	fdio.Disconnect(fd) // gives up such an address
 	sa, err := unix.Getsockname(fd)
-	if err != nil {
+	if err != nil || isUnspecified(sa) {
+		return nil, err
+	}
+	fdio.Disconnect(fd) // gives up such an address
+	if sa, err = unix.Getsockname(fd); err != nil || isUnspecified(sa) {
 		return nil, err
 	}
 	port, unspecified := addressParts(sa)
-	if port == nil || (*port == 0 && unspecified) {
-		return nil, nil
-	}
 	if *port == 0 {
 		return sa, nil
 	}
@@ -328,6 +328,12 @@ func boundTo(fd int) (unix.Sockaddr, error) {
 	}
 	*port = number
 	return sa, nil
+}
+
+// isUnspecified reports whether sa says nothing: neither an address nor a port.
+func isUnspecified(sa unix.Sockaddr) bool {
+	port, unspecified := addressParts(sa)
+	return port == nil || *port == 0 && unspecified
 }
 
 // addressParts returns an Internet address's port, to be changed, and whether the rest of it

@@ -98,23 +98,17 @@ func (u *Conn) Connect(to wire.Addr) error {
 		sa = &unix.SockaddrInet4{Addr: to.IP.As4(), Port: int(to.Port)}
 	}
 	var err error
-	if e := u.Control(func(fd int) { err = unix.Connect(fd, sa) }); e != nil {
+	connect := func(fd int) { err = unix.Connect(fd, sa) }
+	if e := u.Control(connect); e != nil {
 		return e
 	}
 	if err != unix.EINPROGRESS && err != unix.EINTR {
 		return err
 	}
+	// A second connect(2) says how the first has ended, as it has at once on the same machine.
 	e := u.WhenWritable(func(fd int) bool {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		if n, _ := unix.Poll(p, 0); n == 0 {
-			return false
-		}
-		var errno int
-		errno, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && errno != 0 {
-			err = unix.Errno(errno)
-		}
-		return true
+		connect(fd)
+		return err != unix.EALREADY && err != unix.EINTR
 	})
 	if e != nil {
 		return e

@@ -53,7 +53,7 @@ print(os.environ["TLSWRAP_CONTROL"].split(":")[2])
 	for _, want := range []string{
 		`getaddrinfo name="db.example.test" result=0`,
 		`ask op=names flags=0x0 name="db.example.test" addresses=127.0.0.1:` + good.portString() + ` = 0`,
-		`ask op=connect flags=0x0 addresses=198\.[\d.]+:` + good.portString() + ` = 0`,
+		`ask op=connect flags=0x1 addresses=198\.[\d.]+:` + good.portString() + ` = 0`,
 		`answer is=channel = 0`,
 		`connect fd=\d+ to=198\.[\d.]+:` + good.portString() + ` = 0`,
 		`setsockopt fd=\d+ level=6 option=1 = 0`,
