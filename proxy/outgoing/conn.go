@@ -2,7 +2,6 @@ package outgoing
 
 import (
 	"context"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,18 +67,8 @@ const (
 	failed
 )
 
-// growStack has the goroutine's stack grow to what a handshake needs at once, while little is on it: in steps each
-// would copy, frame by frame, all that is there by then.
-//
-//go:noinline
-func growStack() byte {
-	var room [20 << 10]byte
-	return room[os.Getpagesize()]
-}
-
 // run sets the connection up and has its bytes carried, unless it has failed already.
 func (c *Conn) run(failure *verdict.Failure) {
-	growStack()
 	if failure == nil {
 		failure = guard.Step(c.front.Log, c.Target.String(), c.setup)
 	}

@@ -38,6 +38,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -182,6 +183,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) error {
 	if c.version != 0 {
 		return nil
 	}
+	growStack()
 	err := c.tls.HandshakeContext(ctx)
 	c.refusal.wipe()
 	if err != nil {
@@ -195,6 +197,15 @@ func (c *Conn) HandshakeContext(ctx context.Context) error {
 		c.tap.Acknowledge()
 	}
 	return nil
+}
+
+// growStack has the goroutine's stack grow to what a handshake needs at once, while little is on it: in steps each
+// would copy, frame by frame, all that is there by then.
+//
+//go:noinline
+func growStack() byte {
+	var room [20 << 10]byte
+	return room[os.Getpagesize()]
 }
 
 // asSaid is why a handshake has failed. A client of TLS 1.3 that does not like the server's first flight may
