@@ -20,7 +20,7 @@ func Discard(fd, n int) error {
 	buf := buffers.Get()
 	defer buffers.Put(buf)
 	for n > 0 {
-		got, err := RawCall(unix.SYS_READ, fd, (*buf)[:min(n, len(*buf))], 0)
+		got, err := Receive(fd, (*buf)[:min(n, len(*buf))])
 		switch {
 		case err != nil:
 			return os.NewSyscallError("read", err)

@@ -34,12 +34,13 @@ func NewCall(f func(fd int) bool) Call { return func(fd uintptr) bool { return f
 
 // output is what a socket writes. It is lent for that long, so that a socket which idles has none.
 type output struct {
-	one    [1][]byte // of Write
-	pieces [][]byte  // what is left
-	iov    []unix.Iovec
-	done   int // bytes that were written
-	err    error
-	write  Call
+	one     [1][]byte // of Write
+	pieces  [][]byte  // what is left
+	iov     []unix.Iovec
+	message unix.Msghdr // of iov
+	done    int         // bytes that were written
+	err     error
+	write   Call
 }
 
 var outputs = sync.Pool{New: func() any {
@@ -132,7 +133,7 @@ func (s *Socket) write(o *output, pieces [][]byte) (int, error) {
 	s.Note(o.err) // while out is held
 	clear(pieces)
 	clear(o.iov[:cap(o.iov)]) // longer ones were made before
-	o.pieces = nil
+	o.pieces, o.message.Iov = nil, nil
 	return o.done, o.err
 }
 
@@ -143,7 +144,7 @@ func (o *output) tryWrite(fd int) bool {
 	short := false
 	for o.left() {
 		var n int
-		n, o.err = o.writev(fd)
+		n, o.err = o.send(fd)
 		switch {
 		case o.err == unix.EINTR:
 			continue
@@ -167,8 +168,8 @@ func (o *output) left() bool {
 	return len(o.pieces) > 0
 }
 
-// writev is writev(2) without what unix.Writev does around it: see rawCall.
-func (o *output) writev(fd int) (int, error) {
+// send sends as much as there is room for, as Receive receives.
+func (o *output) send(fd int) (int, error) {
 	const most = 1024 // UIO_MAXIOV
 	o.iov = o.iov[:0]
 	for _, p := range o.pieces[:min(len(o.pieces), most)] {
@@ -178,7 +179,12 @@ func (o *output) writev(fd int) (int, error) {
 			o.iov = append(o.iov, v)
 		}
 	}
-	n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&o.iov[0])), uintptr(len(o.iov)))
+	o.message.Iov = &o.iov[0]
+	o.message.SetIovlen(len(o.iov))
+	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&o.message)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	if errno == unix.ENOTSOCK {
+		n, _, errno = unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&o.iov[0])), uintptr(len(o.iov)))
+	}
 	if errno != 0 {
 		return 0, errno
 	}
@@ -210,6 +216,18 @@ func RawCall(number uintptr, fd int, b []byte, flags uintptr) (int, error) {
 			return 0, errno
 		}
 	}
+}
+
+// Receive reads what is there, and does not wait for more. A program that shares the socket may put it into blocking
+// mode at any moment, so the call itself says that it is not to block: no other goroutine would run meanwhile. What is no
+// socket, a pipe, is read by a call that lets others run.
+func Receive(fd int, b []byte) (int, error) {
+	n, err := RawCall(unix.SYS_RECVFROM, fd, b, unix.MSG_DONTWAIT)
+	if err == unix.ENOTSOCK {
+		err = Again(func() (e error) { n, e = unix.Read(fd, b); return e })
+		n = max(n, 0)
+	}
+	return n, err
 }
 
 // Again makes a call that does not block until no signal has interrupted it: whoever waited for an

@@ -222,7 +222,7 @@ func (u *Conn) tryFill(fd int) bool {
 	if buf == nil {
 		buf, u.start, u.end = buffers.Get(), 0, 0
 	}
-	n, err := fdio.RawCall(unix.SYS_READ, fd, (*buf)[u.end:], 0)
+	n, err := fdio.Receive(fd, (*buf)[u.end:])
 	u.fillErr = err
 	if n > 0 {
 		u.in, u.end = buf, u.end+n
