@@ -60,9 +60,9 @@ s.connect(to)
 s.sendall(b"x\n")
 print(s.recv(2))
 `
-	e := s.wrapped().run(t, python, "-c", script, s.host, s.portString()).must(t)
-	if e.stdout != "EMFILE\nb'x\\n'\n" {
-		t.Errorf("the program has %q", e.stdout)
+	e := s.wrapped().run(t, python, "-c", script, s.host, s.portString())
+	if e.status != 0 || e.stdout != "EMFILE\nb'x\\n'\n" {
+		t.Errorf("status %d, and the program has %q", e.status, e.stdout)
 	}
 	if !regexp.MustCompile(`db\.example\.test:\d+: the program has no descriptor left for a second socket`).MatchString(e.stderr) {
 		t.Errorf("nobody is told why: %q", e.stderr)
