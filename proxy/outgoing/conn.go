@@ -219,8 +219,8 @@ func (c *Conn) waited() time.Duration {
 // offered is done once more with all.
 func (c *Conn) connect(ctx context.Context) *verdict.Failure {
 	f := c.authenticate(ctx)
-	if f != nil && c.offer.Reduced && ctx.Err() == nil {
-		c.up.Disconnect()
+	more := f != nil && c.offer.Reduced && ctx.Err() == nil && time.Now().Before(c.until)
+	if more && c.up.Disconnect() == nil {
 		f = c.authenticate(ctx)
 	}
 	if f != nil {
