@@ -137,7 +137,7 @@ func TestUnchangedRulesKeepTheirSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessions := func(i int) any { p := w.policy.Load(); return p.Trust[p.Rules.Rules[i]].Sessions }
+	sessions := func(i int) any { p := w.policy.Load(); return p.Trust[p.Rules.Rules[i]].Servers }
 	before := sessions(0)
 	text = strings.Replace(text, "\"b.example\"", "\"b.example\"\nmin_version = \"1.3\"", 1)
 	if err := w.Reload(); err != nil {

@@ -38,6 +38,7 @@ type Conn struct {
 	up       *upstream.Conn
 	tls      *record.Conn
 	auth     *trust.ClientAuth
+	offer    trust.Offer     // of the last ClientHello
 	upgrade  *upgrade        // nil where the rule has no starttls
 	filter   starttls.Filter // that the data goes through; nil for none
 	said     []starttls.Line // with a proxy, for Explain
@@ -214,16 +215,26 @@ func (c *Conn) waited() time.Duration {
 	return time.Since(c.began).Round(exact)
 }
 
-// connect does everything that comes before the program is told.
+// connect does everything that comes before the program is told. What has failed with less than all that could be
+// offered is done once more with all.
 func (c *Conn) connect(ctx context.Context) *verdict.Failure {
-	if f := c.reach(ctx); f != nil {
-		return f
+	f := c.authenticate(ctx)
+	more := f != nil && c.offer.Reduced && ctx.Err() == nil && time.Now().Before(c.until)
+	if more && c.up.Disconnect() == nil {
+		f = c.authenticate(ctx)
 	}
-	shake := func() *verdict.Failure { f, _ := c.handshake(); return f }
-	if f := c.trail().Step("handshake", shake); f != nil {
+	if f != nil {
 		return f
 	}
 	return c.secured()
+}
+
+// authenticate gets as far as a server that is verified.
+func (c *Conn) authenticate(ctx context.Context) *verdict.Failure {
+	if f := c.reach(ctx); f != nil {
+		return f
+	}
+	return c.trail().Step("handshake", func() *verdict.Failure { f, _ := c.handshake(); return f })
 }
 
 // errLeft is the end of a setup that the program gave up.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/record"
+	"tlswrap/proxy/trust"
 	"tlswrap/proxy/verdict"
 )
 
@@ -31,18 +32,18 @@ func (c *Conn) handshake() (*verdict.Failure, []*x509.Certificate) {
 	if c.upgrade != nil && len(config.NextProtos) == 0 {
 		config.NextProtos = c.upgrade.protocol.ALPN
 	}
+	c.offer = c.trust.Offer(config, c.server(), c.offer, c.once())
 	if sessions := c.dataSessions(); sessions != nil {
 		config.ClientSessionCache = sessions
 	}
-	c.trust.Offer(config, c.up.Peer)
 	c.tls, c.auth = record.Client(c.up, config), auth
 	c.sealInKernel()
 	err = c.tls.Handshake()
-	c.trust.Learn(config, c.up.Peer, c.tls.ConnectionState())
 	if err == nil {
 		c.up.Secured()
-		return nil, nil
+		return c.finished(), nil
 	}
+	c.offer.Failed()
 	if c.notTransferred(err) {
 		return errNoTransfer, nil
 	}
@@ -52,6 +53,33 @@ func (c *Conn) handshake() (*verdict.Failure, []*x509.Certificate) {
 	}
 	return a.Explain(err), verdict.SentChain(err)
 }
+
+// errLater is the end of a handshake in an older version than could be had.
+var errLater = verdict.Failf(unix.EPROTO, "the server knows a later version of TLS than it was offered")
+
+// finished is what becomes of a handshake that has ended well. A version that is older than the server's latest is
+// taken where the rule's latest was offered, in which case crypto/tls has looked, and nowhere else.
+func (c *Conn) finished() *verdict.Failure {
+	if c.offer.Reduced && c.tls.PeerKnowsLater() {
+		c.offer.Failed()
+		c.tls.Forget()
+		return errLater
+	}
+	c.offer.Finished(c.tls.ConnectionState())
+	return nil
+}
+
+// server is the address of whom the connection is to: a data connection is to its control connection's server.
+func (c *Conn) server() netip.AddrPort {
+	if c.control != nil {
+		return c.control.up.Peer
+	}
+	return c.up.Peer
+}
+
+// once reports whether the connection cannot be made once more: a server expects a data connection once, and a
+// program that was let in before TLS has had its greeting.
+func (c *Conn) once() trust.Once { return trust.Once(c.control != nil || c.opened) }
 
 // sealInKernel has the kernel seal what goes upstream, where the rules want that. Nobody
 // else has the socket: the program's descriptor has become the channel.

@@ -34,6 +34,19 @@ func (c *Conn) established() {
 	}
 }
 
+// downgrade is how the server's random ends where it would have spoken a later version of TLS than was agreed on, but
+// for a last byte that says which (RFC 8446, section 4.1.3).
+const downgrade = "DOWNGRD"
+
+// PeerKnowsLater reports whether the server says so, or may have, for who has not offered all versions. Otherwise
+// crypto/tls looks.
+func (c *Conn) PeerKnowsLater() bool {
+	if c.version >= tls.VersionTLS13 {
+		return false
+	}
+	return c.random == nil || string(c.random[randomLen-len(downgrade)-1:randomLen-1]) == downgrade
+}
+
 // stay has the whole connection stay with crypto/tls.
 func (c *Conn) stay() {
 	c.readStays, c.writeStays = true, true

@@ -1,6 +1,6 @@
 // Package trust makes rules into what connections go by: the roots, pins and client certificates of
-// a rule, the certificates and demands of a listen, the caches of their TLS sessions. It holds the
-// private keys of client certificates and of services; those of programs of libtls are
+// a rule, the certificates and demands of a listen, and what is known of servers: TLS sessions, and what
+// they choose. It holds the private keys of client certificates and of services; those of programs of libtls are
 // proxy/libtls/engine's.
 //
 // Whether a chain and a name are good crypto/tls decides, by the tls.Config that is made here. What
@@ -38,23 +38,19 @@ type Policy struct {
 
 // Trust is what one rule trusts and presents.
 type Trust struct {
-	caFiles   []string
-	extra     [][]byte // DER certificates beside the system's
-	client    *tls.Certificate
-	Sessions  tls.ClientSessionCache
-	identity  [sha256.Size]byte // of everything that a TLS session's validity rests on
-	exchanges exchanges
+	caFiles  []string
+	extra    [][]byte // DER certificates beside the system's
+	client   *tls.Certificate
+	Servers  *Servers
+	identity [sha256.Size]byte // of everything that a TLS session's validity rests on
 
 	once  sync.Once
 	roots *x509.CertPool
 	err   error
 }
 
-// sessionsPerRule bounds a rule's cache of TLS sessions: one entry a server name.
-const sessionsPerRule = 1024
-
-// New reads the files that the rules name. old, which may be nil, lends its
-// caches of TLS sessions to the rules that did not change. Where a listen's files are of no
+// New reads the files that the rules name. old, which may be nil, lends what it
+// knows of servers to the rules that did not change. Where a listen's files are of no
 // use that is no error, since most programs do not listen: see Broken.
 func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
 	p := &Policy{Rules: r, Trust: make(map[*rules.Rule]*Trust), services: make(map[*rules.Listen]*Service)}
@@ -98,7 +94,7 @@ func New(r *rules.Policy, extraCAs []string, old *Policy) (*Policy, error) {
 	if len(failed) > 0 {
 		return nil, errors.Join(append(failed, broken)...)
 	}
-	p.adoptSessions(old)
+	p.adoptServers(old)
 	if r.KernelTLS {
 		p.warnOfKernel()
 	}
@@ -121,17 +117,17 @@ func (p *Policy) warnOfKernel() {
 	}
 }
 
-func (p *Policy) adoptSessions(old *Policy) {
-	caches := make(map[[sha256.Size]byte]tls.ClientSessionCache)
+func (p *Policy) adoptServers(old *Policy) {
+	known := make(map[[sha256.Size]byte]*Servers)
 	if old != nil {
 		for _, t := range old.Trust {
-			caches[t.identity] = t.Sessions
+			known[t.identity] = t.Servers
 		}
 	}
 	for _, t := range p.Trust {
-		if t.Sessions = caches[t.identity]; t.Sessions == nil {
-			t.Sessions = tls.NewLRUClientSessionCache(sessionsPerRule)
-			caches[t.identity] = t.Sessions
+		if t.Servers = known[t.identity]; t.Servers == nil {
+			t.Servers = newServers()
+			known[t.identity] = t.Servers
 		}
 	}
 }

@@ -32,7 +32,6 @@ func (t *Trust) Config(rule *rules.Rule, name string) (*tls.Config, *ClientAuth,
 		InsecureSkipVerify:   rule.VerifyNone,
 		MinVersion:           rule.MinVersion,
 		NextProtos:           rule.ALPN,
-		ClientSessionCache:   t.Sessions,
 		CipherSuites:         cipherSuites(rule.AllowLegacy),
 		GetClientCertificate: auth.get,
 	}
