@@ -208,8 +208,11 @@ long connect_ruled(int fd, const struct sockaddr *addr, socklen_t len, union add
 		kind = channel.peer.family;
 	}
 	if ((kind == AF_INET || kind == AF_INET6) && readable) {
-		if (!port_passes(to.port) && possibly(is_tcp(fd)))
+		bool passes = port_passes(to.port);
+		if (!passes && possibly(is_tcp(fd)))
 			return connect_new(fd, &to, native, native_len);
+		if (passes)
+			notice_passed(fd, &to);
 		if (address_synthetic(&to)) {
 			long r = address_resolve(&to, NULL);
 			*native_len = r < 0 ? 0 : address_write(&to, native);

@@ -32,6 +32,7 @@ static void begins(void)
 /* In the child. */
 static void forked(void)
 {
+	notices_forked(own_pid);
 	own_pid = SYS(SYS_getpid);
 	map_forked();
 	if (!stands_aside())

@@ -40,6 +40,15 @@ bool port_passes(uint16_t port)
 	return m && is_clear(m->connects, port);
 }
 
+bool map_bell(struct tw_bell *bell)
+{
+	const struct tw_map *m = get_map();
+	if (!m || !m->bell.length)
+		return false;
+	*bell = m->bell;
+	return true;
+}
+
 bool listen_passes(uint16_t port)
 {
 	const struct tw_map *m = get_map();

@@ -435,6 +435,9 @@ bool port_passes(uint16_t port);
 /* The same for a port of this machine's. */
 bool listen_passes(uint16_t port);
 
+/* Whether the session wants to be told of connects that pass, and what wakes the worker for that. */
+bool map_bell(struct tw_bell *bell);
+
 /* Replaces a synthetic address by what it stands for, where the map tells. */
 bool map_resolve(struct tw_addr *addr);
 
@@ -444,6 +447,15 @@ void map_keep(int fd, int life);
 
 /* In a forked child: threads that kept a map are not there. */
 void map_forked(void);
+
+/* ---- notice.c ---- */
+
+/* Tells the worker, where the session wants that, of a connect of fd's that passes. Nobody waits for an answer. */
+void notice_passed(int fd, const struct tw_addr *to);
+
+/* In a forked child, whose parent calls itself parent. Where the child calls it otherwise it may be in a PID namespace
+ * of its own, and asks anew whether it can leave notices. */
+void notices_forked(long parent);
 
 /* ---- inside.c: what connects or listens inside libc ---- */
 

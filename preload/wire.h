@@ -58,6 +58,10 @@ enum tw_op {
 	                    tlswrap itself, or by who keeps the listener */
 	TW_FINISH = 15,  /* no process is left of the session; answered when it has ended, with all sent
 	                    that was written. Asked by tlswrap itself, as process 1 */
+	TW_NOTICES = 16, /* where does this process leave notices? A struct tw_notices, or TW_ANSWER_GONE
+	                    for one whose process id is another one here: by TW_PASSED */
+	TW_PASSED = 17,  /* a connect to addrs[0] passes, unasked, and channel have passed of this process that
+	                    nobody could be told of; without an address: notices were left. No reply */
 };
 
 enum tw_flag {
@@ -145,9 +149,46 @@ struct tw_real6 {
 	uint32_t known; /* 0: ask */
 };
 
+/*
+ * Where the session wants to be told of connects that need no question, a program leaves a notice in memory that
+ * all programs of the session and the worker share: it takes the place whose number is next, if the worker has
+ * taken so many that this one is free, and sets its turn to that number and 1 when it is filled in. What a
+ * program does wrong there makes lines of its own session wrong, late or missing, and nothing else.
+ *
+ * While asleep is not 0 the worker looks for notices only when the bell is rung: by a datagram.
+ */
+#define TW_NOTICES_MOST 4096
+
+struct tw_notice {
+	uint32_t turn;
+	int32_t pid;
+	struct tw_addr to;
+};
+
+struct tw_notices {
+	uint32_t next;   /* notices that programs have begun */
+	uint32_t taken;  /* of them, by the worker */
+	uint32_t asleep;
+	uint32_t untold; /* connects that there was no place for */
+	uint32_t reserved[4];
+	struct tw_notice at[TW_NOTICES_MOST]; /* each at its number's remainder */
+};
+
+/*
+ * The bell is a SOCK_DGRAM socket at an abstract address, which takes nothing but token: the kernel drops the rest
+ * (SO_ATTACH_FILTER, socket(7)). It is not the session's, since somebody may have taken the address of a worker that
+ * has died.
+ */
+struct tw_bell {
+	uint32_t length; /* of name; 0: nobody wants notices */
+	uint8_t token[TW_TOKEN_SIZE];
+	char name[12]; /* with the NUL that it begins with (unix(7)) */
+};
+
 struct tw_map {
 	uint8_t connects[8192]; /* ports that programs connect to */
 	uint8_t listens[8192];  /* ports that programs listen on */
+	struct tw_bell bell;
 	uint32_t real4[1 << 17]; /* what 198.18.0.0/15 stands for, in network order; 0: ask */
 	struct tw_real6 real6[1 << 16]; /* what 2001:2::/112 stands for */
 };

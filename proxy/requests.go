@@ -50,6 +50,8 @@ var requests = map[wire.Op]request{
 	wire.OpSupervisable: {1, (*Worker).supervisable},
 	wire.OpSupervise:    {1, (*Worker).supervise},
 	wire.OpFinish:       {0, (*Worker).finish},
+	wire.OpNotices:      {0, func(_ *Worker, a asked) { a.ShareNotices(a.Call) }},
+	wire.OpPassed:       {0, func(w *Worker, a asked) { w.outgoing.PassedBy(a.Call, a.Session, a.Request) }},
 
 	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},
 	wire.OpTLSBuild:   {1, byLibtls((*libtls.State).Build)},
@@ -124,6 +126,7 @@ func (w *Worker) answerRequest(call *wire.Call, req wire.Request, fds wire.Descr
 	if req.Op != wire.OpFinish { // which comes from outside
 		r.Join(call, req, &fds)
 	}
+	r.HearNotices() // of what its program did before
 	kind.answer(w, a)
 	return nil
 }

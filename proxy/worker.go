@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -169,7 +170,12 @@ func (w *Worker) Serve(ctx context.Context, l *net.UnixListener) error {
 		return err
 	}
 	defer listener.Close()
-	defer w.maps.Shut() // another worker may have other rules
+	defer func() {
+		w.maps.Shut() // another worker may have other rules
+		for _, r := range w.all() {
+			r.HearNotices()
+		}
+	}()
 	stopped := make(chan error, 1)
 	go func() {
 		err := errors.New("internal error")
@@ -238,23 +244,26 @@ func (w *Worker) newRun(t wire.Token, uid uint32, v *report.Voice) (*run, error)
 		v = report.NewVoice(nil, false, false)
 		since = time.Now()
 	}
-	// A log that has the connections which pass has to be told of them all, so that programs ask about
-	// every port. One that has only what went wrong needs no more questions than none.
-	shared, err := w.maps.Add(adopted || v.Verbose || w.log.Enabled(context.Background(), slog.LevelInfo))
-	if err != nil {
+	// After a worker that died programs ask about every port: nobody knows what that one had them ask about.
+	told := v.Verbose || w.log.Enabled(context.Background(), slog.LevelInfo)
+	shared, notices, err := session.NewMap(w.maps, adopted, told)
+	if shared == nil {
 		v.Hush()
 		return nil, err
 	}
+	if err != nil {
+		w.log.Warn("no notices of what passes", "error", err.Error())
+	}
 	s := session.New(session.Config{
-		Token: t, User: w.user(uid), Names: names.NewTable(shared, since), Reporter: &report.Reporter{Log: w.log, Voice: v},
-		Owner: session.Owner{Opened: w.memory.Opened, Closed: w.memory.Closed, Freed: w.memory.Freed, Left: w.left, Ended: w.sessionEnded},
+		Token: t, User: w.user(uid), Names: names.NewTable(shared, since), Reporter: &report.Reporter{Log: w.log, Voice: v}, Notices: notices,
+		Owner: session.Owner{Opened: w.memory.Opened, Closed: w.memory.Closed, Freed: w.memory.Freed, Left: w.left, Passed: w.outgoing.Passed, Ended: w.sessionEnded},
 	})
 	r := &run{Session: s, outgoing: outgoing.NewState(s), libtls: w.libtls.NewState(s)}
 	if known, err := w.enter(r); err != nil || known != r {
-		v.Hush()
-		shared.Close()
+		s.Close()
 		return known, err
 	}
+	s.Begin()
 	if adopted {
 		w.log.Info("adopted", "uid", uid)
 	}
@@ -264,6 +273,13 @@ func (w *Worker) newRun(t wire.Token, uid uint32, v *report.Voice) (*run, error)
 		}
 	}
 	return r, nil
+}
+
+// all has the runs that there are.
+func (w *Worker) all() []*run {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Values(w.runs))
 }
 
 // enter lets a run be found, and returns it; or the one that has its token already: two processes of an
@@ -326,15 +342,9 @@ func (w *Worker) endUnused() {
 
 // Tell tells the people of all sessions something, and not the log.
 func (w *Worker) Tell(line string) {
-	w.mu.Lock()
-	var voices []*report.Voice
-	for _, s := range w.runs {
-		voices = append(voices, s.Voice)
-	}
-	w.mu.Unlock()
-	for _, v := range voices {
-		if !v.Quiet {
-			v.Say(line)
+	for _, r := range w.all() {
+		if !r.Voice.Quiet {
+			r.Voice.Say(line)
 		}
 	}
 }

@@ -8,8 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewMemoryFile makes a file that programs map. What is never written to takes no memory.
+// NewMemoryFile makes a file that programs map, and can only read. What is never written to takes no memory.
 func NewMemoryFile(name string, size int) (fd int, memory []byte, err error) {
+	// The worker's own mapping is older than the seal and stays writable (fcntl(2), F_SEAL_FUTURE_WRITE).
+	return newMemoryFile(name, size, unix.F_SEAL_FUTURE_WRITE)
+}
+
+// NewSharedFile makes one that programs write to.
+func NewSharedFile(name string, size int) (fd int, memory []byte, err error) {
+	return newMemoryFile(name, size, 0)
+}
+
+func newMemoryFile(name string, size, seal int) (fd int, memory []byte, err error) {
 	fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return -1, nil, os.NewSyscallError("memfd_create", err)
@@ -20,10 +30,8 @@ func NewMemoryFile(name string, size int) (fd int, memory []byte, err error) {
 		err = os.NewSyscallError("mmap", err)
 	}
 	if err == nil {
-		// No program can write to it, or make another's access a SIGBUS. The worker's own
-		// mapping is older than the seal and stays writable (fcntl(2), F_SEAL_FUTURE_WRITE).
-		const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_SEAL
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+		// No program can make another's access a SIGBUS, or the worker's.
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL|seal)
 		err = os.NewSyscallError("fcntl", err)
 	}
 	if err != nil {

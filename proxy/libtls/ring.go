@@ -2,12 +2,12 @@ package libtls
 
 import (
 	"errors"
-	"os"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/wire"
 )
 
@@ -57,22 +57,8 @@ func (t *stream) closeRing() {
 }
 
 func newRing() (*ring, int, error) {
-	fd, err := unix.MemfdCreate("libtls-ring", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	fd, memory, err := fdio.NewSharedFile("libtls-ring", wire.RingSize)
 	if err != nil {
-		return nil, -1, os.NewSyscallError("memfd_create", err)
-	}
-	if err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, wire.RingSize)); err == nil {
-		// Who made it smaller would end us with SIGBUS.
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
-		err = os.NewSyscallError("fcntl", err)
-	}
-	var memory []byte
-	if err == nil {
-		memory, err = unix.Mmap(fd, 0, wire.RingSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-		err = os.NewSyscallError("mmap", err)
-	}
-	if err != nil {
-		unix.Close(fd)
 		return nil, -1, err
 	}
 	return &ring{memory: memory}, fd, nil

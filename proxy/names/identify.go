@@ -45,12 +45,10 @@ func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say f
 	t := Target{Addr: addr}
 	ip := addr.Real()
 	if IsSynthetic(ip) {
-		id, ok := table.Lookup(ip)
+		t, ok := table.Shown(p, addr)
 		if !ok {
 			return t, Nobody(ip)
 		}
-		t.Name, t.LookedUp, t.Addr = id.Name, true, addr.With(id.IP, id.Scope)
-		t.Decision = p.Decide(rules.Target{Name: t.Name, Addr: id.IP, Port: addr.Port})
 		return t, nil
 	}
 	candidates, failure := r.candidates(table, p, addr, say)
@@ -88,6 +86,21 @@ func (r *Resolver) Identify(table *Table, p *rules.Policy, addr wire.Addr, say f
 	}
 	t.LookedUp = slices.Contains(table.shownAs(ip), t.Name)
 	return t, nil
+}
+
+// Shown is whom an address means by what programs were shown alone: the name that a synthetic one stands for, and
+// nobody's for a real one. ok is false for a synthetic address that stands for nothing.
+func (n *Table) Shown(p *rules.Policy, addr wire.Addr) (t Target, ok bool) {
+	t = Target{Addr: addr}
+	if ip := addr.Real(); IsSynthetic(ip) {
+		id, known := n.Lookup(ip)
+		if !known {
+			return t, false
+		}
+		t.Name, t.LookedUp, t.Addr = id.Name, true, addr.With(id.IP, id.Scope)
+	}
+	t.Decision = p.Decide(rules.Target{Name: t.Name, Addr: t.Addr.Real(), Port: addr.Port})
+	return t, true
 }
 
 // candidates are the names that a program may mean by addr, a real one.

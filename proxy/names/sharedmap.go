@@ -20,7 +20,8 @@ type Map struct {
 	maps *Maps
 	FD   int
 	held map[uint16]int // ports that are set whatever the rules say, and how often
-	seen bool           // every connection is to be seen: all ports that programs connect to are set
+	seen bool           // every connection is asked about: all ports that programs connect to are set
+	told bool           // programs leave notices of those that pass
 
 	// The file's. nil after close; written to under maps.mu.
 	memory []byte
@@ -75,7 +76,7 @@ func (f *Map) Close() {
 func (f *Map) shut() {
 	delete(f.maps.all, f)
 	f.seen = true
-	for i := range wire.MapReal4 {
+	for i := range wire.MapBell {
 		f.memory[i] = 0xff
 	}
 }
@@ -153,6 +154,15 @@ func (f *Map) Release(port uint16) {
 
 // IsSet reports whether programs ask before they connect to a port. The map is not closed.
 func (f *Map) IsSet(port uint16) bool { return f.memory[port/8]>>(port%8)&1 != 0 }
+
+// Announce has programs leave notices of the connects that pass. It comes before any of them has the map.
+func (f *Map) Announce(b wire.Bell) {
+	copy(f.memory[wire.MapBell:], b.Marshal())
+	f.told = true
+}
+
+// Silent reports whether a connect to a port passes and nobody wants to be told of it. The map is not closed.
+func (f *Map) Silent(port uint16) bool { return !f.told && !f.IsSet(port) }
 
 // publish tells programs what a synthetic address stands for. Those that do not fit are
 // asked for.

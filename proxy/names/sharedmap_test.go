@@ -1,6 +1,7 @@
 package names
 
 import (
+	"bytes"
 	"net/netip"
 	"testing"
 	"time"
@@ -74,6 +75,23 @@ func TestMapOfASessionThatIsSeenPassesNothing(t *testing.T) {
 	}
 	if f.memory[wire.MapPorts] != 0 {
 		t.Error("ports to listen on are set too")
+	}
+}
+
+// Programs go on to connect without a question where they leave notices of it.
+func TestMapOfASessionThatIsToldOfPassesTheSamePorts(t *testing.T) {
+	f := newTestMap(t, NewMaps(), false)
+	f.Hold(42)
+	if !f.Silent(43) || f.Silent(42) {
+		t.Error("a port that is held passes, or another does not")
+	}
+	bell := wire.Bell{Token: wire.Token{7}, Name: "\x00abcde"}
+	f.Announce(bell)
+	if f.IsSet(43) || !f.IsSet(42) || f.Silent(43) {
+		t.Error("the ports are set differently, or nobody is to be told of one")
+	}
+	if !bytes.Equal(f.memory[wire.MapBell:wire.MapReal4], bell.Marshal()) {
+		t.Error("the bell is not in the map")
 	}
 }
 

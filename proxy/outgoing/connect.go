@@ -117,11 +117,7 @@ func (f *Front) refuse(call *wire.Call, s *State, t names.Target, failure *verdi
 // pass has the program make the native call.
 func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target) {
 	if t.Decision.Action == rules.Pass {
-		why := "no rule"
-		if t.Decision.Rule != nil {
-			why = "a rule passes it"
-		}
-		s.Passed(t, call.PID, why)
+		s.Passed(t, call.PID, whyPassed(t))
 		if p.HasURLHosts() {
 			for _, line := range s.Proxies.NotePassed(call.PID, t, p.URLHosts) {
 				s.Say(line)

@@ -90,13 +90,44 @@ func (r *Reporter) Truncated(t names.Target, pid int32) {
 // Untouched is what people are told of a connection that tlswrap does nothing to.
 const Untouched = "passed as it is, no TLS added"
 
-// Passed tells of one.
+// Pass is such a connection of a process's, and why it is one.
+type Pass struct {
+	Target names.Target
+	PID    int32
+	Why    string
+}
+
+// Passed tells of one that a program is about to make.
 func (r *Reporter) Passed(t names.Target, pid int32, why string) {
-	r.Log.Info("passed", append(Attrs(t, pid), "reason", why)...)
+	p := Pass{t, pid, why}
+	r.logPass(p)
 	if r.Voice.Verbose {
-		if t.Decision.Rule != nil {
-			why += ", " + t.Decision.Rule.String()
-		}
-		r.Voice.Say(fmt.Sprintf("%s: %s (%s)%s", t, Untouched, why, r.ByWay(t)))
+		r.Voice.Say(r.sentence(p))
 	}
+}
+
+// PassedBefore tells of some that programs have made.
+func (r *Reporter) PassedBefore(passes []Pass) {
+	var sentences []string
+	for _, p := range passes {
+		r.logPass(p)
+		if r.Voice.Verbose {
+			sentences = append(sentences, r.sentence(p))
+		}
+	}
+	r.Voice.Note(sentences...)
+}
+
+func (r *Reporter) logPass(p Pass) {
+	if r.Log.Enabled(context.Background(), slog.LevelInfo) {
+		r.Log.Info("passed", append(Attrs(p.Target, p.PID), "reason", p.Why)...)
+	}
+}
+
+func (r *Reporter) sentence(p Pass) string {
+	t, why := p.Target, p.Why
+	if t.Decision.Rule != nil {
+		why += ", " + t.Decision.Rule.String()
+	}
+	return t.String() + ": " + Untouched + " (" + why + ")" + r.ByWay(t)
 }

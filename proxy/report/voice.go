@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +20,11 @@ type Voice struct {
 
 	mu    sync.Mutex
 	lines chan line
+	last  line // that was queued
+	stuck bool // sayTime was not enough for what was queued, and nothing has been since
 }
 
+// line is one, or several that are written at once.
 type line struct {
 	text    string
 	written chan struct{} // closed when it was
@@ -52,15 +56,48 @@ func NewVoice(stderr *os.File, verbose, quiet bool) *Voice {
 
 // Say writes one line.
 func (v *Voice) Say(text string) {
-	l := line{"tlswrap: " + text + "\n", make(chan struct{})}
-	if !v.queue(l) {
+	if l := newLine(text); v.queue(l) {
+		l.await()
+	}
+}
+
+// Note writes lines that nobody waits for, but while there is no room for them.
+func (v *Voice) Note(texts ...string) {
+	if len(texts) == 0 {
 		return
 	}
+	l := newLine(texts...)
+	if v.queue(l) {
+		return
+	}
+	v.mu.Lock()
+	last, wait := v.last, v.lines != nil && !v.stuck
+	v.mu.Unlock()
+	if !wait {
+		return
+	}
+	if last.await() {
+		v.queue(l)
+		return
+	}
+	v.mu.Lock()
+	v.stuck = true
+	v.mu.Unlock()
+}
+
+func newLine(texts ...string) line {
+	return line{"tlswrap: " + strings.Join(texts, "\ntlswrap: ") + "\n", make(chan struct{})}
+}
+
+// await waits until it is written, for sayTime at most, and reports whether it is.
+func (l line) await() bool {
 	limit := time.NewTimer(sayTime)
 	defer limit.Stop()
 	select {
 	case <-l.written:
+		return true
 	case <-limit.C:
+		return false
 	}
 }
 
@@ -72,6 +109,7 @@ func (v *Voice) queue(l line) bool {
 	}
 	select {
 	case v.lines <- l:
+		v.last, v.stuck = l, false
 		return true
 	default:
 		return false

@@ -22,6 +22,7 @@ import (
 	"tlswrap/proxy/fdio"
 	"tlswrap/proxy/guard"
 	"tlswrap/proxy/names"
+	"tlswrap/proxy/notices"
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/wire"
 )
@@ -29,10 +30,13 @@ import (
 // Owner is told what becomes of sessions. Its functions are called without locks, from any goroutine,
 // and are not nil.
 type Owner struct {
-	Opened, Closed func()         // a connection has begun, has ended
-	Freed          func()         // something of the session is forgotten
-	Left           func()         // a process is gone
-	Ended          func(*Session) // once, when nothing of the session is left
+	Opened, Closed func() // a connection has begun, has ended
+	Freed          func() // something of the session is forgotten
+	Left           func() // a process is gone
+	// Passed is told of connects that programs have made without a question, in their order: of no others before it
+	// returns. It may not keep them.
+	Passed func(*Session, []wire.Notice)
+	Ended  func(*Session) // once, when nothing of the session is left
 }
 
 // Session is one run of tlswrap: the processes that it started, and what belongs to
@@ -40,11 +44,12 @@ type Owner struct {
 // called from any goroutine.
 type Session struct {
 	*report.Reporter
-	Token wire.Token
-	User  *User // who began it
-	Map   *names.Map
-	Names *names.Table
-	owner Owner
+	Token   wire.Token
+	User    *User // who began it
+	Map     *names.Map
+	Names   *names.Table
+	owner   Owner
+	notices *notices.Notices // nil where nobody wants them
 
 	supervised atomic.Bool
 	broken     Crowd // connections that are remembered, each with its socket: the user's crowd is the bound
@@ -71,12 +76,13 @@ type Config struct {
 	User     *User
 	Names    *names.Table // what its programs are shown, with their map
 	Reporter *report.Reporter
+	Notices  *notices.Notices // that the map has programs leave, or nil: the session's from now on
 	Owner    Owner
 }
 
 // New makes a session without a process.
 func New(c Config) *Session {
-	return &Session{Reporter: c.Reporter, Token: c.Token, User: c.User, Map: c.Names.Shared, Names: c.Names, owner: c.Owner,
+	return &Session{Reporter: c.Reporter, Token: c.Token, User: c.User, Map: c.Names.Shared, Names: c.Names, owner: c.Owner, notices: c.Notices,
 		broken:    Crowd{Most: math.MaxInt},
 		processes: make(map[process]struct{}), entries: make(map[uint64]Entry), over: make(chan struct{})}
 }
@@ -127,6 +133,7 @@ func (s *Session) Left(pid int32) { s.leave(process{pid: pid}) }
 
 // leave notes that a process is gone.
 func (s *Session) leave(pid process) {
+	s.HearNotices()
 	s.mu.Lock()
 	delete(s.processes, pid)
 	last := len(s.processes) == 0
@@ -287,9 +294,9 @@ func (s *Session) end() {
 	}
 	s.mu.Unlock()
 	if done {
-		s.Voice.Hush()
+		s.HearNotices()
+		s.Close()
 		s.broken.Close()
-		s.Map.Close()
 		s.owner.Ended(s)
 		close(s.over)
 	}

@@ -67,7 +67,7 @@ func newTestSession(t *testing.T) (*Session, <-chan struct{}) {
 	return New(Config{
 		User: NewUser(NewFailed()), Names: names.NewTable(shared, time.Time{}),
 		Reporter: &report.Reporter{Log: slog.New(slog.DiscardHandler), Voice: report.NewVoice(nil, false, true)},
-		Owner:    Owner{Opened: nothing, Closed: nothing, Freed: nothing, Left: nothing, Ended: func(*Session) { close(ended) }},
+		Owner:    Owner{Opened: nothing, Closed: nothing, Freed: nothing, Left: nothing, Passed: func(*Session, []wire.Notice) {}, Ended: func(*Session) { close(ended) }},
 	}), ended
 }
 

@@ -68,7 +68,7 @@ func (c *call) connectTo(to address) (k kind, refusal answer) {
 
 // connectTCP asks what is to become of a connection of TCP's, and makes it.
 func (c *call) connectTCP(k *kind, to address) answer {
-	if !c.session.Map.IsSet(to.Port) && !names.IsSynthetic(to.Real()) {
+	if c.session.Map.Silent(to.Port) && !names.IsSynthetic(to.Real()) {
 		return c.connectNative(k, to.raw) // no rule does more there than pass
 	}
 	s := swap{call: c, number: int(int32(c.Args[0])), old: k.fd, end: -1}

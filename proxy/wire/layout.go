@@ -13,13 +13,21 @@ const (
 
 // The layout of struct tw_map.
 const (
-	MapPorts  = 65536 / 8
-	MapReal4  = 2 * MapPorts
-	MapCount4 = 1 << 17
-	MapReal6  = MapReal4 + 4*MapCount4
-	MapCount6 = 1 << 16
-	MapLen6   = 24 // sizeof(struct tw_real6)
-	MapSize   = MapReal6 + MapLen6*MapCount6
+	MapPorts   = 65536 / 8
+	MapBell    = 2 * MapPorts
+	MapBellLen = 4 + TokenLen + BellName
+	MapReal4   = MapBell + MapBellLen
+	MapCount4  = 1 << 17
+	MapReal6   = MapReal4 + 4*MapCount4
+	MapCount6  = 1 << 16
+	MapLen6    = 24 // sizeof(struct tw_real6)
+	MapSize    = MapReal6 + MapLen6*MapCount6
+)
+
+// BellName is the size of name in struct tw_bell, and MostNotices is how many notices can wait to be taken.
+const (
+	BellName    = 12
+	MostNotices = 4096
 )
 
 // LifeSize is that of struct tw_life of preload/wire.h.

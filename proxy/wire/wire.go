@@ -42,6 +42,8 @@ const (
 	OpSupervisable
 	OpSupervise
 	OpFinish
+	OpNotices
+	OpPassed
 )
 
 // The part of libtls/wire.h.
@@ -182,7 +184,7 @@ func parseRequest(b []byte) (Request, error) {
 	}
 	r.Name = name[:end]
 	for b = b[requestHeader:]; len(b) > 0; b = b[AddrLen:] {
-		a, err := parseAddr(b[:AddrLen])
+		a, err := ParseAddr(b[:AddrLen])
 		if err != nil {
 			return r, err
 		}
@@ -191,7 +193,8 @@ func parseRequest(b []byte) (Request, error) {
 	return r, nil
 }
 
-func parseAddr(b []byte) (Addr, error) {
+// ParseAddr reads a struct tw_addr.
+func ParseAddr(b []byte) (Addr, error) {
 	ne := binary.NativeEndian
 	a := Addr{Port: ne.Uint16(b[2:]), Scope: ne.Uint32(b[4:])}
 	switch family := ne.Uint16(b); family {
@@ -205,7 +208,8 @@ func parseAddr(b []byte) (Addr, error) {
 	return a, nil
 }
 
-func appendAddr(b []byte, a Addr) []byte {
+// AppendAddr appends one.
+func AppendAddr(b []byte, a Addr) []byte {
 	ne := binary.NativeEndian
 	family := uint16(unix.AF_INET6)
 	if a.IP.Is4() {
@@ -236,7 +240,7 @@ func (r Reply) Marshal() []byte {
 	b = ne.AppendUint32(b, uint32(len(r.Addrs)))
 	b = appendName(b, r.Name)
 	for _, a := range r.Addrs {
-		b = appendAddr(b, a)
+		b = AppendAddr(b, a)
 	}
 	return b
 }
@@ -257,7 +261,7 @@ func (r Request) Marshal() []byte {
 	b = ne.AppendUint32(b, 0)
 	b = appendName(b, r.Name)
 	for _, a := range r.Addrs {
-		b = appendAddr(b, a)
+		b = AppendAddr(b, a)
 	}
 	return b
 }

@@ -41,8 +41,24 @@ type (
 		Ip           [16]byte
 		Scope, Known uint32
 	}
+	cBell struct {
+		Length uint32
+		Token  [TokenLen]byte
+		Name   [BellName]byte
+	}
+	cNotice struct {
+		Turn uint32
+		Pid  int32
+		To   cAddr
+	}
+	cNotices struct {
+		Next, Taken, Asleep, Untold uint32
+		Reserved                    [4]uint32
+		At                          [MostNotices]cNotice
+	}
 	cMap struct {
 		Connects, Listens [MapPorts]byte
+		Bell              cBell
 		Real4             [MapCount4]uint32
 		Real6             [MapCount6]cReal6
 	}
@@ -79,7 +95,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 			"TW_HELLO": OpHello, "TW_CONNECT": OpConnect, "TW_TAKEN": OpTaken, "TW_VERDICT": OpVerdict, "TW_RESTART": OpRestart,
 			"TW_UPSTREAM": OpUpstream, "TW_NAMES": OpNames, "TW_ADDRESS": OpAddress, "TW_EXEC": OpExec, "TW_LISTEN": OpListen,
 			"TW_ACCEPT": OpAccept, "TW_SWEEP": OpSweep, "TW_SUPERVISABLE": OpSupervisable, "TW_SUPERVISE": OpSupervise,
-			"TW_FINISH":  OpFinish,
+			"TW_FINISH": OpFinish, "TW_NOTICES": OpNotices, "TW_PASSED": OpPassed, "TW_NOTICES_MOST": MostNotices,
 			"TW_CONSUME": FlagConsume, "TW_NO_NEW_PRIVS": FlagNoNewPrivs, "TW_STDERR": FlagStderr, "TW_VERBOSE": FlagVerbose,
 			"TW_QUIET": FlagQuiet, "TW_DATAGRAM": FlagDatagram, "TW_UNTOLD": FlagUntold, "TW_IDS_DIFFER": FlagIDsDiffer,
 			"TW_IDS_RESET": FlagIDsReset, "TW_LIBRARY_NOEXEC": FlagLibraryNoExec, "TW_UNFOLLOWED": FlagUnfollowed,
@@ -90,7 +106,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 			"TW_ANSWER_PROGRAM": AnswerProgram,
 			"TW_NAME_PREFIX":    NamePrefix, "TW_LISTEN_PREFIX": "/" + ListenPrefix, "TW_NAME_WORDS": NameWords, "TW_WORDS_TIME": WordsTime, "TW_SEND_BUFFER": SendBuffer, "TW_WELCOMED": Welcomed, "TW_DELAYS": Delays, "TW_ENV": Env,
 		},
-		Structs: map[string]any{"tw_addr": cAddr{}, "tw_request": cRequest{}, "tw_reply": cReply{}, "tw_real6": cReal6{}, "tw_map": cMap{}, "tw_life": cLife{}},
+		Structs: map[string]any{"tw_addr": cAddr{}, "tw_request": cRequest{}, "tw_reply": cReply{}, "tw_real6": cReal6{}, "tw_notice": cNotice{}, "tw_notices": cNotices{}, "tw_bell": cBell{}, "tw_map": cMap{}, "tw_life": cLife{}},
 	}.Check(t)
 }
 
@@ -159,9 +175,29 @@ func TestMessagesStandWhereTheStructsSay(t *testing.T) {
 		t.Errorf("got  %x\nwant %x", got, want)
 	}
 
+	p := cBell{Length: 6, Token: c.Token}
+	copy(p.Name[:], "\x00abcde")
+	if got, want := (Bell{Token: c.Token, Name: "\x00abcde"}).Marshal(), bytesOf(&p, unsafe.Sizeof(p)); !bytes.Equal(got, want) {
+		t.Errorf("got  %x\nwant %x", got, want)
+	}
+
+	var n cNotices
+	var own SharedNotices
+	for _, c := range []struct{ got, want uintptr }{
+		{unsafe.Offsetof(n.Next), unsafe.Offsetof(own.Next)}, {unsafe.Offsetof(n.Taken), unsafe.Offsetof(own.Taken)},
+		{unsafe.Offsetof(n.Asleep), unsafe.Offsetof(own.Asleep)}, {unsafe.Offsetof(n.Untold), unsafe.Offsetof(own.Untold)},
+		{unsafe.Offsetof(n.At), unsafe.Offsetof(own.At)}, {unsafe.Sizeof(n), unsafe.Sizeof(own)},
+		{unsafe.Offsetof(n.At[0].Turn), unsafe.Offsetof(own.At[0].Turn)}, {unsafe.Offsetof(n.At[0].Pid), unsafe.Offsetof(own.At[0].PID)},
+		{unsafe.Offsetof(n.At[0].To), unsafe.Offsetof(own.At[0].To)}, {unsafe.Sizeof(n.At[0]), unsafe.Sizeof(own.At[0])},
+	} {
+		if c.got != c.want {
+			t.Errorf("of notices: %d bytes in C, %d in Go", c.got, c.want)
+		}
+	}
+
 	var m cMap
 	for _, c := range []struct{ got, want uintptr }{
-		{unsafe.Offsetof(m.Real4), MapReal4}, {unsafe.Offsetof(m.Real6), MapReal6}, {unsafe.Sizeof(m.Real6[0]), MapLen6}, {unsafe.Sizeof(m), MapSize},
+		{unsafe.Offsetof(m.Bell), MapBell}, {unsafe.Sizeof(m.Bell), MapBellLen}, {unsafe.Offsetof(m.Real4), MapReal4}, {unsafe.Offsetof(m.Real6), MapReal6}, {unsafe.Sizeof(m.Real6[0]), MapLen6}, {unsafe.Sizeof(m), MapSize},
 		{unsafe.Sizeof(cLife{}), LifeSize}, {unsafe.Sizeof(cRing{}), RingSize}, {unsafe.Sizeof(cPump{}), PumpHeader},
 		{unsafe.Offsetof(c.Addrs), requestHeader}, {unsafe.Offsetof(r.Addrs), ReplyHeader}, {unsafe.Sizeof(cAddr{}), AddrLen}, {unsafe.Offsetof(s.Body), tlsHeader},
 	} {

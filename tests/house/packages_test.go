@@ -22,7 +22,7 @@ var floors = []string{
 	"proxy/session proxy/relay proxy/envproxy",
 	"proxy/report proxy/libtls/engine proxy/dns proxy/machine",
 	"proxy/names proxy/trust proxy/channel proxy/room proxy/tracer proxy/inotify",
-	"proxy/guard proxy/upstream",
+	"proxy/guard proxy/upstream proxy/notices",
 	"proxy/wire proxy/verdict proxy/inspect",
 	"proxy/target proxy/folders proxy/seccomp",
 	"proxy/fdio proxy/record proxy/starttls",

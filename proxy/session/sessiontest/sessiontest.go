@@ -9,6 +9,7 @@ import (
 	"tlswrap/proxy/names"
 	"tlswrap/proxy/report"
 	"tlswrap/proxy/session"
+	"tlswrap/proxy/wire"
 )
 
 // New makes a session of user, who may be nil for a new one. Its sentences go to nobody, and ended, which
@@ -30,6 +31,6 @@ func New(t testing.TB, user *session.User, ended func()) *session.Session {
 	return session.New(session.Config{
 		User: user, Names: names.NewTable(shared, time.Time{}),
 		Reporter: &report.Reporter{Log: slog.New(slog.DiscardHandler), Voice: report.NewVoice(nil, false, true)},
-		Owner:    session.Owner{Opened: nothing, Closed: nothing, Freed: nothing, Left: nothing, Ended: func(*session.Session) { ended() }},
+		Owner:    session.Owner{Opened: nothing, Closed: nothing, Freed: nothing, Left: nothing, Passed: func(*session.Session, []wire.Notice) {}, Ended: func(*session.Session) { ended() }},
 	})
 }

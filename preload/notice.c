@@ -1,0 +1,165 @@
+/*
+ * What passes is not asked about. Where the session wants to be told of it (tlswrap -v, a log) the worker finds a
+ * notice in memory (struct tw_notices): what becomes of the connect does not depend on that, however it ends, and
+ * waits for nobody.
+ */
+#include "trace.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+static struct tw_notices *notices; /* NULL before they are needed */
+static bool away;                  /* they are out of reach for this process */
+static uint32_t untold;            /* connects that the worker could not be told of otherwise either */
+
+void notices_forked(long parent)
+{
+	if ((!notices && !away) || SYS(SYS_getppid) == parent)
+		return;
+	if (notices)
+		SYS(SYS_munmap, notices, sizeof *notices);
+	notices = NULL;
+	away = false;
+	untold = 0;
+}
+
+/* Of so many connects the worker is told of one again, where it could not be told of one before. */
+#define TRIES 256
+
+/* How long an answer is waited for, once in a process: a stopped worker gives none. */
+#define ANSWER_MICROSECONDS 100000L
+
+/* The memory file that the worker has for notices, or a negative number. */
+static int ask_file(void)
+{
+	struct tw_request request;
+	struct tw_reply reply;
+	const long limit[2] = {0, ANSWER_MICROSECONDS};
+	int fd = -1;
+	long control = control_open();
+	if (control < 0)
+		return -1;
+	SYS(SYS_setsockopt, control, SOL_SOCKET, SO_RCVTIMEO, limit, sizeof limit);
+	request_init(&request, TW_NOTICES);
+	if (control_send((int)control, &request, -1) == 0)
+		(void)control_receive((int)control, &reply, &fd, NULL);
+	SYS(SYS_close, control);
+	return fd;
+}
+
+static struct tw_notices *map_file(int fd)
+{
+#ifdef SYS_mmap2
+	const long number = SYS_mmap2;
+#else
+	const long number = SYS_mmap;
+#endif
+	long at = SYS(number, NULL, sizeof *notices, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return at < 0 && at > -4096 ? NULL : (struct tw_notices *)at;
+}
+
+/* The session's notices, or NULL. */
+static struct tw_notices *get_notices(void)
+{
+	struct tw_notices *other = NULL, *mine = __atomic_load_n(&notices, __ATOMIC_ACQUIRE);
+	if (mine || __atomic_load_n(&away, __ATOMIC_RELAXED))
+		return mine;
+	int fd = ask_file();
+	if (fd >= 0) {
+		mine = map_file(fd);
+		SYS(SYS_close, fd);
+	}
+	if (!mine) {
+		__atomic_store_n(&away, true, __ATOMIC_RELAXED);
+	} else if (!__atomic_compare_exchange_n(&notices, &other, mine, false, __ATOMIC_ACQ_REL,
+	                                        __ATOMIC_ACQUIRE)) {
+		SYS(SYS_munmap, mine, sizeof *mine); /* another thread was here first */
+		return other;
+	}
+	return mine;
+}
+
+/* Leaves a notice. A thread that ends here leaves a place that is never filled in, which the worker passes over. */
+static void leave(struct tw_notices *in, const struct tw_addr *to)
+{
+	uint32_t number = __atomic_load_n(&in->next, __ATOMIC_RELAXED);
+	do {
+		if (number - __atomic_load_n(&in->taken, __ATOMIC_ACQUIRE) >= TW_NOTICES_MOST) {
+			__atomic_add_fetch(&in->untold, 1, __ATOMIC_RELAXED);
+			return;
+		}
+	} while (!__atomic_compare_exchange_n(&in->next, &number, number + 1, true, __ATOMIC_ACQ_REL,
+	                                      __ATOMIC_RELAXED));
+	struct tw_notice *notice = &in->at[number % TW_NOTICES_MOST];
+	notice->pid = (int32_t)SYS(SYS_getpid);
+	notice->to = *to;
+	__atomic_store_n(&notice->turn, number + 1, __ATOMIC_RELEASE);
+}
+
+/* Sends the worker a notice, or with count 0 that some were left, by way of the control socket. */
+static long send_by_control(const struct tw_addr *to, uint32_t count)
+{
+	struct tw_request request;
+	long control = control_open();
+	if (control < 0)
+		return control;
+	request_init(&request, TW_PASSED);
+	request.channel = __atomic_exchange_n(&untold, 0, __ATOMIC_RELAXED);
+	request.count = count;
+	request.addrs[0] = *to;
+	long r = control_send((int)control, &request, -1);
+	if (r < 0)
+		__atomic_add_fetch(&untold, (uint32_t)request.channel, __ATOMIC_RELAXED);
+	SYS(SYS_close, control);
+	return r;
+}
+
+/* Wakes the worker. -EAGAIN: the bell has been rung before, and not been heard yet. */
+static long ring(const struct tw_bell *bell)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct iovec part = {(void *)(uintptr_t)bell->token, sizeof bell->token};
+	struct msghdr message = {.msg_name = &address,
+	                         .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bell->length),
+	                         .msg_iov = &part,
+	                         .msg_iovlen = 1};
+	if (bell->length > sizeof bell->name)
+		return -EINVAL;
+	memcpy(address.sun_path, bell->name, bell->length);
+	long fd = above_streams(SYS(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	if (fd < 0)
+		return fd;
+	long n = SYS(SYS_sendmsg, fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	SYS(SYS_close, fd);
+	return n;
+}
+
+void notice_passed(int fd, const struct tw_addr *to)
+{
+	struct tw_bell bell;
+	uint64_t mask;
+	if (!map_bell(&bell) || !possibly(is_tcp(fd)))
+		return;
+	TRACE("notice", ADDRESSES("addresses", to, 1), RESULT(0));
+	struct tw_notices *in = __atomic_load_n(&notices, __ATOMIC_ACQUIRE);
+	if (in) {
+		leave(in, to);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST); /* the worker falls asleep and then looks once more */
+		if (!__atomic_load_n(&in->asleep, __ATOMIC_RELAXED))
+			return;
+	}
+	signals_block(&mask);
+	if (!in && (in = get_notices()))
+		leave(in, to);
+	if (!in) {
+		/* A try that fails may take a while, so most are not made after it. */
+		uint32_t failed = __atomic_load_n(&untold, __ATOMIC_RELAXED);
+		if (failed % TRIES || send_by_control(to, 1) < 0)
+			__atomic_add_fetch(&untold, 1, __ATOMIC_RELAXED);
+	} else {
+		long r = ring(&bell);
+		if (r < 0 && r != -EAGAIN)
+			(void)send_by_control(to, 0);
+	}
+	signals_restore(&mask);
+}
