@@ -41,7 +41,7 @@ static int ask_file(void)
 		return -1;
 	SYS(SYS_setsockopt, control, SOL_SOCKET, SO_RCVTIMEO, limit, sizeof limit);
 	request_init(&request, TW_NOTICES);
-	if (control_send((int)control, &request, -1) == 0)
+	if (control_send((int)control, &request, NULL, 0) == 0)
 		(void)control_receive((int)control, &reply, &fd, NULL);
 	SYS(SYS_close, control);
 	return fd;
@@ -107,7 +107,7 @@ static long send_by_control(const struct tw_addr *to, uint32_t count)
 	request.channel = __atomic_exchange_n(&untold, 0, __ATOMIC_RELAXED);
 	request.count = count;
 	request.addrs[0] = *to;
-	long r = control_send((int)control, &request, -1);
+	long r = control_send((int)control, &request, NULL, 0);
 	if (r < 0)
 		__atomic_add_fetch(&untold, (uint32_t)request.channel, __ATOMIC_RELAXED);
 	SYS(SYS_close, control);
