@@ -189,7 +189,7 @@ func acceptOne(queue int, token wire.Token) {
 // notices. Listeners are swept once it was lost which were closed.
 func TestAPanicAnywhereEndsOneConnection(t *testing.T) {
 	lab := newFaultLab(t)
-	for _, what := range []string{"request", "connect", "setup", "step", "connection", "download", "client", "client's bytes", "listener", "process", "voice", "watched file", "sweep"} {
+	for _, what := range []string{"request", "connect", "setup", "step", "connection", "download", "upload", "end", "client", "client's bytes", "listener", "process", "voice", "watched file", "sweep"} {
 		t.Run(what, func(t *testing.T) {
 			var hit atomic.Bool
 			begun := make(chan struct{})

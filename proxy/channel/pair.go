@@ -167,13 +167,32 @@ func (pr *Pair) Accept() error {
 // It looks without taking (MSG_PEEK goes on from where the last one ended), which
 // leaves the reset byte where it is, and then takes all but the last byte out. Where
 // much is expected it takes first, so as not to copy it twice, all but the last byte.
-func (pr *Pair) Next() (*[]byte, int, error) {
+func (pr *Pair) Next() (*[]byte, int, error) { return pr.next(false) }
+
+// NextUnlessIdle is Next that ends in fdio.ErrIdle where the program writes nothing for a while.
+func (pr *Pair) NextUnlessIdle() (*[]byte, int, error) { return pr.next(true) }
+
+// AwaitBytes waits until the program has written, or will write no more, and reads nothing.
+func (pr *Pair) AwaitBytes() {
+	pr.w.WhenReadable(func(fd int) bool {
+		n, err := fdio.Unread(fd)
+		return err != nil || n > pr.stale || fdio.Leaving(fd)
+	})
+}
+
+func (pr *Pair) next(unlessIdle bool) (*[]byte, int, error) {
 	if pr.token != nil {
 		if err := pr.greeted(); err != nil {
 			return nil, 0, err
 		}
 	}
-	if err := pr.w.ReadWith(pr.look); err != nil {
+	var err error
+	if unlessIdle {
+		err = pr.w.ReadUnlessIdle(pr.look)
+	} else {
+		err = pr.w.ReadWith(pr.look)
+	}
+	if err != nil {
 		return nil, 0, err
 	}
 	buf, n, err := pr.found.buf, pr.found.n, pr.found.err

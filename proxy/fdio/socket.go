@@ -21,6 +21,8 @@ type Socket struct {
 	closed atomic.Bool
 	out    sync.Mutex  // held by who writes
 	reset  atomic.Bool // the kernel has told so
+
+	patience patience
 }
 
 // Past is a deadline that ends whatever waits.
@@ -77,9 +79,6 @@ func Adopt(fd int, name string) (*Socket, error) {
 // WhenReadable calls f until it returns true, each time that there may be something to
 // read. Nobody else may read meanwhile.
 func (s *Socket) WhenReadable(f func(fd int) bool) error { return s.ReadWith(NewCall(f)) }
-
-// ReadWith is whenReadable with a call that is used again.
-func (s *Socket) ReadWith(c Call) error { return s.sort(s.raw.Read(c)) }
 
 // WhenWritable does the same for writing.
 func (s *Socket) WhenWritable(f func(fd int) bool) error {

@@ -251,7 +251,7 @@ func (t *stream) carry() {
 
 func (t *stream) download() {
 	var delivery *relay.DeliveryError
-	err := relay.Deliver(t.tls.Conn, t.pair, nil)
+	err := relay.Deliver(t.tls.Conn.Next, t.pair, nil)
 	switch {
 	case err == nil:
 		t.ends.Undelivered()

@@ -23,8 +23,10 @@ type Collector struct {
 	mu    sync.Mutex
 	early bool
 	open  int // connections
-	most  int // of them since memory was last given back
+	begun int // of them, since memory was last given back
+	most  int // of them, since then
 	due   *time.Timer
+	seen  int       // of begun, when due was set
 	next  time.Time // when memory may be given back again
 }
 
@@ -34,10 +36,11 @@ const (
 	usualPercent    = 100
 )
 
-// Memory is looked at giveBackAfter after something has ended. Below keptMemory it is not worth a
-// collection. Collecting takes no more than one part in giveBackShare of the time.
+// Memory is looked at giveBackAfter after something has ended, or begun: by then connections that idle have let go
+// of what they do not need (fdio.IdleAfter). Below keptMemory it is not worth a collection. Collecting takes no more
+// than one part in giveBackShare of the time.
 const (
-	giveBackAfter = 2 * time.Second
+	giveBackAfter = 5 * time.Second
 	giveBackShare = 100
 	keptMemory    = 12 << 20
 )
@@ -47,8 +50,10 @@ func (c *Collector) Opened() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open++
+	c.begun++
 	c.most = max(c.most, c.open)
 	c.tune()
+	c.look()
 }
 
 // Closed notes the end of a connection.
@@ -84,18 +89,23 @@ func (c *Collector) tune() {
 // look is called with mu held. What ends while the timer runs is looked at with the rest.
 func (c *Collector) look() {
 	if c.due == nil {
+		c.seen = c.begun
 		c.due = time.AfterFunc(max(giveBackAfter, time.Until(c.next)), c.giveBack)
 	}
 }
 
-// giveBack gives memory back where half of the connections have ended since it last did: what a
-// worker has that is as busy as before it needs again at once.
+// giveBack gives memory back where half of the connections have ended since it last did, or half of them have begun
+// and no more do: what a worker has that is as busy as before it needs again at once.
 func (c *Collector) giveBack() {
 	c.mu.Lock()
 	c.due = nil
-	fewer := c.open <= c.most/2
+	busy := c.begun != c.seen
+	if busy {
+		c.look()
+	}
+	changed := c.open <= c.most/2 || !busy && c.open >= manyConnections && c.begun >= c.open/2
 	c.mu.Unlock()
-	if !fewer || heldMemory() < keptMemory {
+	if !changed || heldMemory() < keptMemory {
 		return
 	}
 	began := time.Now()
@@ -103,7 +113,7 @@ func (c *Collector) giveBack() {
 	debug.FreeOSMemory()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.most = c.open
+	c.most, c.begun = c.open, 0
 	c.next = time.Now().Add(giveBackShare * time.Since(began))
 }
 

@@ -75,8 +75,7 @@ func (c *Conn) run(failure *verdict.Failure) {
 	}
 	switch {
 	case failure == nil:
-		// On a stack of its own: the handshake's is large, and the connection may idle.
-		go guard.Run(c.front.Log, "connection", c.drop, c.carry)
+		guard.Run(c.front.Log, "connection", c.drop, c.carry)
 	case c.opened:
 		c.refuse(failure)
 	default:
@@ -84,17 +83,14 @@ func (c *Conn) run(failure *verdict.Failure) {
 	}
 }
 
-// carry is the rest of the connection's life.
+// carry begins the rest of the connection's life.
 func (c *Conn) carry() {
-	why := internalError
-	var broke atomic.Bool
-	defer func() { c.end(socketsEnd(broke.Load()), why) }()
-	why = c.carrier(&broke).Carry()
+	broke := new(atomic.Bool)
+	c.carrier(broke).Carry(func(why string) { c.end(socketsEnd(broke.Load()), why) })
 }
 
 // carrier is what carries the bytes, and sets broke where the connection breaks: the program still has its
-// end then. It is made in a function of its own, whose part of the stack is free again when they are
-// carried: with it the stack of each connection would have to be twice as large.
+// end then.
 func (c *Conn) carrier(broke *atomic.Bool) *relay.Conn {
 	broken := func(f *verdict.Failure) {
 		c.report("broken", f)

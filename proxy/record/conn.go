@@ -231,7 +231,12 @@ func (c *Conn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionSt
 // plaintext is valid until the next call of Next or Read; the caller may change it. The
 // error, which comes after all data, is io.EOF after close_notify only, and
 // io.ErrUnexpectedEOF where the connection ended without it.
-func (c *Conn) Next() ([][]byte, error) {
+func (c *Conn) Next() ([][]byte, error) { return c.next(false) }
+
+// NextUnlessIdle is Next that ends in the Transport's timeout where nothing comes for a while.
+func (c *Conn) NextUnlessIdle() ([][]byte, error) { return c.next(true) }
+
+func (c *Conn) next(unlessIdle bool) ([][]byte, error) {
 	if rest := c.batch; len(rest) > 0 {
 		c.batch = nil
 		return rest, nil
@@ -241,7 +246,11 @@ func (c *Conn) Next() ([][]byte, error) {
 		if c.readErr != nil {
 			return nil, c.readErr
 		}
-		batch, err := c.read()
+		var batch [][]byte
+		err := c.await(unlessIdle)
+		if err == nil {
+			batch, err = c.read()
+		}
 		c.readErr = lasting(err)
 		switch {
 		case len(batch) > 0:
@@ -287,9 +296,15 @@ func lasting(err error) error {
 }
 
 // await waits until a record is at hand, or the end.
-func (c *Conn) await() error {
+func (c *Conn) await(unlessIdle bool) error {
 	for c.tap.in.between() && !atHand(c.tap.Ahead()) {
-		switch err := c.tap.Fill(); {
+		var err error
+		if unlessIdle {
+			err = c.tap.FillUnlessIdle()
+		} else {
+			err = c.tap.Fill()
+		}
+		switch {
 		case err == io.EOF:
 			return io.ErrUnexpectedEOF
 		case err != nil:
@@ -299,11 +314,8 @@ func (c *Conn) await() error {
 	return nil
 }
 
-// read waits for a record and opens all that are at hand.
+// read opens all records that are at hand, of which there is one.
 func (c *Conn) read() ([][]byte, error) {
-	if err := c.await(); err != nil {
-		return nil, err
-	}
 	if c.reader != nil || c.takeOver() {
 		return c.reader.openAll()
 	}

@@ -134,6 +134,8 @@ func (r *readAhead) Fill() error {
 	return err
 }
 
+func (r *readAhead) FillUnlessIdle() error { return r.Fill() }
+
 func (r *readAhead) Ahead() []byte { return r.buf[r.start:r.end] }
 
 // Consume spoils what is no longer valid, as somebody else would who has the buffer next.

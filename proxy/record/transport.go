@@ -15,6 +15,9 @@ type Transport interface {
 	// room for a record of 18 KiB.
 	Fill() error
 
+	// FillUnlessIdle is Fill that ends in a timeout (net.Error) where nothing comes for a while.
+	FillUnlessIdle() error
+
 	// Ahead returns what has been read and not consumed. It may be changed, and is valid
 	// until the next Fill.
 	Ahead() []byte

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tlswrap/proxy/channel"
-	"tlswrap/proxy/record"
 )
 
 // DeliveryError is the end of a connection of which the program has not got all, though it reads.
@@ -25,12 +24,11 @@ func stoppedReading(err error) bool {
 		errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// Deliver carries what the peer sends to the program, by way of filter, which may be nil. It
-// returns filter's error, or conn's, or a *DeliveryError; nil where the program does not read any
-// more.
-func Deliver(conn *record.Conn, pr *channel.Pair, filter func([][]byte) ([][]byte, error)) error {
+// Deliver carries what the peer sends, as next returns it, to the program, by way of filter, which may be
+// nil. It returns filter's error, or next's, or a *DeliveryError; nil where the program does not read any more.
+func Deliver(next func() ([][]byte, error), pr *channel.Pair, filter func([][]byte) ([][]byte, error)) error {
 	for {
-		pieces, err := conn.Next()
+		pieces, err := next()
 		if err != nil {
 			return err
 		}

@@ -70,17 +70,24 @@ func (e *Ends) Abandon() {
 	e.Upstream.Abort()
 }
 
+// downFailed ends a connection whose download has failed, which is told at once, unless the program has
+// closed: then nobody is left to be told how the server does.
+func (e *Ends) downFailed(f *verdict.Failure) {
+	if !e.Channel.HungUp() {
+		e.broken(f)
+		e.Channel.Close()
+	}
+}
+
 // bothWays runs down beside up, and returns up's failure when both have ended, after a panic
-// too: what comes then gives back the buffers of both. down's failure is told at once, unless
-// the program has closed: then nobody is left to be told how the server does.
+// too: what comes then gives back the buffers of both.
 func (e *Ends) bothWays(down func() *verdict.Failure, up func(down <-chan struct{}) *verdict.Failure) *verdict.Failure {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		guard.Run(e.Log, "download", e.drop, func() {
-			if f := guard.Step(e.Log, e.Target, down); f != nil && !e.Channel.HungUp() {
-				e.broken(f)
-				e.Channel.Close()
+			if f := guard.Step(e.Log, e.Target, down); f != nil {
+				e.downFailed(f)
 			}
 		})
 	}()

@@ -18,6 +18,7 @@ import (
 	"tlswrap/proxy/buffers"
 	"tlswrap/proxy/channel"
 	"tlswrap/proxy/fdio"
+	"tlswrap/proxy/guard"
 	"tlswrap/proxy/quote"
 	"tlswrap/proxy/record"
 	"tlswrap/proxy/starttls"
@@ -45,20 +46,54 @@ type Conn struct {
 	ClientTLS func() *verdict.Failure
 	// Attempt is asked for what explains an alert that the other side sends late.
 	Attempt func() verdict.Attempt
+
+	// Of Carry.
+	ended  func(why string)
+	down   chan struct{}   // closed when the download has ended
+	begun  bool            // the program's first words have come
+	toward starttls.Filter // that the upload goes through; nil for none, or none any more
+	back   starttls.Filter // that the download does
+	fault  error           // of the server's, that back has found
 }
 
-// Carry moves the bytes: one goroutine a direction. It returns when the program has
-// closed its end, or the connection broke, which Broken has been told. why is for the log.
-func (c *Conn) Carry() (why string) {
-	if f := c.bothWays(c.download, c.carryUp); f != nil {
-		c.broken(f)
+// Carry begins to move the bytes, one goroutine a direction. When the program has closed its end, or the
+// connection broke, which Broken has been told, and nothing uses any part of it, ended is called, and called again after
+// a panic. why is for the log.
+func (c *Conn) Carry(ended func(why string)) {
+	c.ended, c.down = ended, make(chan struct{})
+	c.toward, c.back = c.Filter, c.Filter
+	go c.carry(&download)
+	go c.carry(&upload)
+}
+
+var (
+	download = direction{
+		what: "download", bytes: (*Conn).download, await: func(c *Conn) { c.Upstream.AwaitBytes() },
+		fail: func(c *Conn, f *verdict.Failure) { c.downFailed(f) },
+		end:  func(c *Conn) { close(c.down) },
 	}
+	upload = direction{
+		what: "upload", bytes: (*Conn).upload, await: func(c *Conn) { c.Channel.AwaitBytes() },
+		fail: func(c *Conn, f *verdict.Failure) { c.breakOff(f) },
+		end:  (*Conn).end,
+	}
+)
+
+// end is of the upload, and so of the connection once both directions have ended.
+func (c *Conn) end() {
+	<-c.down
 	c.because("the program has closed it")
-	return *c.why.Load()
+	end := func() { c.ended(*c.why.Load()) }
+	guard.Run(c.Log, "end", end, end)
 }
 
-func (c *Conn) carryUp(down <-chan struct{}) *verdict.Failure {
-	return c.uploadEnd(c.upload(), down)
+// upload carries what the program writes.
+func (c *Conn) upload() *verdict.Failure {
+	err := c.fromProgram()
+	if err == fdio.ErrIdle {
+		return idle
+	}
+	return c.uploadEnd(err, c.down)
 }
 
 // uploadEnd does what the end of what the program writes asks for, once that has come: its part of the
@@ -104,39 +139,50 @@ func (c *Conn) uploadEnd(err error, down <-chan struct{}) *verdict.Failure {
 	return nil
 }
 
-// upload carries what the program writes. nil: the program closed.
-func (c *Conn) upload() error {
-	filter := c.Filter
-	for first := c.ClientTLS != nil; ; first = false {
-		buf, n, err := c.Channel.Next()
+// fromProgram carries what the program writes. nil: the program closed.
+func (c *Conn) fromProgram() error {
+	for {
+		buf, n, err := c.Channel.NextUnlessIdle()
 		if err == io.EOF {
-			if c.Channel.HungUp() && c.Upstream.Abortive() {
-				c.Upstream.Close()
-				return nil
-			}
-			c.closeWrite()
-			c.Channel.Ended()
-			return c.Channel.Gone()
+			return c.programEnded()
 		}
 		if err != nil {
 			return err
 		}
-		b := (*buf)[:n]
-		switch {
-		case first && speaksTLS(b):
-			err = &clientTLSError{bytes.Clone(b)}
-		case filter != nil:
-			if err = c.filtered(filter, b); filter.Done() {
-				filter = nil
-			}
-		default:
-			err = c.send(b)
-		}
+		err = c.words((*buf)[:n])
 		buffers.Put(buf)
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// programEnded passes the end of what the program writes on, and waits until it has closed.
+func (c *Conn) programEnded() error {
+	if c.Channel.HungUp() && c.Upstream.Abortive() {
+		c.Upstream.Close()
+		return nil
+	}
+	c.closeWrite()
+	c.Channel.Ended()
+	return c.Channel.Gone()
+}
+
+// words passes on what the program has written.
+func (c *Conn) words(b []byte) error {
+	first := !c.begun
+	c.begun = true
+	switch {
+	case first && c.ClientTLS != nil && speaksTLS(b):
+		return &clientTLSError{bytes.Clone(b)}
+	case c.toward != nil:
+		err := c.filtered(c.toward, b)
+		if c.toward.Done() {
+			c.toward = nil
+		}
+		return err
+	}
+	return c.send(b)
 }
 
 // send writes to the upstream. The error is an *upstreamError.
@@ -158,34 +204,40 @@ func (e *upstreamError) Error() string { return e.err.Error() }
 
 // download carries what the server sends.
 func (c *Conn) download() *verdict.Failure {
-	filter := c.Filter
-	var fault error
-	err := Deliver(c.TLS, c.Channel, func(pieces [][]byte) ([][]byte, error) {
-		if filter == nil {
-			return pieces, nil
-		}
-		b := pieces[0]
-		if len(pieces) > 1 {
-			b = slices.Concat(pieces...)
-		}
-		if b, fault = filter.FromServer(b); filter.Done() {
-			filter = nil
-		}
-		return [][]byte{b}, fault
-	})
-	switch {
-	case fault != nil:
-		return verdict.Dialogue(fault)
-	case err != nil:
-		return c.downloadEnd(err)
+	err := Deliver(c.TLS.NextUnlessIdle, c.Channel, c.filterBack)
+	if err == fdio.ErrIdle {
+		c.TLS.ReleaseInput()
+		c.Upstream.Shrink()
+		return idle
 	}
-	c.Undelivered()
-	return nil
+	return c.downloadEnd(err)
+}
+
+// filterBack is what the program gets of what the server has sent.
+func (c *Conn) filterBack(pieces [][]byte) ([][]byte, error) {
+	if c.back == nil {
+		return pieces, nil
+	}
+	b := pieces[0]
+	if len(pieces) > 1 {
+		b = slices.Concat(pieces...)
+	}
+	if b, c.fault = c.back.FromServer(b); c.back.Done() {
+		c.back = nil
+	}
+	return [][]byte{b}, c.fault
 }
 
 // downloadEnd sorts the ends of what the server sends. nil: an end that the program
 // was told of as one.
 func (c *Conn) downloadEnd(err error) *verdict.Failure {
+	switch {
+	case c.fault != nil:
+		return verdict.Dialogue(c.fault)
+	case err == nil:
+		c.Undelivered()
+		return nil
+	}
 	if alert, ok := verdict.RemoteAlert(err); ok {
 		attempt := c.Attempt()
 		return verdict.Failf(unix.ECONNRESET, "%s", attempt.ExplainAlert(alert, err).Reason)

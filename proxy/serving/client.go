@@ -154,26 +154,17 @@ func (c *Client) handshake() *verdict.Failure {
 	return nil
 }
 
-// begin has the bytes of a client carried that has a program, on a stack of its own: the handshake's is
-// large, and the connection may idle.
+// begin has the bytes of a client carried that has a program. It does not wait for that to read what comes first.
 func (c *Client) begin() {
 	go guard.Run(c.front.log, "client's bytes", c.drop, c.carry)
 }
 
 func (c *Client) carry() {
-	why := internalError
-	defer func() { c.end(why) }()
 	if len(*c.words) > 0 {
 		c.pair.Send(*c.words) // who carries its bytes sees that the program has gone
 	}
 	c.words = nil
-	why = c.carrier().Carry()
-}
-
-// carrier is what carries the bytes. It is made in a function of its own, whose part of the stack is free
-// again when they are: with it the stack of each connection would have to be twice as large.
-func (c *Client) carrier() *relay.Conn {
-	return &relay.Conn{
+	r := &relay.Conn{
 		Ends:            relay.Ends{Channel: c.pair, Upstream: c.up, Log: c.front.log, Target: c.target.String(), Broken: c.broken},
 		TLS:             c.tls,
 		Peer:            "client",
@@ -181,6 +172,7 @@ func (c *Client) carrier() *relay.Conn {
 		Truncated:       func() { c.session.Truncated(c.target, c.pid) },
 		Attempt:         func() verdict.Attempt { return verdict.Attempt{Name: c.target.Host()} },
 	}
+	r.Carry(c.end)
 }
 
 // internalError is why a client's connection ends after a panic, of which the log has more.

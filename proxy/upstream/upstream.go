@@ -207,15 +207,31 @@ func (u *Conn) Shrink() {
 }
 
 // Fill implements record.Transport.
-func (u *Conn) Fill() error {
+func (u *Conn) Fill() error { return u.readAhead(false) }
+
+// FillUnlessIdle implements record.Transport.
+func (u *Conn) FillUnlessIdle() error { return u.readAhead(true) }
+
+func (u *Conn) readAhead(unlessIdle bool) error {
 	if !u.makeRoom() {
 		return io.ErrShortBuffer
 	}
-	if err := u.ReadWith(u.fill); err != nil {
+	var err error
+	if unlessIdle {
+		err = u.ReadUnlessIdle(u.fill)
+	} else {
+		err = u.ReadWith(u.fill)
+	}
+	if err != nil {
 		return err
 	}
 	return u.fillErr
 }
+
+// AwaitBytes waits until there is something to read, or the end of that, and reads nothing.
+func (u *Conn) AwaitBytes() { u.ReadWith(readable) }
+
+var readable = fdio.NewCall(fdio.Readable)
 
 func (u *Conn) tryFill(fd int) bool {
 	buf := u.in

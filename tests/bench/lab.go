@@ -261,6 +261,6 @@ func (l *lab) works() []work {
 	return []work{l.download(), l.upload(), l.requests(1), l.requests(8), l.requests(64), l.served(8), l.served(64), l.servedFresh(few), l.roundTrips(), l.pgbench(), l.resumed(), l.full(),
 		l.freshTLS13("new8", few), l.freshTLS12("new8-tls12", few), l.freshTLS13("new1", 1), l.freshTLS12("new1-tls12", 1),
 		l.fullTLS13("full8"), l.fullTLS12("full8-tls12"), l.systemCalls(), l.passed(), l.passedByName(), l.told(),
-		l.notified(), l.notifiedTLS(), l.staticDownload(), l.staticRequests(), l.startup(), l.memory(), l.growth(), l.growthBulk(), l.crowd(),
+		l.notified(), l.notifiedTLS(), l.staticDownload(), l.staticRequests(), l.startup(), l.memory(), l.memory12(), l.growth(), l.growthBulk(), l.crowd(),
 		l.libtlsDownload(), l.libtlsServe(), l.libtlsConnections(), l.libtlsAccept(), l.libtlsPing()}
 }

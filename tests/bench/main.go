@@ -75,7 +75,7 @@ func run(args []string) int {
 // workNames are what -only takes, in the order that they are measured in.
 var workNames = []string{"download", "upload", "requests1", "requests8", "requests64", "served8", "served64", "served-new8", "roundtrips", "pgbench", "resumed", "full",
 	"new8", "new8-tls12", "new1", "new1-tls12", "full8", "full8-tls12", "new-calls", "passed", "passed-by-name", "passed-told",
-	"notified", "notified-tls", "static-get", "static-requests", "startup", "memory", "growth", "growth-bulk", "crowd",
+	"notified", "notified-tls", "static-get", "static-requests", "startup", "memory", "memory-tls12", "growth", "growth-bulk", "crowd",
 	"libtls-get", "libtls-serve", "libtls-full", "libtls-accept", "libtls-ping"}
 
 // options are what the command line asks for.

@@ -8,35 +8,40 @@ import (
 	"time"
 )
 
-func (l *lab) memory() work {
+func (l *lab) memory() work { return l.memoryOf("memory", "", l.ports.TLS) }
+
+func (l *lab) memory12() work { return l.memoryOf("memory-tls12", ", TLS 1.2", l.ports.TLS12) }
+
+// memoryOf is what connections to a port take; version is for people.
+func (l *lab) memoryOf(name, version string, port int) work {
 	count := l.fitting(l.effort.idle)
 	return work{
-		name:   "memory",
-		title:  fmt.Sprintf("resident memory for each of %d connections that idle after a request", count),
+		name:   name,
+		title:  fmt.Sprintf("resident memory for each of %d connections that idle after a request%s", count, version),
 		units:  []unit{{"KiB", 1}},
 		rounds: 1, // it varies little, and takes long to settle
 		contenders: []contender{
-			{byTLSWrap, l.idleTLSWrap},
-			{byStunnel, l.idleStunnel},
+			{byTLSWrap, func() ([]float64, error) { return l.idleTLSWrap(port) }},
+			{byStunnel, func() ([]float64, error) { return l.idleStunnel(port) }},
 		},
 	}
 }
 
-func (l *lab) idleTLSWrap() ([]float64, error) {
+func (l *lab) idleTLSWrap(server int) ([]float64, error) {
 	w, err := l.startWorker("memory")
 	if err != nil {
 		return nil, err
 	}
 	defer w.stop()
-	return l.idle(w.daemon, func(count int) []string { return l.by(w, l.hold(l.ports.TLS, count)...) })
+	return l.idle(w.daemon, func(count int) []string { return l.by(w, l.hold(server, count)...) })
 }
 
-func (l *lab) idleStunnel() ([]float64, error) {
+func (l *lab) idleStunnel(server int) ([]float64, error) {
 	var port int
 	if err := freePorts(&port); err != nil {
 		return nil, err
 	}
-	d, err := l.startStunnel("idle", tunnel{At: port, To: l.ports.TLS, Resume: true})
+	d, err := l.startStunnel("idle", tunnel{At: port, To: server, Resume: true})
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +70,12 @@ func (l *lab) idle(d *daemon, client func(count int) []string) ([]float64, error
 	return []float64{(after - before) / float64(count-first)}, nil
 }
 
-// settledMemory is d's resident memory in KiB once it hardly changes any more.
+// settledMemory is d's resident memory in KiB once it has hardly changed for a while: a worker lets go of what
+// connections do not need when they have idled for some seconds.
 func (l *lab) settledMemory(d *daemon) (float64, error) {
 	const (
-		apart  = time.Second
-		most   = 20 * time.Second
+		apart  = 12 * time.Second
+		most   = time.Minute
 		little = 0.01
 	)
 	deadline := time.Now().Add(most)

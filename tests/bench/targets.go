@@ -137,6 +137,7 @@ func (l *lab) targets() []target {
 		{"added to it for a static program", atMost, 3, "ms", more("startup", byStatic, byTLSWrap)},
 		{"added to the start of true with a running worker", atMost, 1.5, "ms", more("startup", byRunningWorker, byItself)},
 		{fmt.Sprintf("memory of each of %d idle connections", l.fitting(l.effort.idle)), atMost, 18, "KiB", plain("memory", byTLSWrap)},
+		{fmt.Sprintf("memory of each of %d idle connections, TLS 1.2", l.fitting(l.effort.idle)), atMost, 18, "KiB", plain("memory-tls12", byTLSWrap)},
 		{fmt.Sprintf("requests a second, %d connections", many), atLeast, 0.8, perFew, grown("growth", byTLSWrap)},
 		{"the same with own OpenSSL", compare, 0, perFew, grown("growth", byOpenSSL)},
 		{"the same in plaintext", compare, 0, perFew, grown("growth", byPlaintext)},
