@@ -206,7 +206,6 @@ func (e *upstreamError) Error() string { return e.err.Error() }
 func (c *Conn) download() *verdict.Failure {
 	err := Deliver(c.TLS.NextUnlessIdle, c.Channel, c.filterBack)
 	if err == fdio.ErrIdle {
-		c.TLS.ReleaseInput()
 		c.Upstream.Shrink()
 		return idle
 	}
