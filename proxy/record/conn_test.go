@@ -20,7 +20,7 @@ func TestBothDirectionsAreTakenOver(t *testing.T) {
 					}
 					// While a write waits, reading is not taken over: so writing goes first, and
 					// reading while nothing is written.
-					if err := errors.Join(warmUp(ours, theirs, 64<<10), warmUp(theirs, ours, 64<<10)); err != nil {
+					if err := errors.Join(warmUp(ours, theirs, 64<<10), warmUp(theirs, ours, 256<<10)); err != nil {
 						t.Fatal(err)
 					}
 					exchange(t, ours, theirs, n, most)

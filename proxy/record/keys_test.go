@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"testing"
 )
@@ -115,7 +116,8 @@ func TestSecretsAreWiped(t *testing.T) {
 		ours, theirs := pairOf(t, c, "client")
 		s := ours.tap.secrets
 		ours.TakeOverAfter(1)
-		if err := warmUp(ours, theirs, 4<<10); err != nil {
+		// Reading is taken over while nothing is written.
+		if err := errors.Join(warmUp(ours, theirs, 4<<10), warmUp(theirs, ours, 256<<10)); err != nil {
 			t.Fatal(err)
 		}
 		exchange(t, ours, theirs, 300<<10, 20<<10)
