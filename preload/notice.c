@@ -9,17 +9,22 @@
 #include <sys/mman.h>
 
 static struct tw_notices *notices; /* NULL before they are needed */
-static bool away;                  /* they are out of reach for this process */
+static struct tw_notices nowhere;  /* they are this where they are out of reach for the process */
 static uint32_t untold;            /* connects that the worker could not be told of otherwise either */
+
+/* Those in memory that is there, or NULL. */
+static struct tw_notices *within_reach(struct tw_notices *found)
+{
+	return found == &nowhere ? NULL : found;
+}
 
 void notices_forked(long parent)
 {
-	if ((!notices && !away) || SYS(SYS_getppid) == parent)
+	if (!notices || SYS(SYS_getppid) == parent)
 		return;
-	if (notices)
+	if (within_reach(notices))
 		SYS(SYS_munmap, notices, sizeof *notices);
 	notices = NULL;
-	away = false;
 	untold = 0;
 }
 
@@ -58,25 +63,25 @@ static struct tw_notices *map_file(int fd)
 	return at < 0 && at > -4096 ? NULL : (struct tw_notices *)at;
 }
 
-/* The session's notices, or NULL. */
+/*
+ * The session's notices, or NULL. What the first of several threads has found counts for all, so that none tells of one
+ * connect in one way, and of the next in another which is faster.
+ */
 static struct tw_notices *get_notices(void)
 {
-	struct tw_notices *other = NULL, *mine = __atomic_load_n(&notices, __ATOMIC_ACQUIRE);
-	if (mine || __atomic_load_n(&away, __ATOMIC_RELAXED))
-		return mine;
+	struct tw_notices *first = NULL, *mine = &nowhere;
 	int fd = ask_file();
 	if (fd >= 0) {
 		mine = map_file(fd);
 		SYS(SYS_close, fd);
 	}
-	if (!mine) {
-		__atomic_store_n(&away, true, __ATOMIC_RELAXED);
-	} else if (!__atomic_compare_exchange_n(&notices, &other, mine, false, __ATOMIC_ACQ_REL,
-	                                        __ATOMIC_ACQUIRE)) {
-		SYS(SYS_munmap, mine, sizeof *mine); /* another thread was here first */
-		return other;
-	}
-	return mine;
+	if (!mine)
+		mine = &nowhere;
+	if (__atomic_compare_exchange_n(&notices, &first, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return within_reach(mine);
+	if (within_reach(mine))
+		SYS(SYS_munmap, mine, sizeof *mine);
+	return within_reach(first);
 }
 
 /* Leaves a notice. A thread that ends here leaves a place that is never filled in, which the worker passes over. */
@@ -141,7 +146,7 @@ void notice_passed(int fd, const struct tw_addr *to)
 	if (!map_bell(&bell) || !possibly(is_tcp(fd)))
 		return;
 	TRACE("notice", ADDRESSES("addresses", to, 1), RESULT(0));
-	struct tw_notices *in = __atomic_load_n(&notices, __ATOMIC_ACQUIRE);
+	struct tw_notices *found = __atomic_load_n(&notices, __ATOMIC_ACQUIRE), *in = within_reach(found);
 	if (in) {
 		leave(in, to);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST); /* the worker falls asleep and then looks once more */
@@ -149,7 +154,7 @@ void notice_passed(int fd, const struct tw_addr *to)
 			return;
 	}
 	signals_block(&mask);
-	if (!in && (in = get_notices()))
+	if (!found && (in = get_notices()))
 		leave(in, to);
 	if (!in) {
 		/* A try that fails may take a while, so most are not made after it. */
