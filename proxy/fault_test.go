@@ -107,7 +107,7 @@ func (lab *faultLab) connect(token wire.Token) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = c.WriteMsgUnix(wire.Request{Op: wire.OpTaken, Token: token}.Marshal(), unix.UnixRights(fresh), nil)
+	err = c.Tell(wire.Request{Op: wire.OpTaken, Token: token}, fresh)
 	unix.Close(fresh)
 	if err != nil {
 		return err

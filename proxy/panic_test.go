@@ -265,6 +265,5 @@ func (lab *handshakeLab) connectAndEnd(port int) error {
 	}
 	defer got.Close()
 	defer leave()
-	_, err = c.Write(wire.Request{Op: wire.OpTaken, Token: token}.Marshal())
-	return err
+	return c.Tell(wire.Request{Op: wire.OpTaken, Token: token})
 }

@@ -35,7 +35,7 @@ type request struct {
 
 // requests are all that there are.
 var requests = map[wire.Op]request{
-	wire.OpHello:    {1, (*Worker).hello},
+	wire.OpHello:    {2, (*Worker).hello},
 	wire.OpConnect:  {1, func(w *Worker, a asked) { w.outgoing.Connect(a.Call, a.run.outgoing, a.Request, a.fds.Take()) }},
 	wire.OpVerdict:  {0, (*Worker).verdict},
 	wire.OpRestart:  {0, (*Worker).restart},
@@ -47,9 +47,8 @@ var requests = map[wire.Op]request{
 	wire.OpAccept:   {1, func(w *Worker, a asked) { w.serving.Accepted(a.Call, a.Session, a.fds.Take()) }},
 	wire.OpSweep:    {0, (*Worker).sweep},
 
-	wire.OpSupervisable: {1, (*Worker).supervisable},
-	wire.OpSupervise:    {1, (*Worker).supervise},
-	wire.OpFinish:       {0, (*Worker).finish},
+	wire.OpSupervise: {1, (*Worker).supervise},
+	wire.OpFinish:    {0, (*Worker).finish},
 
 	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},
 	wire.OpTLSBuild:   {1, byLibtls((*libtls.State).Build)},
@@ -202,7 +201,7 @@ func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) 
 	return r, err
 }
 
-// hello is answered where tlswrap waits for that.
+// hello is answered where tlswrap waits for that, and wants to know whether the worker reaches it.
 func (w *Worker) hello(a asked) {
 	if a.Flags&wire.FlagStderr == 0 {
 		return
@@ -210,6 +209,9 @@ func (w *Worker) hello(a asked) {
 	r := wire.Reply{Answer: wire.AnswerGood}
 	if w.policy.Load().Rules.Enforce {
 		r.Number = wire.NumberEnforce
+	}
+	if a.Request.Name != "" {
+		r.Errno, r.Name = w.reach(a)
 	}
 	a.Send(r)
 }

@@ -154,7 +154,7 @@ func (d Descriptors) Close() {
 	}
 }
 
-// mostDescriptors come with a request of libtls's; others have one at most.
+// mostDescriptors come with a request; what each kind takes is known by who answers it.
 const mostDescriptors = 3
 
 // Receive reads one request, with the descriptors that came along. Where there are others than
@@ -188,17 +188,13 @@ func (c *Call) Receive() (Request, Descriptors, error) {
 	}
 	err = derr
 	req, perr := parseRequest(data[:n])
-	most := 1
-	if req.IsTLS() {
-		most = mostDescriptors
-	}
 	switch {
 	case err != nil:
 	case perr != nil:
 		err = perr
 	case !turn && flags&unix.MSG_CTRUNC != 0:
 		err = fmt.Errorf("too many control requests of this user wait for files that cannot be read")
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > most:
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > mostDescriptors:
 		err = fmt.Errorf("control request with too much in it, or no room for its descriptor")
 	}
 	if err != nil {
