@@ -102,9 +102,8 @@ static const char *const op_words[] = {
 	[TW_VERDICT] = "verdict", [TW_RESTART] = "restart",   [TW_UPSTREAM] = "upstream",
 	[TW_NAMES] = "names",     [TW_ADDRESS] = "address",   [TW_EXEC] = "exec",
 	[TW_LISTEN] = "listen",   [TW_ACCEPT] = "accept",     [TW_SWEEP] = "sweep",
-	[TW_SUPERVISABLE] = "supervisable", [TW_SUPERVISE] = "supervise",
-	[TW_FINISH] = "finish",   [TW_NOTICES] = "notices",
-	[TW_PASSED] = "passed",
+	[TW_SUPERVISE] = "supervise", [TW_FINISH] = "finish",
+	[TW_NOTICES] = "notices", [TW_PASSED] = "passed",
 };
 
 const char *answer_word(uint16_t answer)

@@ -28,7 +28,11 @@
 
 enum tw_op {
 	TW_HELLO = 1,    /* a process has begun; no reply, but with TW_STDERR, where its number is 1
-	                    if the rules have "enforce" */
+	                    if the rules have "enforce". With a second descriptor, a socket of which
+	                    name is the number in decimal digits, while channel is the address of a
+	                    copy of the token, the reply has an error in numbers and in words where
+	                    the worker cannot reach this process. EFAULT: not its memory, EBADF: not
+	                    its descriptors */
 	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket, and a new one of the
 	                    same kind, which the worker connects while the program puts the channel in
 	                    the socket's place. name is that of a function which can connect to what
@@ -46,21 +50,17 @@ enum tw_op {
 	TW_ACCEPT = 11,  /* may this accepted socket be served? with the socket; asked by
 	                    tlswrap itself, before the program */
 	TW_SWEEP = 12,   /* close what programs have stopped to listen on */
-	TW_SUPERVISABLE = 13, /* can the worker reach this process? with a socket, of which name is
-	                    the number in decimal digits; channel is the address of a copy of the
-	                    token. EFAULT: not its memory, EBADF: not its descriptors. Asked by
-	                    tlswrap itself, before the program */
-	TW_SUPERVISE = 14, /* this process is under a filter; with its listener
+	TW_SUPERVISE = 13, /* this process is under a filter; with its listener
 	                    (seccomp_unotify(2)), for which a socket comes that has hung up when
 	                    nobody answers any more, and a file of what is left unanswered then
 	                    (proxy/seccomp). Or without one: a thread of it is about to be,
 	                    whose number is name in decimal digits, and is to be traced. Told by
 	                    tlswrap itself, or by who keeps the listener */
-	TW_FINISH = 15,  /* no process is left of the session; answered when it has ended, with all sent
+	TW_FINISH = 14,  /* no process is left of the session; answered when it has ended, with all sent
 	                    that was written. Asked by tlswrap itself, as process 1 */
-	TW_NOTICES = 16, /* where does this process leave notices? A struct tw_notices, or TW_ANSWER_GONE
+	TW_NOTICES = 15, /* where does this process leave notices? A struct tw_notices, or TW_ANSWER_GONE
 	                    for one whose process id is another one here: by TW_PASSED */
-	TW_PASSED = 17,  /* a connect to addrs[0] passes, unasked, and channel have passed of this process that
+	TW_PASSED = 16,  /* a connect to addrs[0] passes, unasked, and channel have passed of this process that
 	                    nobody could be told of; without an address: notices were left. No reply */
 };
 

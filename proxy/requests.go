@@ -35,7 +35,7 @@ type request struct {
 
 // requests are all that there are.
 var requests = map[wire.Op]request{
-	wire.OpHello:    {1, (*Worker).hello},
+	wire.OpHello:    {2, (*Worker).hello},
 	wire.OpConnect:  {2, func(w *Worker, a asked) { w.outgoing.Connect(a.Call, a.run.outgoing, a.Request, a.fds) }},
 	wire.OpVerdict:  {0, (*Worker).verdict},
 	wire.OpRestart:  {0, (*Worker).restart},
@@ -47,11 +47,10 @@ var requests = map[wire.Op]request{
 	wire.OpAccept:   {1, func(w *Worker, a asked) { w.serving.Accepted(a.Call, a.Session, a.fds.Take()) }},
 	wire.OpSweep:    {0, (*Worker).sweep},
 
-	wire.OpSupervisable: {1, (*Worker).supervisable},
-	wire.OpSupervise:    {1, (*Worker).supervise},
-	wire.OpFinish:       {0, (*Worker).finish},
-	wire.OpNotices:      {0, func(_ *Worker, a asked) { a.ShareNotices(a.Call) }},
-	wire.OpPassed:       {0, func(w *Worker, a asked) { w.outgoing.PassedBy(a.Call, a.Session, a.Request) }},
+	wire.OpSupervise: {1, (*Worker).supervise},
+	wire.OpFinish:    {0, (*Worker).finish},
+	wire.OpNotices:   {0, func(_ *Worker, a asked) { a.ShareNotices(a.Call) }},
+	wire.OpPassed:    {0, func(w *Worker, a asked) { w.outgoing.PassedBy(a.Call, a.Session, a.Request) }},
 
 	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},
 	wire.OpTLSBuild:   {1, byLibtls((*libtls.State).Build)},
@@ -205,7 +204,7 @@ func (w *Worker) open(call *wire.Call, req wire.Request, fds *wire.Descriptors) 
 	return r, err
 }
 
-// hello is answered where tlswrap waits for that.
+// hello is answered where tlswrap waits for that, and wants to know whether the worker reaches it.
 func (w *Worker) hello(a asked) {
 	if a.Flags&wire.FlagStderr == 0 {
 		return
@@ -213,6 +212,9 @@ func (w *Worker) hello(a asked) {
 	r := wire.Reply{Answer: wire.AnswerGood}
 	if w.policy.Load().Rules.Enforce {
 		r.Number = wire.NumberEnforce
+	}
+	if a.Request.Name != "" {
+		r.Errno, r.Name = w.reach(a)
 	}
 	a.Send(r)
 }

@@ -11,24 +11,24 @@ import (
 	"tlswrap/proxy/wire"
 )
 
-// supervisable says whether the worker could answer for the process that asks.
-func (w *Worker) supervisable(a asked) {
+// reach says why the worker could not answer for the process that asks, or nothing.
+func (w *Worker) reach(a asked) (unix.Errno, string) {
 	fd := a.fds.Take()
 	defer fdio.Close(fd)
-	errno := unix.EFAULT // the program's memory is out of reach; EBADF: its descriptors are
 	number, err := strconv.Atoi(a.Request.Name)
-	if err == nil {
-		access := target.Reach(int(a.PID), a.Request.Channel, target.Proof{Memory: a.Token[:], FD: fd, Number: number})
-		if err = access.Err(); access.Memory == nil {
-			errno = unix.EBADF
-		}
-	}
 	if err != nil {
-		w.log.Info("not supervised", "pid", a.PID, "error", err.Error())
-		a.Send(wire.Reply{Answer: wire.AnswerError, Errno: errno, Name: err.Error()})
-		return
+		return unix.EFAULT, err.Error()
 	}
-	a.Send(wire.Reply{Answer: wire.AnswerGood})
+	access := target.Reach(int(a.PID), a.Request.Channel, target.Proof{Memory: a.Token[:], FD: fd, Number: number})
+	err = access.Err()
+	if err == nil {
+		return 0, ""
+	}
+	w.log.Info("not supervised", "pid", a.PID, "error", err.Error())
+	if access.Memory != nil {
+		return unix.EFAULT, err.Error()
+	}
+	return unix.EBADF, err.Error()
 }
 
 // supervise begins to answer for the processes of a run. It is told of once, as the filter is under all of

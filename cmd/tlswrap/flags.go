@@ -288,12 +288,9 @@ func absoluteVariable(name string) error {
 // loader returns a function that reads the rules as the options say.
 func (o *options) loader() func() (*rules.Policy, error) {
 	return func() (*rules.Policy, error) {
-		p := rules.Builtin()
-		if o.rules != "" {
-			var err error
-			if p, err = rules.Load(o.rules); err != nil {
-				return nil, err
-			}
+		p, err := o.readRules()
+		if err != nil {
+			return nil, err
 		}
 		var front []*rules.Rule
 		for _, hostport := range o.tls {
@@ -309,6 +306,14 @@ func (o *options) loader() func() (*rules.Policy, error) {
 		}
 		return p, nil
 	}
+}
+
+// readRules reads the rules file, or takes the built-in profile where there is none.
+func (o *options) readRules() (*rules.Policy, error) {
+	if o.rules == "" {
+		return rules.Builtin(), nil
+	}
+	return rules.Load(o.rules)
 }
 
 // args writes the policy flags out again, for the worker.

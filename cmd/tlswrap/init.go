@@ -29,7 +29,7 @@ const stageProgram = "tlswrap-program"
 func runBelowInit(args []string, std stdio) int {
 	fd, err := strconv.Atoi(args[0])
 	if err == nil {
-		ignoredAtStart, err = strconv.ParseUint(args[1], 10, 64)
+		entered.ignored, err = strconv.ParseUint(args[1], 10, 64)
 	}
 	if err != nil {
 		return complain(std, exitOurs, "%v", err)
@@ -152,7 +152,7 @@ func (p *initProcess) start(args []string) (told <-chan string, err error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	defer unix.Close(fd)
-	p.program, err = syscall.ForkExec("/proc/self/exe", append([]string{stageProgram, strconv.Itoa(fd), strconv.FormatUint(ignoredAtStart, 10)}, args...),
+	p.program, err = syscall.ForkExec("/proc/self/exe", append([]string{stageProgram, strconv.Itoa(fd), strconv.FormatUint(entered.ignored, 10)}, args...),
 		&syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}})
 	if err != nil {
 		from.Close()

@@ -40,9 +40,18 @@ var verbs = map[string]func(args []string, std stdio) int{
 	"help":    runHelp,
 }
 
+// verbNames are those of verbs, for what runs before a map can be made (entry.go).
+var verbNames = [...]string{"check", "doctor", "explain", "worker", "version", "help"}
+
 // run does what the command line says. Where a program is wrapped it returns only if
 // that failed: the program has taken this process.
 func run(args []string, std stdio) int {
+	if entered.onOneProcessor {
+		os.Unsetenv("GOMAXPROCS") // which is ours, and not the program's
+	}
+	if entered.isCompanion {
+		return runCompanion(nil, std)
+	}
 	if stage, ok := stages[args[0]]; ok {
 		return stage(args[1:], std)
 	}

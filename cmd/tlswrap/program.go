@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -77,15 +76,15 @@ func (o *options) start(program []string, library string, std stdio) int {
 	if err != nil {
 		return complain(std, status, "%v", err)
 	}
+	e := execution{path: path, program: program, library: library}
 	preload, refused, cannotPreload := inspectProgram(path, program, library)
-	env := os.Environ()
-	trial := begin.Try(o.supervision(cannotPreload))
 	control, err := o.reachWorker(std)
 	if err != nil {
 		return complainLines(std, exitOurs, err)
 	}
+	e.setting = control.setting()
 	if o.init != nil {
-		io.WriteString(o.init, control.setting())
+		io.WriteString(o.init, e.setting)
 	}
 	if err := o.serveInherited(control); err != nil {
 		if _, told := errors.AsType[*verdict.Failure](err); told {
@@ -97,31 +96,57 @@ func (o *options) start(program []string, library string, std stdio) int {
 	if o.worker != "" { // which another may come after
 		keeper = func() (begin.Keep, error) { return o.startKeeper(control, std.err) }
 	}
-	unsupervised := begin.Supervise(control.Reached, trial, keeper)
+	become := func() { status = e.become(preload, std) }
+	if cannotPreload != nil {
+		become = func() { status = e.become(e.forOthers(), std) }
+	}
+	unsupervised := begin.Supervise(control.Reached, o.supervision(cannotPreload), keeper, become)
 	switch {
+	case unsupervised == nil:
+		return status
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
 	case cannotPreload != nil && errors.Is(unsupervised, begin.ErrUnasked):
 		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v (without --no-kernel the kernel might hold it)",
 			quote.Printable([]byte(refused)), cannotPreload)
-	case cannotPreload != nil && unsupervised != nil:
+	case cannotPreload != nil:
 		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v (tlswrap doctor says what would allow it)",
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
-	case cannotPreload != nil && inspect.CheckLibrary(library) == nil:
-		preload = library // for what the program starts
-	case cannotPreload != nil:
-		preload = "" // the loader would complain of it each time
-	case unsupervised != nil && !errors.Is(unsupervised, begin.ErrUnasked) && o.verbose:
+	case !errors.Is(unsupervised, begin.ErrUnasked) && o.verbose:
 		complain(std, 0, "the kernel does not hold what the preloaded library does not see: %v", unsupervised)
 	}
-	env = preloadEnv(env, preload, control.setting())
+	become()
+	return status
+}
+
+// execution is a program that is to be executed.
+type execution struct {
+	path    string
+	program []string // its arguments
+	library string   // the shim
+	setting string   // where its worker is
+}
+
+// forOthers is what is preloaded where the program itself cannot be, for what it starts; or "", where the loader
+// would complain of it each time.
+func (e execution) forOthers() string {
+	if inspect.CheckLibrary(e.library) != nil {
+		return ""
+	}
+	return e.library
+}
+
+// become executes it, and returns the exit status where that fails.
+func (e execution) become(preload string, std stdio) int {
+	env := preloadEnv(os.Environ(), preload, e.setting)
+	dismissCompanion()
 	restoreIgnoredSignals()
-	err = syscall.Exec(path, program, env)
+	err := syscall.Exec(e.path, e.program, env)
 	if errors.Is(err, unix.ENOEXEC) {
 		// A text without "#!" is the shell's, as for execvp(3).
-		err = syscall.Exec("/bin/sh", append([]string{"sh", path}, program[1:]...), env)
+		err = syscall.Exec("/bin/sh", append([]string{"sh", e.path}, e.program[1:]...), env)
 	}
-	return complain(std, exitCannotExec, "%s: %v", program[0], err)
+	return complain(std, exitCannotExec, "%s: %v", e.program[0], err)
 }
 
 // supervision is how much a program is to be supervised that cannot be preloaded because of an error, or can.
@@ -289,16 +314,15 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 	c.keepCookie()
 	c.quiet = o.quiet
 	address := o.worker
-	var started *startedWorker
+	var started companion
 	if address == "" {
 		if err := o.resolve(); err != nil {
 			return c, err
 		}
-		if started, err = o.startWorker(); err != nil {
+		if started, address, err = o.startWorker(); err != nil {
 			return c, err
 		}
-		defer started.close()
-		address = started.address
+		defer started.Close()
 	} else {
 		abs, err := filepath.Abs(address)
 		if err != nil {
@@ -311,11 +335,11 @@ func (o *options) reachWorker(std stdio) (c control, err error) {
 		stranger = mayServe(address, uid)
 		return stranger
 	}
-	c.Reached, err = begin.Greet(address, trust, begin.Hello{Token: c.Token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet})
+	c.Reached, err = begin.Greet(address, trust, begin.Hello{Token: c.Token, Stderr: std.err, Verbose: o.verbose, Quiet: o.quiet, Worker: started.pid})
 	if stranger != nil {
 		return c, stranger
 	}
-	if err != nil && started != nil {
+	if err != nil && started.File != nil {
 		return c, started.explain(err)
 	}
 	if err != nil {
@@ -332,91 +356,18 @@ func (c *control) keepCookie() {
 	}
 }
 
-// startedWorker is a worker that was just started.
-type startedWorker struct {
-	address string
-	status  *os.File // what it says if it cannot go on
-}
-
-func (s *startedWorker) close() { s.status.Close() }
-
-// explain prefers the worker's own words to those of a connection that it dropped.
-func (s *startedWorker) explain(err error) error {
-	if words, _ := io.ReadAll(s.status); len(words) > 0 {
-		return errors.New(strings.TrimSpace(string(words)))
-	}
-	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF) {
-		return errors.New("the worker ended as it started: ulimit -u or another limit may be too low for it")
-	}
-	return fmt.Errorf("the worker did not start: %w", err)
-}
-
-// startWorker starts a worker of our own, which is nobody's child when this returns:
-// a program may wait for all of its children, and this process becomes the program.
-func (o *options) startWorker() (*startedWorker, error) {
+// startWorker starts a worker of our own, at the address that it returns.
+func (o *options) startWorker() (c companion, address string, err error) {
 	var id [8]byte
 	rand.Read(id[:])
-	address := "@tlswrap-" + hex.EncodeToString(id[:])
+	address = "@tlswrap-" + hex.EncodeToString(id[:])
 	listener, err := listenAt(address)
 	if err != nil {
-		return nil, fmt.Errorf("making the control socket: %w", err)
+		return c, "", fmt.Errorf("making the control socket: %w", err)
 	}
 	defer listener.Close()
-	status, said, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer said.Close()
-	started := &startedWorker{address: address, status: status}
-	if err := launch(o.args(), listener, said); err != nil {
-		said.Close()
-		defer status.Close()
-		return nil, started.explain(err)
-	}
-	return started, nil
-}
-
-// launch starts a worker and returns when its parent has gone.
-func launch(args []string, listener, status *os.File) error {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	stage := stageLaunch
-	if entered {
-		stage = stageWorker
-	}
-	// A process that adopts orphans (PR_SET_CHILD_SUBREAPER) would have the worker for a child.
-	var reaper int
-	if unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&reaper)), 0, 0, 0) == nil && reaper != 0 {
-		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-		defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	}
-	// os.StartProcess would first find out about pidfds, with a process of its own.
-	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{stage}, args...), &syscall.ProcAttr{
-		Env:   os.Environ(),
-		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), listenerFD: listener.Fd(), statusFD: status.Fd()},
-	})
-	if err != nil {
-		return os.NewSyscallError("fork", err)
-	}
-	var exit syscall.WaitStatus
-	for {
-		_, err = syscall.Wait4(pid, &exit, 0, nil)
-		if err != syscall.EINTR {
-			break
-		}
-	}
-	switch {
-	case err != nil || exit == 0:
-		return err
-	case exit.Signaled():
-		return fmt.Errorf("signal: %v", exit.Signal())
-	case entered:
-		return os.NewSyscallError("fork", syscall.Errno(exit.ExitStatus()))
-	}
-	return fmt.Errorf("exit status %d", exit.ExitStatus())
+	c, err = startCompanion(beWorker, o.args(), unix.UnixRights(int(listener.Fd())))
+	return c, address, err
 }
 
 // preloadEnv is env with the shim first in LD_PRELOAD; without a library LD_PRELOAD is as it was.
@@ -449,7 +400,7 @@ func preloadEnv(env []string, library, control string) []string {
 // runtime has put handlers in their place, and exec would make those the default.
 func restoreIgnoredSignals() {
 	for sig := syscall.Signal(1); sig < 64; sig++ {
-		if ignoredAtStart&(1<<(sig-1)) != 0 {
+		if entered.ignored&(1<<(sig-1)) != 0 {
 			signal.Ignore(sig)
 		}
 	}

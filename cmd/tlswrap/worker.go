@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"os/user"
 	"path/filepath"
@@ -27,44 +25,13 @@ import (
 	"tlswrap/proxy/wire"
 )
 
-// A worker of a single run is to end up as nobody's child. Where entry_*.s does not see to
-// that, it is started in two stages. They are told by argv[0], which no command line of a
-// person's has.
-const (
-	stageLaunch = "goressl-launch" // starts the worker and exits
-	stageWorker = process.Name     // is the worker
-)
-
+// stages are what this program is by argv[0], which no command line of a person's has.
 var stages = map[string]func(args []string, std stdio) int{
-	stageLaunch:   runLaunch,
-	stageWorker:   runOwnWorker,
-	stageProgram:  runBelowInit,
-	machine.Stage: runAttempt,
-	room.Stage:    runRoom,
-}
-
-// Descriptors that the stages inherit.
-const (
-	listenerFD = 3
-	statusFD   = 4
-)
-
-// runLaunch starts the worker in a session of its own.
-func runLaunch(args []string, _ stdio) int {
-	status := os.NewFile(statusFD, "status")
-	// What the program inherits, a lock or a pipe, is not for the worker to hold.
-	unix.CloseRange(statusFD+1, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	cmd := &exec.Cmd{
-		Path:        "/proc/self/exe",
-		Args:        append([]string{stageWorker}, args...),
-		ExtraFiles:  []*os.File{os.NewFile(listenerFD, "listener"), status},
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintf(status, "starting the worker: %v\n", err)
-		return exitOurs
-	}
-	return 0
+	stageLaunch:    runLaunch,
+	stageCompanion: runCompanion,
+	stageProgram:   runBelowInit,
+	machine.Stage:  runAttempt,
+	room.Stage:     runRoom,
 }
 
 // runRoom is a process of a worker's that keeps a network namespace.
@@ -75,45 +42,36 @@ func runRoom(_ []string, _ stdio) int {
 	return 0
 }
 
-// runOwnWorker is the worker of a single run. It ends with its last session.
-func runOwnWorker(args []string, _ stdio) int {
-	if len(args) == 1 && args[0] == keepArgument {
-		return runKeeper()
-	}
-	status := os.NewFile(statusFD, "status")
-	unix.CloseOnExec(statusFD)
+// runOwnWorker is the worker of a single run, which ends with its last session. status, which is closed when it is
+// ready, is where it says an error that it returns.
+func runOwnWorker(args []string, listener, status *os.File) error {
 	os.Chdir("/") // no folder is to be kept busy
-	fail := func(err error) int {
-		fmt.Fprintln(status, err)
-		return exitOurs
-	}
 	var o options
-	f := newFlags(stageWorker)
+	f := newFlags(stageCompanion)
 	o.policyFlags(f)
 	o.logFlags(f)
 	if err := f.Parse(args); err != nil {
-		return fail(err)
+		return err
 	}
-	if err := listenHere(listenerFD); err != nil {
-		return fail(err)
+	if err := listenHere(int(listener.Fd())); err != nil {
+		return err
 	}
 	if err := process.Harden(); err != nil {
-		return fail(err)
+		return err
 	}
 	process.MoreDescriptors()
-	listener := os.NewFile(listenerFD, "listener")
 	l, err := net.FileListener(listener)
 	listener.Close()
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	log, file, err := o.openLog(nil)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	w, err := newWorker(&o, log, nil, true)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	if file != nil {
 		file.speakTo(w.Tell)
@@ -121,10 +79,7 @@ func runOwnWorker(args []string, _ stdio) int {
 	// The terminal's signals are the program's.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
 	ctx := farewell(w)
-	if err := (service{w, l.(*net.UnixListener), file}).run(ctx, func() { status.Close() }); err != nil {
-		return exitOurs
-	}
-	return 0
+	return service{w, l.(*net.UnixListener), file}.run(ctx, func() { status.Close() })
 }
 
 // listenHere makes this process the one that listens on a socket, which another may have made: who connects there asks
@@ -216,11 +171,7 @@ type service struct {
 func (s service) run(ctx context.Context, ready func()) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	// The programs need processors too. And on two, one at work alone is faster: bytes do
-	// not wait for another to wake up.
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
-	}
+	useProcessors()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	go s.worker.Watch(ctx, hup)
@@ -239,6 +190,16 @@ func (s service) run(ctx context.Context, ready func()) error {
 		return nil
 	}
 	return err
+}
+
+// useProcessors has a worker use half of those that it may: the programs need processors too. And on two, one at work
+// alone is faster: bytes do not wait for another to wake up.
+func useProcessors() {
+	if os.Getenv("GOMAXPROCS") != "" || entered.onOneProcessor && runtime.NumCPU() < 4 {
+		return
+	}
+	runtime.SetDefaultGOMAXPROCS()
+	runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 }
 
 // runWorker is tlswrap worker: a long-lived worker for many programs.

@@ -4,12 +4,12 @@
 package begin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"strconv"
-	"sync"
 	"time"
 	"unsafe"
 
@@ -19,6 +19,7 @@ import (
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/target"
+	"tlswrap/proxy/thread"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -28,6 +29,7 @@ type Hello struct {
 	Token          wire.Token
 	Stderr         *os.File
 	Verbose, Quiet bool
+	Worker         int // its process, where that is known and may not listen yet
 }
 
 // Greet begins a run with the worker at address, an abstract socket
@@ -51,7 +53,7 @@ func Greet(address string, trust func(uid uint32) error, h Hello) (Reached, erro
 	if h.Quiet {
 		hello.Flags |= wire.FlagQuiet
 	}
-	r, _, err := c.Ask(hello, int(h.Stderr.Fd()))
+	r, err := h.ask(c, hello)
 	if err != nil {
 		return w, err
 	}
@@ -62,7 +64,23 @@ func Greet(address string, trust func(uid uint32) error, h Hello) (Reached, erro
 		return w, errors.New("this user may not use it (tlswrap worker --allow lets others)")
 	}
 	w.Enforce = r.Number == wire.NumberEnforce
+	switch {
+	case r.Errno == unix.EFAULT:
+		w.unreachable = outOfReach(r.Name)
+	case r.Errno != 0:
+		w.unreachable = errors.New(r.Name)
+	}
 	return w, nil
+}
+
+// ask says hello, and shows this process to the worker by what that knows it, if it can reach it: memory, and the
+// descriptor of this connection.
+func (h Hello) ask(c wire.Conn, hello wire.Request) (wire.Reply, error) {
+	target.Admit(cmp.Or(h.Worker, int(c.PID)))
+	hello.Name, hello.Channel = strconv.Itoa(c.FD), target.Show(h.Token[:])
+	r, got, err := c.Ask(hello, int(h.Stderr.Fd()), c.FD)
+	got.Close()
+	return r, err
 }
 
 // Reached is a run's worker, as Greet has found it.
@@ -71,6 +89,8 @@ type Reached struct {
 	UID     uint32
 	Token   wire.Token
 	Enforce bool // its rules want the program enforced
+
+	unreachable error // why the worker cannot answer for this process, or nil
 }
 
 // Serve shows the worker a TCP socket of this process, one that listens or, with
@@ -128,7 +148,7 @@ func Finish(w Reached, limit time.Duration, kill func(worker int)) {
 	defer c.Close()
 	kill(int(c.PID))
 	if c.Tell(wire.Request{Op: wire.OpFinish, Token: w.Token}) == nil {
-		c.Read(make([]byte, wire.ReplyHeader)) // or it ends, with its last session
+		c.WaitForEnd() // with its last session
 	}
 }
 
@@ -151,59 +171,34 @@ var ErrUnasked = errors.New("nobody has asked for it")
 // ErrEnforced is why no program is started: it would be free to connect.
 var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules promise")
 
-// Trial finds out whether this process can have a filter under it.
-type Trial struct {
-	want Supervision
-	err  func() error
-}
-
-// Try begins a trial. It takes about as long as a worker to start, and goes on meanwhile.
-func Try(want Supervision) Trial {
-	try := sync.OnceValue(func() error {
-		features, err := seccomp.Try()
-		if err != nil {
-			return err
-		}
-		return features.Missing()
-	})
-	if want != Unasked {
-		go try()
-	}
-	return Trial{want, try}
-}
-
-// Supervise has the kernel hand the worker those calls of this process on sockets that the shim does not
-// make (package supervisor), and of whatever it becomes and starts. Where that is enforced, or the worker's
-// rules say so, the shim's own connects are handed over as well. It locks the calling goroutine to its
-// thread where that is under the filter then, and executes the program. start is nil where the worker ends
+// Supervise has the kernel hand the worker those calls on sockets that the shim does not
+// make (package supervisor), of a thread of this process, on which it calls become, of whatever that becomes and of what
+// that starts. Where that is enforced, or the worker's
+// rules say so, the shim's own connects are handed over as well. start is nil where the worker ends
 // with its programs.
-// The error says why there is no supervision; no program may be started without it where it wraps ErrEnforced.
-func Supervise(w Reached, t Trial, start StartKeeper) error {
-	w.Enforce = w.Enforce || t.want == Enforced
-	if t.want == Unasked && !w.Enforce {
+// The error says why there is no supervision, and become was not called; no program may be started without it where it
+// wraps ErrEnforced.
+func Supervise(w Reached, want Supervision, start StartKeeper, become func()) error {
+	w.Enforce = w.Enforce || want == Enforced
+	if want == Unasked && !w.Enforce {
 		return ErrUnasked
 	}
-	stands, err := w.supervise(t, start)
-	if err != nil && (stands || w.Enforce) {
+	stands, err := w.byListener(start, become)
+	if err == nil {
+		return nil
+	}
+	if stands || w.Enforce {
 		return fmt.Errorf("%w: %w", ErrEnforced, err)
 	}
-	return err
-}
-
-// supervise reports, with an error, whether the filter stands and nobody answers.
-func (w Reached) supervise(t Trial, start StartKeeper) (stands bool, err error) {
-	stands, err = w.byListener(t, start)
-	if err == nil || t.want != Needed || stands || w.Enforce {
-		return stands, err
-	}
-	if _, far := errors.AsType[outOfReach](err); far {
-		return false, err // for a tracer, too
+	if _, far := errors.AsType[outOfReach](err); far || want != Needed {
+		return err // it is out of a tracer's reach, too
 	}
 	// Where that fails nothing is started, as it cannot be preloaded.
 	if traced := w.byTracer(); traced != nil {
-		return false, seccomp.NorByTracing(err, traced)
+		return seccomp.NorByTracing(err, traced)
 	}
-	return false, nil
+	become()
+	return nil
 }
 
 // Keep gives the keeper of a filter (package keeper) its listener and what the worker has given for that. They stay the
@@ -241,13 +236,11 @@ type outOfReach string
 
 func (o outOfReach) Error() string { return string(o) }
 
-// byListener has the worker answer for a filter whose calls wait for that.
-func (w Reached) byListener(t Trial, start StartKeeper) (stands bool, err error) {
-	if err := w.askSupervisable(); err != nil {
-		return false, err
-	}
-	if err := t.err(); err != nil {
-		return false, err // before a filter is under this thread for good
+// byListener has the worker answer for a filter whose calls wait for that, and calls become under it. It reports, with
+// an error, whether the filter stands and nobody answers.
+func (w Reached) byListener(start StartKeeper, become func()) (stands bool, err error) {
+	if w.unreachable != nil {
+		return false, w.unreachable
 	}
 	c, err := w.dial()
 	if err != nil {
@@ -260,7 +253,17 @@ func (w Reached) byListener(t Trial, start StartKeeper) (stands bool, err error)
 			return false, err
 		}
 	}
-	runtime.LockOSThread()
+	// Where the filter turns out to be of no use its thread ends, which nothing else has run on.
+	thread.Run(func() {
+		if stands, err = w.filter(c, keep); err == nil {
+			become()
+		}
+	})
+	return stands, err
+}
+
+// filter puts a filter under this thread for good, for which the worker answers.
+func (w Reached) filter(c wire.Conn, keep Keep) (stands bool, err error) {
 	if w.Enforce {
 		if err := seccomp.Confine(); err != nil {
 			return false, err
@@ -271,6 +274,9 @@ func (w Reached) byListener(t Trial, start StartKeeper) (stands bool, err error)
 		return false, err
 	}
 	defer unix.Close(int(listener))
+	if err := listener.Missing(); err != nil {
+		return false, err
+	}
 	held, err := w.askHold(c, listener)
 	if err != nil {
 		return true, err
@@ -356,32 +362,4 @@ func (w Reached) dialFor(limit time.Duration) (wire.Conn, error) {
 	})
 	c.Cookie = w.Token.Cookie()
 	return c, err
-}
-
-// askSupervisable asks the worker whether it can reach this process, and shows it by what it knows it.
-func (w Reached) askSupervisable() error {
-	c, err := w.dial()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	defer unix.Close(fd)
-	target.Admit(int(c.PID))
-	r, got, err := c.Ask(wire.Request{Op: wire.OpSupervisable, Token: w.Token, Name: strconv.Itoa(fd), Channel: target.Show(w.Token[:])}, fd)
-	got.Close()
-	switch {
-	case err != nil:
-		return err
-	case r.Answer == wire.AnswerError && r.Errno == unix.EFAULT:
-		return outOfReach(r.Name)
-	case r.Answer == wire.AnswerError && r.Name != "":
-		return errors.New(r.Name)
-	case r.Answer != wire.AnswerGood:
-		return errors.New("the worker does not know how to")
-	}
-	return nil
 }

@@ -39,13 +39,13 @@ const mostProgram = 4 << 10
 
 // Hand gives a keeper what it is to keep, by its connection, an AF_UNIX socket of type SOCK_SEQPACKET. The
 // descriptors stay the caller's to close.
-func Hand(keeper *net.UnixConn, p Program, listener seccomp.Listener, held begin.Held) error {
+func Hand(keeper int, p Program, listener seccomp.Listener, held begin.Held) error {
 	text, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
 	// With the cookie, as this process is under the filter, and its worker may have ended.
-	to := wire.Conn{UnixConn: keeper, Cookie: p.Token.Cookie()}
+	to := wire.Conn{FD: keeper, Cookie: p.Token.Cookie()}
 	if err := to.Send(text, unix.UnixRights(int(listener), held.Life, held.Pending)); err != nil {
 		return fmt.Errorf("the process that keeps the kernel's filter does not take it: %w", err)
 	}

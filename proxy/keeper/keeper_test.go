@@ -78,24 +78,21 @@ func underFilter(t *testing.T, p Program, f func(), listener chan<- seccomp.List
 }
 
 // connection is a keeper's, and its other end.
-func connection(t *testing.T) (ours, theirs *net.UnixConn) {
+func connection(t *testing.T) (ours int, theirs *net.UnixConn) {
 	t.Helper()
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var conns [2]*net.UnixConn
-	for i, end := range ends {
-		f := os.NewFile(uintptr(end), "keeper")
-		c, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		conns[i] = c.(*net.UnixConn)
-		t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { unix.Close(ends[0]) })
+	f := os.NewFile(uintptr(ends[1]), "keeper")
+	c, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return conns[0], conns[1]
+	t.Cleanup(func() { c.Close() })
+	return ends[0], c.(*net.UnixConn)
 }
 
 func nobodyThere(t *testing.T) Program {

@@ -155,7 +155,7 @@ func (d Descriptors) Close() {
 	}
 }
 
-// mostDescriptors come with a request.
+// mostDescriptors come with a request; what each kind takes is known by who answers it.
 const mostDescriptors = 3
 
 // Receive reads one request, with the descriptors that came along. Where there are others than

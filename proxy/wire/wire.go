@@ -39,7 +39,6 @@ const (
 	OpListen
 	OpAccept
 	OpSweep
-	OpSupervisable
 	OpSupervise
 	OpFinish
 	OpNotices

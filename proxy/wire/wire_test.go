@@ -94,7 +94,7 @@ func TestWireMatchesTheShims(t *testing.T) {
 			"TW_MAGIC": wireMagic, "TW_TOKEN_SIZE": TokenLen, "TW_NAME_SIZE": wireNameLen, "TW_MAX_ADDRS": wireMaxAddrs,
 			"TW_HELLO": OpHello, "TW_CONNECT": OpConnect, "TW_TAKEN": OpTaken, "TW_VERDICT": OpVerdict, "TW_RESTART": OpRestart,
 			"TW_UPSTREAM": OpUpstream, "TW_NAMES": OpNames, "TW_ADDRESS": OpAddress, "TW_EXEC": OpExec, "TW_LISTEN": OpListen,
-			"TW_ACCEPT": OpAccept, "TW_SWEEP": OpSweep, "TW_SUPERVISABLE": OpSupervisable, "TW_SUPERVISE": OpSupervise,
+			"TW_ACCEPT": OpAccept, "TW_SWEEP": OpSweep, "TW_SUPERVISE": OpSupervise,
 			"TW_FINISH": OpFinish, "TW_NOTICES": OpNotices, "TW_PASSED": OpPassed, "TW_NOTICES_MOST": MostNotices,
 			"TW_CONSUME": FlagConsume, "TW_NO_NEW_PRIVS": FlagNoNewPrivs, "TW_STDERR": FlagStderr, "TW_VERBOSE": FlagVerbose,
 			"TW_QUIET": FlagQuiet, "TW_DATAGRAM": FlagDatagram, "TW_UNTOLD": FlagUntold, "TW_IDS_DIFFER": FlagIDsDiffer,

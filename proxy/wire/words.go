@@ -12,7 +12,7 @@ var (
 		OpHello: "hello", OpConnect: "connect", OpTaken: "taken", OpVerdict: "verdict", OpRestart: "restart",
 		OpUpstream: "upstream", OpNames: "names", OpAddress: "address", OpExec: "exec", OpListen: "listen",
 		OpAccept: "accept", OpSweep: "sweep",
-		OpSupervisable: "supervisable", OpSupervise: "supervise", OpFinish: "finish", OpNotices: "notices", OpPassed: "passed",
+		OpSupervise: "supervise", OpFinish: "finish", OpNotices: "notices", OpPassed: "passed",
 		OpTLSLoad: "tls_load", OpTLSBuild: "tls_build", OpTLSDrop: "tls_drop", OpTLSStart: "tls_start",
 		OpTLSEnd: "tls_end", OpTLSName: "tls_name", OpTLSOCSP: "tls_ocsp", OpTLSDecrypt: "tls_decrypt",
 		OpTLSRing: "tls_ring",
