@@ -24,10 +24,10 @@ static long socket_alike(int fd)
 #define HURRIED_SECONDS 2
 
 /*
- * Sends a connect's request for fd. The socket that the worker is to connect comes along; where the program has
- * no descriptor left for it, the worker can still let the connect pass.
+ * Sends a connect's request for fd. The socket that the worker is to connect comes along, or why there is none: the
+ * worker can still let the connect pass.
  */
-static long send_connect(int control, const struct tw_request *request, int fd)
+static long send_connect(int control, struct tw_request *request, int fd)
 {
 	if (!(request->flags & TW_CONSUME)) {
 		/* A connect that is not to wait does not wait long for a stopped worker. */
@@ -36,6 +36,7 @@ static long send_connect(int control, const struct tw_request *request, int fd)
 	}
 	int fresh = (int)socket_alike(fd);
 	const int shown[] = {fd, fresh};
+	request->channel = fresh < 0 ? (uint64_t)-fresh : 0;
 	long r = control_send(control, request, shown, fresh >= 0 ? 2 : 1);
 	if (fresh >= 0)
 		SYS(SYS_close, fresh);
@@ -58,7 +59,7 @@ static long send_taken(int control)
 }
 
 /* What channel_ask does over one connection to the worker. */
-static long ask_over(int control, int fd, const struct tw_request *request, struct tw_reply *reply)
+static long ask_over(int control, int fd, struct tw_request *request, struct tw_reply *reply)
 {
 	int stand_in = -1, life = -1;
 	bool listens = request->op == TW_LISTEN;
@@ -82,7 +83,7 @@ static long ask_over(int control, int fd, const struct tw_request *request, stru
 	return reply->answer == TW_ANSWER_ERROR && reply->error > 0 ? -reply->error : -ENETDOWN;
 }
 
-long channel_ask(int fd, const struct tw_request *request, struct tw_reply *reply)
+long channel_ask(int fd, struct tw_request *request, struct tw_reply *reply)
 {
 	long control = control_open();
 	if (control == -ENETDOWN)

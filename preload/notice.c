@@ -1,7 +1,6 @@
 /*
  * What passes is not asked about. Where the session wants to be told of it (tlswrap -v, a log) the worker finds a
- * notice in memory (struct tw_notices): what becomes of the connect does not depend on that, however it ends, and
- * waits for nobody.
+ * notice in memory (struct tw_notices): what becomes of the connect does not depend on that, however it ends.
  */
 #include "trace.h"
 
@@ -22,30 +21,34 @@ void notices_forked(long parent)
 {
 	if (!notices || SYS(SYS_getppid) == parent)
 		return;
-	if (within_reach(notices))
-		SYS(SYS_munmap, notices, sizeof *notices);
-	notices = NULL;
+	notices = NULL; /* the memory stays: what this has interrupted may be writing there */
 	untold = 0;
 }
 
 /* Of so many connects the worker is told of one again, where it could not be told of one before. */
 #define TRIES 256
 
-/* How long an answer is waited for, once in a process: a stopped worker gives none. */
+/* How long the worker is waited for: a stopped one answers nothing. */
 #define ANSWER_MICROSECONDS 100000L
+
+static void limit_answer(int control)
+{
+	const long limit[2] = {0, ANSWER_MICROSECONDS};
+	SYS(SYS_setsockopt, control, SOL_SOCKET, SO_RCVTIMEO, limit, sizeof limit);
+}
 
 /* The memory file that the worker has for notices, or a negative number. */
 static int ask_file(void)
 {
 	struct tw_request request;
 	struct tw_reply reply;
-	const long limit[2] = {0, ANSWER_MICROSECONDS};
 	int fd = -1;
 	long control = control_open();
 	if (control < 0)
 		return -1;
-	SYS(SYS_setsockopt, control, SOL_SOCKET, SO_RCVTIMEO, limit, sizeof limit);
+	limit_answer((int)control);
 	request_init(&request, TW_NOTICES);
+	request.channel = (uint64_t)SYS(SYS_getpid);
 	if (control_send((int)control, &request, NULL, 0) == 0)
 		(void)control_receive((int)control, &reply, &fd, NULL);
 	SYS(SYS_close, control);
@@ -101,7 +104,10 @@ static void leave(struct tw_notices *in, const struct tw_addr *to)
 	__atomic_store_n(&notice->turn, number + 1, __ATOMIC_RELEASE);
 }
 
-/* Sends the worker a notice, or with count 0 that some were left, by way of the control socket. */
+/*
+ * Sends the worker a notice, or with count 0 that some were left, by way of the control socket. A notice is waited for
+ * until the worker has it, which closes the connection then, so that the next one does not overtake it.
+ */
 static long send_by_control(const struct tw_addr *to, uint32_t count)
 {
 	struct tw_request request;
@@ -113,6 +119,11 @@ static long send_by_control(const struct tw_addr *to, uint32_t count)
 	request.count = count;
 	request.addrs[0] = *to;
 	long r = control_send((int)control, &request, NULL, 0);
+	if (r == 0 && count) {
+		char none;
+		limit_answer((int)control);
+		SYS(SYS_recvfrom, control, &none, 1, 0, NULL, NULL);
+	}
 	if (r < 0)
 		__atomic_add_fetch(&untold, (uint32_t)request.channel, __ATOMIC_RELAXED);
 	SYS(SYS_close, control);
@@ -162,8 +173,9 @@ void notice_passed(int fd, const struct tw_addr *to)
 		if (failed % TRIES || send_by_control(to, 1) < 0)
 			__atomic_add_fetch(&untold, 1, __ATOMIC_RELAXED);
 	} else {
+		static uint32_t unheard;
 		long r = ring(&bell);
-		if (r < 0 && r != -EAGAIN)
+		if (r < 0 && r != -EAGAIN && __atomic_fetch_add(&unheard, 1, __ATOMIC_RELAXED) % TRIES == 0)
 			(void)send_by_control(to, 0);
 	}
 	signals_restore(&mask);

@@ -372,7 +372,7 @@ void options_copy(int from, int to);
  * TW_ANSWER_CHANNEL: what the worker gave stands in its place; or -errno, and it stays as it
  * was. Call with signals blocked.
  */
-long channel_ask(int fd, const struct tw_request *request, struct tw_reply *reply);
+long channel_ask(int fd, struct tw_request *request, struct tw_reply *reply);
 
 /* Asks the worker for a descriptor of this channel (TW_RESTART, TW_UPSTREAM). */
 long channel_borrow(const struct channel *channel, enum tw_op op);
@@ -450,7 +450,7 @@ void map_forked(void);
 
 /* ---- notice.c ---- */
 
-/* Tells the worker, where the session wants that, of a connect of fd's that passes. Nobody waits for an answer. */
+/* Tells the worker, where the session wants that, of a connect of fd's that passes. */
 void notice_passed(int fd, const struct tw_addr *to);
 
 /* In a forked child, whose parent calls itself parent. Where the child calls it otherwise it may be in a PID namespace

@@ -65,6 +65,8 @@ long socket_replace(int fd, int stand_in)
 		r = replace_one(other, stand_in);
 	if (r == 0)
 		r = replace_one(fd, stand_in);
+	if (r < 0)
+		SYS(SYS_shutdown, stand_in, SHUT_RDWR); /* duplicates that have it are not to be connected */
 	SYS(SYS_close, stand_in);
 	return r;
 }

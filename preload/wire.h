@@ -35,8 +35,9 @@ enum tw_op {
 	                    its descriptors */
 	TW_CONNECT = 2,  /* may this socket connect to addrs[0]? with the socket, and a new one of the
 	                    same kind, which the worker connects while the program puts the channel in
-	                    the socket's place. name is that of a function which can connect to what
-	                    passes alone, and has no new socket, or "" */
+	                    the socket's place; or channel is the errno for which there is none. name
+	                    is that of a function which can connect to what passes alone, and has no
+	                    new socket, or "" */
 	TW_TAKEN = 3,    /* after LISTEN: it is in place: go; no reply, but the worker ends the
 	                    connection once it serves */
 	TW_VERDICT = 4,  /* how did this channel's setup end? */
@@ -58,8 +59,9 @@ enum tw_op {
 	                    tlswrap itself, or by who keeps the listener */
 	TW_FINISH = 14,  /* no process is left of the session; answered when it has ended, with all sent
 	                    that was written. Asked by tlswrap itself, as process 1 */
-	TW_NOTICES = 15, /* where does this process leave notices? A struct tw_notices, or TW_ANSWER_GONE
-	                    for one whose process id is another one here: by TW_PASSED */
+	TW_NOTICES = 15, /* where does this process, which calls itself channel, leave notices? A struct
+	                    tw_notices, or TW_ANSWER_GONE for one that is called otherwise here: by
+	                    TW_PASSED */
 	TW_PASSED = 16,  /* a connect to addrs[0] passes, unasked, and channel have passed of this process that
 	                    nobody could be told of; without an address: notices were left. No reply */
 };

@@ -49,7 +49,7 @@ var requests = map[wire.Op]request{
 
 	wire.OpSupervise: {1, (*Worker).supervise},
 	wire.OpFinish:    {0, (*Worker).finish},
-	wire.OpNotices:   {0, func(_ *Worker, a asked) { a.ShareNotices(a.Call) }},
+	wire.OpNotices:   {0, func(_ *Worker, a asked) { a.ShareNotices(a.Call, a.Channel) }},
 	wire.OpPassed:    {0, func(w *Worker, a asked) { w.outgoing.PassedBy(a.Call, a.Session, a.Request) }},
 
 	wire.OpTLSLoad:    {1, byLibtls((*libtls.State).Load)},

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ const (
 	beKeeper = "keep" // keeper.Hand's message follows
 )
 
-// mostFlags is more than the message takes: the kernel keeps no more of it (net.core.wmem_max(7)).
+// mostFlags is how long a message may be. The kernel takes less, where net.core.wmem_default(7) was not raised.
 const mostFlags = 256 << 10
 
 // companion is the socket to it, and its process.
@@ -46,7 +47,7 @@ type companion struct {
 func startCompanion(word string, args []string, rights []byte) (c companion, err error) {
 	switch {
 	case entered.failed != 0:
-		err = os.NewSyscallError("fork", entered.failed)
+		err = os.NewSyscallError(entered.failing.String(), entered.failed)
 	case entered.companion != 0:
 		c = forkedCompanion()
 	default:
@@ -86,10 +87,13 @@ func awaitForker() {
 	entered.forker = 0
 }
 
-// hearPID returns which process the companion is, as who has forked it tells.
+// hearPID returns which process the companion is, as who has forked it has told: that has ended, and tells nothing any more.
 func (c companion) hearPID() (int, error) {
 	var pid [4]byte
-	n, err := c.Read(pid[:])
+	n, _, err := unix.Recvfrom(int(c.Fd()), pid[:], unix.MSG_DONTWAIT)
+	if err == unix.EAGAIN {
+		return 0, errWorkerEnded
+	}
 	if err == nil && n < len(pid) {
 		err = io.EOF
 	}
@@ -171,15 +175,23 @@ func runLaunch(args []string, _ stdio) int {
 	return 0
 }
 
+// errWorkerEnded is the end of one that has said nothing.
+var errWorkerEnded = errors.New("the worker ended as it started: ulimit -u or another limit may be too low for it")
+
+// explainTime is how long a companion may take for its own words: one that is stopped has none.
+const explainTime = 2 * time.Second
+
 // explain prefers the companion's own words to an error in dealing with it.
 func (c companion) explain(err error) error {
 	words := make([]byte, mostFlags)
-	if n, _ := c.Read(words); n > 0 {
+	limit := unix.NsecToTimeval(int64(explainTime))
+	unix.SetsockoptTimeval(int(c.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
+	if n, _, _ := unix.Recvfrom(int(c.Fd()), words, 0); n > 0 {
 		return errors.New(strings.TrimSpace(string(words[:n])))
 	}
 	for _, ended := range []error{unix.ECONNRESET, unix.ECONNREFUSED, unix.EPIPE, io.EOF} {
 		if errors.Is(err, ended) {
-			return errors.New("the worker ended as it started: ulimit -u or another limit may be too low for it")
+			return errWorkerEnded
 		}
 	}
 	return fmt.Errorf("the worker did not start: %w", err)
@@ -191,7 +203,7 @@ func runCompanion(_ []string, _ stdio) int {
 		return runKeeper()
 	}
 	text, oob := make([]byte, mostFlags), make([]byte, unix.CmsgSpace(4))
-	n, oobn, _, _, err := unix.Recvmsg(companionFD, text, oob, unix.MSG_CMSG_CLOEXEC)
+	n, oobn, flags, _, err := unix.Recvmsg(companionFD, text, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil || n == 0 {
 		return 0 // it is not needed
 	}
@@ -203,6 +215,9 @@ func runCompanion(_ []string, _ stdio) int {
 	nameProcess(words[1:]...)
 	status := os.NewFile(companionFD, "tlswrap")
 	listener, err := onlyDescriptor(oob[:oobn])
+	if flags&unix.MSG_TRUNC != 0 {
+		err = fmt.Errorf("the command line is too long for a worker: it takes %d bytes at most", mostFlags)
+	}
 	if err == nil {
 		err = runOwnWorker(words[1:], listener, status)
 	}
@@ -227,13 +242,13 @@ func onlyDescriptor(oob []byte) (*os.File, error) {
 // nameProcess has ps(1) show the arguments as the command line of a companion, as far as the one that it was forked
 // with leaves room.
 func nameProcess(args ...string) {
-	if entered.length == 0 {
+	if entered.commandLineLength == 0 {
 		return
 	}
 	for i, arg := range os.Args {
 		os.Args[i] = strings.Clone(arg) // from what is written over
 	}
-	line := unsafe.Slice((*byte)(entered.commandLine), entered.length)
+	line := unsafe.Slice((*byte)(entered.commandLine), entered.commandLineLength)
 	clear(line)
 	copy(line[:len(line)-1], bytes.Join([][]byte{[]byte(process.Name), []byte(strings.Join(args, "\x00"))}, []byte{0}))
 }

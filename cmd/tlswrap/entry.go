@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tlswrap/proxy/keeper"
 )
 
 // What is in this file runs before Go's runtime does: entry_*.s, which is linked as the program's entry point (see
@@ -24,31 +26,58 @@ import (
 var atEntry = beforeRuntime
 
 // entered is what was found out and done there. Without an entry point of ours it is as it stands here.
-var entered struct {
+var entered atStart
+
+type atStart struct {
 	ignored uint64 // bit n-1 is set where signal n was ignored
 
 	isCompanion bool
-	keeps       bool // a companion that was told to be a keeper, and has to do something now
+	keeps       bool                     // a companion that was told to be a keeper
+	program     [keeper.MostProgram]byte // what that is to keep, in programLength bytes, where there is something to do now:
+	length      int                      // with descriptors from keptFD on. 0: nothing came
 
 	companion int           // the socket to this process's companion, or 0
 	forker    int           // the process that has forked it, a child of this one
-	failed    syscall.Errno // why there is no companion
+	failed    syscall.Errno // why there is no companion,
+	failing   failure       // and which call has failed
 
 	onOneProcessor bool // by the environment, to which that was added
 
 	// The memory where the kernel looks for the process's command line.
-	commandLine unsafe.Pointer
-	length      uintptr
+	commandLine       unsafe.Pointer
+	commandLineLength uintptr
+}
+
+// failure is a system call that has failed.
+type failure int
+
+const (
+	inFork failure = iota
+	inSocketpair
+	inFcntl
+)
+
+func (f failure) String() string { return [...]string{"fork", "socketpair", "fcntl"}[f] }
+
+// kept is what is to be kept, or nil where nothing has come yet.
+func (e *atStart) kept() []byte {
+	if e.length == 0 {
+		return nil
+	}
+	return e.program[:e.length]
 }
 
 // companionFD is the companion's end of the socket. Of its other descriptors only the standard ones are open, to /dev/null.
 const companionFD = 3
 
+// keptFD is the first of a keeper's descriptors, which are the first that it gets.
+const keptFD = companionFD + 1
+
 //go:nosplit
 func beforeRuntime(at unsafe.Pointer) (stackToGoOnWith unsafe.Pointer) {
 	s := stack{at}
 	entered.ignored = ignoredSignals()
-	entered.commandLine, entered.length = s.commandLine()
+	entered.commandLine, entered.commandLineLength = s.commandLine()
 	switch {
 	case s.count() > 1 && isWord(s.argument(1), "worker"), s.count() > 0 && isWord(s.argument(0), "goressl"):
 		quiet()
@@ -190,12 +219,16 @@ func fork() int { return system6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0,
 //go:nosplit
 func address[T any](of *T) uintptr { return uintptr(unsafe.Pointer(of)) }
 
-const sizeofSigset = 8
+// Of signal(7), in the kernel's own terms.
+const (
+	sizeofSigset = 8
+	sigDfl       = 0
+	sigIgn       = 1
+)
 
 //go:nosplit
 func ignoredSignals() (ignored uint64) {
 	var action [4]uint64 // struct sigaction: the handler comes first
-	const sigIgn = 1
 	for n := range uintptr(64) {
 		if system6(unix.SYS_RT_SIGACTION, n+1, 0, address(&action), sizeofSigset, 0) == 0 && action[0] == sigIgn {
 			ignored |= 1 << n
@@ -223,7 +256,7 @@ func quiet() {
 func (s stack) forkCompanion() {
 	var ends [2]int32
 	if r := system6(unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0, address(&ends), 0); r < 0 {
-		entered.failed = syscall.Errno(-r)
+		entered.failed, entered.failing = syscall.Errno(-r), inSocketpair
 		return
 	}
 	// A process that adopts orphans would have the companion for a child.
@@ -257,7 +290,7 @@ func (s stack) forkCompanion() {
 		entered.companion = system(unix.SYS_FCNTL, uintptr(ends[0]), unix.F_DUPFD_CLOEXEC, companionFD)
 		system(unix.SYS_CLOSE, uintptr(ends[0]), 0, 0)
 		if entered.companion < 0 {
-			entered.companion, entered.failed = 0, syscall.Errno(-entered.companion)
+			entered.companion, entered.failed, entered.failing = 0, syscall.Errno(-entered.companion), inFcntl
 		}
 	}
 	entered.forker = pid
@@ -265,24 +298,20 @@ func (s stack) forkCompanion() {
 
 // forkAgain is the process between. It returns in the companion alone, and tells by the socket which process that is,
 // or an error's number, negative.
-// What the program inherits, a lock or a pipe, is not for the companion to hold, and the terminal's signals are not
+// What the program inherits, a lock, a pipe or a folder, is not for the companion to hold, and the terminal's signals are not
 // for it.
 //
 //go:nosplit
 func (s stack) forkAgain(end int32) {
-	null := [...]byte{'/', 'd', 'e', 'v', '/', 'n', 'u', 'l', 'l', 0}
+	root := [...]byte{'/', 0}
 	r := system(unix.SYS_SETSID, 0, 0, 0)
+	system(unix.SYS_CHDIR, address(&root), 0, 0)
 	if end != companionFD && r >= 0 {
 		r = system(unix.SYS_DUP3, uintptr(end), companionFD, unix.O_CLOEXEC)
 	}
 	if r >= 0 {
-		system(unix.SYS_CLOSE_RANGE, companionFD+1, 1<<32-1, 0)
-		system(unix.SYS_CLOSE_RANGE, 0, companionFD-1, 0)
-		for range companionFD {
-			if r = system6(unix.SYS_OPENAT, 0, address(&null), unix.O_RDWR, 0, 0); r < 0 {
-				break
-			}
-		}
+		closeFrom(companionFD + 1)
+		r = standardToNull()
 	}
 	if r >= 0 {
 		r = fork()
@@ -298,6 +327,44 @@ func (s stack) forkAgain(end int32) {
 	if s.mayKeep() {
 		keepAsleep()
 	}
+}
+
+// closeFrom closes all descriptors from first on, one by one where the kernel is too old for close_range(2), or somebody's
+// filter does not let it.
+//
+//go:nosplit
+func closeFrom(first uintptr) {
+	if system(unix.SYS_CLOSE_RANGE, first, 1<<32-1, 0) >= 0 {
+		return
+	}
+	limit := [2]uint64{1 << 10}
+	system6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, 0, address(&limit), 0)
+	for fd := first; fd < uintptr(limit[0]); fd++ {
+		system(unix.SYS_CLOSE, fd, 0, 0)
+	}
+}
+
+// standardToNull has the standard descriptors be /dev/null, or returns an error's number, negative.
+//
+//go:nosplit
+func standardToNull() int {
+	path := [...]byte{'/', 'd', 'e', 'v', '/', 'n', 'u', 'l', 'l', 0}
+	null := system6(unix.SYS_OPENAT, 0, address(&path), unix.O_RDWR, 0, 0)
+	if null < 0 {
+		return null
+	}
+	for fd := range companionFD {
+		if fd == null {
+			continue
+		}
+		if r := system(unix.SYS_DUP3, uintptr(null), uintptr(fd), 0); r < 0 {
+			return r
+		}
+	}
+	if null > companionFD {
+		system(unix.SYS_CLOSE, uintptr(null), 0, 0)
+	}
+	return 0
 }
 
 // ownRandomness makes anew the 16 bytes by which the runtime's random numbers begin: the parent's were there to be
@@ -320,22 +387,22 @@ func (s stack) ownRandomness() {
 // message is what lies first in the companion's socket, with its addresses as numbers: nothing of it moves, and
 // nothing may be allocated.
 type message struct {
-	text    [4]byte
 	control [64]byte
 	length  int // of all of the text, or an error's number, negative
 	rights  bool
 }
 
-// receive looks at the message, or takes it. Descriptors that come along are copies where it only looks (MSG_PEEK).
+// receive looks at the message (MSG_PEEK), or takes it, with up to size bytes of its text. Descriptors that come along are
+// copies where it only looks.
 //
 //go:nosplit
-func (m *message) receive(flags uintptr) {
-	vector := struct{ base, length uintptr }{address(&m.text), unsafe.Sizeof(m.text)}
+func (m *message) receive(text unsafe.Pointer, size, flags uintptr) {
+	vector := struct{ base, length uintptr }{uintptr(text), size}
 	header := struct {
 		name, nameLength, vector, vectorLength, control, controlLength, flags uintptr // struct msghdr
 	}{0, 0, address(&vector), 1, address(&m.control), unsafe.Sizeof(m.control), 0}
 	for {
-		m.length = system(unix.SYS_RECVMSG, companionFD, address(&header), flags)
+		m.length = system(unix.SYS_RECVMSG, companionFD, address(&header), flags|unix.MSG_CMSG_CLOEXEC)
 		if m.length != -int(unix.EINTR) {
 			break
 		}
@@ -350,36 +417,50 @@ func (m *message) receive(flags uintptr) {
 //go:nosplit
 func keepAsleep() {
 	var m message
-	m.receive(unix.MSG_PEEK)
+	var word [4]byte
+	m.receive(unsafe.Pointer(&word), unsafe.Sizeof(word), unix.MSG_PEEK)
 	if m.length <= 0 {
 		system(unix.SYS_EXIT_GROUP, 0, 0, 0)
 	}
-	if m.rights || m.text != [4]byte{'k', 'e', 'e', 'p'} {
-		system(unix.SYS_CLOSE_RANGE, companionFD+1, 1<<32-1, 0)
+	if m.rights || word != [4]byte{'k', 'e', 'e', 'p'} {
+		closeFrom(companionFD + 1)
 		return
 	}
-	m.receive(0)
+	m.receive(unsafe.Pointer(&word), unsafe.Sizeof(word), 0)
 	entered.keeps = true
+	// Signals that a process has no handler for end it: it has none yet, and ends with the last process under the filter.
+	handleSignals(sigIgn, 0)
 	nameKeeper()
-	// It ends with the last process under the filter, which may have to be answered when all are told to end.
-	block := uint64(1<<(unix.SIGHUP-1) | 1<<(unix.SIGINT-1) | 1<<(unix.SIGQUIT-1) | 1<<(unix.SIGTERM-1) | 1<<(unix.SIGTSTP-1))
-	system6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, address(&block), 0, sizeofSigset, 0)
-	m.receive(unix.MSG_PEEK)
+	m.receive(unsafe.Pointer(&entered.program), unsafe.Sizeof(entered.program), 0)
 	if m.length <= 0 {
 		system(unix.SYS_EXIT_GROUP, 0, 0, 0)
 	}
+	entered.length = m.length
 	if m.rights {
 		awaitWorkersEnd()
 	}
-	system(unix.SYS_CLOSE_RANGE, companionFD+1, 1<<32-1, 0)
+	// Those that all are told to end by, it ignores for good: somebody may have to be answered then.
+	handleSignals(sigDfl, 1<<(unix.SIGHUP-1)|1<<(unix.SIGINT-1)|1<<(unix.SIGQUIT-1)|1<<(unix.SIGTERM-1)|1<<(unix.SIGTSTP-1))
 }
 
-// awaitWorkersEnd waits for what keeper.Keep has to do, with the descriptors that keeper.Hand has sent: the first
-// copies that this process gets have the lowest numbers. It does not return where nobody is left under the filter.
+// handleSignals has the signals be handled so that were not ignored before, but for some.
+//
+//go:nosplit
+func handleSignals(how, but uint64) {
+	action := [4]uint64{how} // struct sigaction: the handler comes first
+	for n := range uintptr(64) {
+		if (entered.ignored|but)>>n&1 == 0 {
+			system6(unix.SYS_RT_SIGACTION, n+1, address(&action), 0, sizeofSigset, 0)
+		}
+	}
+}
+
+// awaitWorkersEnd waits for what keeper.Keep has to do, with the descriptors that keeper.Hand has sent. It does not return
+// where nobody is left under the filter.
 //
 //go:nosplit
 func awaitWorkersEnd() {
-	const listener, life = companionFD + 1, companionFD + 2
+	const listener, life = keptFD, keptFD + 1
 	p := [2]unix.PollFd{{Fd: listener}, {Fd: life}}
 	for system6(unix.SYS_PPOLL, address(&p), uintptr(len(p)), 0, 0, sizeofSigset) == -int(unix.EINTR) {
 	}
@@ -394,7 +475,7 @@ func awaitWorkersEnd() {
 func nameKeeper() {
 	name := [...]byte{'g', 'o', 'r', 'e', 's', 's', 'l', 0, 'k', 'e', 'e', 'p', 0}
 	system(unix.SYS_PRCTL, unix.PR_SET_NAME, address(&name), 0)
-	for i := range entered.length {
+	for i := range entered.commandLineLength {
 		b := byte(0)
 		if i < uintptr(len(name)) {
 			b = name[i]

@@ -34,17 +34,30 @@ func runKeeper() int {
 	os.Chdir("/") // no folder is to be kept busy
 	// It ends with the last process under the filter, which may have to be answered when all are told to end.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTERM, syscall.SIGHUP)
-	file := os.NewFile(companionFD, "tlswrap")
-	conn, err := net.FileConn(file)
-	file.Close()
-	if err == nil {
-		err = process.Harden()
-	}
-	if err == nil {
-		err = keeper.Keep(conn.(*net.UnixConn))
-	}
-	if err != nil {
+	if err := keep(); err != nil {
 		return exitOurs
 	}
 	return 0
+}
+
+// keep keeps what was taken before the runtime began, or what comes now.
+func keep() error {
+	if err := process.Harden(); err != nil {
+		return err
+	}
+	if text := entered.kept(); text != nil {
+		return keeper.Keep(text, []int{keptFD, keptFD + 1, keptFD + 2})
+	}
+	file := os.NewFile(companionFD, "tlswrap")
+	conn, err := net.FileConn(file)
+	file.Close()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	text, fds, err := keeper.Receive(conn.(*net.UnixConn))
+	if text == nil || err != nil {
+		return err
+	}
+	return keeper.Keep(text, fds)
 }

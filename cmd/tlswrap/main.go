@@ -11,7 +11,11 @@ package main
 import (
 	"io"
 	"os"
+	"runtime"
 )
+
+// The program takes the process's first thread: see begin.Supervise.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	os.Exit(run(os.Args, stdio{os.Stdin, os.Stdout, os.Stderr}))

@@ -78,6 +78,7 @@ func (o *options) start(program []string, library string, std stdio) int {
 	}
 	e := execution{path: path, program: program, library: library}
 	preload, refused, cannotPreload := inspectProgram(path, program, library)
+	trial := begin.Try(o.supervision(cannotPreload))
 	control, err := o.reachWorker(std)
 	if err != nil {
 		return complainLines(std, exitOurs, err)
@@ -96,27 +97,22 @@ func (o *options) start(program []string, library string, std stdio) int {
 	if o.worker != "" { // which another may come after
 		keeper = func() (begin.Keep, error) { return o.startKeeper(control, std.err) }
 	}
-	become := func() { status = e.become(preload, std) }
-	if cannotPreload != nil {
-		become = func() { status = e.become(e.forOthers(), std) }
-	}
-	unsupervised := begin.Supervise(control.Reached, o.supervision(cannotPreload), keeper, become)
+	unsupervised := begin.Supervise(control.Reached, trial, keeper)
 	switch {
-	case unsupervised == nil:
-		return status
 	case errors.Is(unsupervised, begin.ErrEnforced):
 		return complain(std, exitOurs, "%v", unsupervised)
 	case cannotPreload != nil && errors.Is(unsupervised, begin.ErrUnasked):
 		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v (without --no-kernel the kernel might hold it)",
 			quote.Printable([]byte(refused)), cannotPreload)
-	case cannotPreload != nil:
+	case cannotPreload != nil && unsupervised != nil:
 		return complain(std, exitCannotExec, "%s: not started, because it cannot be preloaded: %v; and the kernel cannot hold it: %v (tlswrap doctor says what would allow it)",
 			quote.Printable([]byte(refused)), cannotPreload, unsupervised)
-	case !errors.Is(unsupervised, begin.ErrUnasked) && o.verbose:
+	case cannotPreload != nil:
+		preload = e.forOthers()
+	case unsupervised != nil && !errors.Is(unsupervised, begin.ErrUnasked) && o.verbose:
 		complain(std, 0, "the kernel does not hold what the preloaded library does not see: %v", unsupervised)
 	}
-	become()
-	return status
+	return e.become(preload, std)
 }
 
 // execution is a program that is to be executed.

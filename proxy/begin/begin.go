@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -19,7 +19,6 @@ import (
 	"tlswrap/proxy/seccomp"
 	"tlswrap/proxy/session"
 	"tlswrap/proxy/target"
-	"tlswrap/proxy/thread"
 	"tlswrap/proxy/verdict"
 	"tlswrap/proxy/wire"
 )
@@ -171,34 +170,59 @@ var ErrUnasked = errors.New("nobody has asked for it")
 // ErrEnforced is why no program is started: it would be free to connect.
 var ErrEnforced = errors.New("the kernel cannot be made to hold what the rules promise")
 
-// Supervise has the kernel hand the worker those calls on sockets that the shim does not
-// make (package supervisor), of a thread of this process, on which it calls become, of whatever that becomes and of what
-// that starts. Where that is enforced, or the worker's
-// rules say so, the shim's own connects are handed over as well. start is nil where the worker ends
-// with its programs.
-// The error says why there is no supervision, and become was not called; no program may be started without it where it
-// wraps ErrEnforced.
-func Supervise(w Reached, want Supervision, start StartKeeper, become func()) error {
-	w.Enforce = w.Enforce || want == Enforced
-	if want == Unasked && !w.Enforce {
+// Trial finds out whether this process can have a filter under it.
+type Trial struct {
+	want Supervision
+	err  func() error
+}
+
+// Try begins a trial, on a thread that ends: a filter is under one for good. It goes on while a worker starts.
+func Try(want Supervision) Trial {
+	try := sync.OnceValue(func() error {
+		features, err := seccomp.Try()
+		if err != nil {
+			return err
+		}
+		return features.Missing()
+	})
+	if want != Unasked {
+		go try()
+	}
+	return Trial{want, try}
+}
+
+// Supervise has the kernel hand the worker those calls of this process on sockets that the shim does not
+// make (package supervisor), and of whatever it becomes and starts. Where that is enforced, or the worker's
+// rules say so, the shim's own connects are handed over as well. The calling goroutine is locked to the process's first
+// thread, and executes the program there: what the kernel keeps for that thread alone goes on, a signal for its parent's
+// death (PR_SET_PDEATHSIG) and who may look into it (Yama). start is nil where the worker ends with its programs.
+// The error says why there is no supervision; no program may be started without it where it wraps ErrEnforced.
+func Supervise(w Reached, t Trial, start StartKeeper) error {
+	w.Enforce = w.Enforce || t.want == Enforced
+	if t.want == Unasked && !w.Enforce {
 		return ErrUnasked
 	}
-	stands, err := w.byListener(start, become)
-	if err == nil {
-		return nil
-	}
-	if stands || w.Enforce {
+	stands, err := w.supervise(t, start)
+	if err != nil && (stands || w.Enforce) {
 		return fmt.Errorf("%w: %w", ErrEnforced, err)
 	}
-	if _, far := errors.AsType[outOfReach](err); far || want != Needed {
-		return err // it is out of a tracer's reach, too
+	return err
+}
+
+// supervise reports, with an error, whether the filter stands and nobody answers.
+func (w Reached) supervise(t Trial, start StartKeeper) (stands bool, err error) {
+	stands, err = w.byListener(t, start)
+	if err == nil || t.want != Needed || stands || w.Enforce {
+		return stands, err
+	}
+	if _, far := errors.AsType[outOfReach](err); far {
+		return false, err // for a tracer, too
 	}
 	// Where that fails nothing is started, as it cannot be preloaded.
 	if traced := w.byTracer(); traced != nil {
-		return seccomp.NorByTracing(err, traced)
+		return false, seccomp.NorByTracing(err, traced)
 	}
-	become()
-	return nil
+	return false, nil
 }
 
 // Keep gives the keeper of a filter (package keeper) its listener and what the worker has given for that. They stay the
@@ -236,11 +260,13 @@ type outOfReach string
 
 func (o outOfReach) Error() string { return string(o) }
 
-// byListener has the worker answer for a filter whose calls wait for that, and calls become under it. It reports, with
-// an error, whether the filter stands and nobody answers.
-func (w Reached) byListener(start StartKeeper, become func()) (stands bool, err error) {
+// byListener has the worker answer for a filter whose calls wait for that.
+func (w Reached) byListener(t Trial, start StartKeeper) (stands bool, err error) {
 	if w.unreachable != nil {
 		return false, w.unreachable
+	}
+	if err := t.err(); err != nil {
+		return false, err // before a filter is under this thread for good
 	}
 	c, err := w.dial()
 	if err != nil {
@@ -253,17 +279,6 @@ func (w Reached) byListener(start StartKeeper, become func()) (stands bool, err 
 			return false, err
 		}
 	}
-	// Where the filter turns out to be of no use its thread ends, which nothing else has run on.
-	thread.Run(func() {
-		if stands, err = w.filter(c, keep); err == nil {
-			become()
-		}
-	})
-	return stands, err
-}
-
-// filter puts a filter under this thread for good, for which the worker answers.
-func (w Reached) filter(c wire.Conn, keep Keep) (stands bool, err error) {
 	if w.Enforce {
 		if err := seccomp.Confine(); err != nil {
 			return false, err
@@ -274,9 +289,6 @@ func (w Reached) filter(c wire.Conn, keep Keep) (stands bool, err error) {
 		return false, err
 	}
 	defer unix.Close(int(listener))
-	if err := listener.Missing(); err != nil {
-		return false, err
-	}
 	held, err := w.askHold(c, listener)
 	if err != nil {
 		return true, err
@@ -293,7 +305,6 @@ func (w Reached) byTracer() error {
 		return err
 	}
 	defer c.Close()
-	runtime.LockOSThread()
 	got, err := w.askSupervise(c, strconv.Itoa(unix.Gettid()))
 	got.Close()
 	if err != nil {

@@ -81,20 +81,23 @@ func (d *drain) take(fd, n int) int {
 	return taken
 }
 
-// fill writes junk until the socket takes no more, which sendfile(2) says by having sent less than it could.
+// fill writes junk until the socket takes no more. A signal may end sendfile(2) before.
 func fill(p int) (total int, err error) {
 	junk, err := junkFile()
-	for full := false; err == nil && !full; {
-		var (
-			n      int
-			offset int64
-		)
-		if n, err = unix.Sendfile(p, junk, &offset, junkSize); err == unix.EAGAIN {
-			return total, nil
-		}
-		err = os.NewSyscallError("sendfile", err)
-		full = n < junkSize
-		total += max(n, 0)
+	if err != nil {
+		return 0, err
 	}
-	return total, err
+	for {
+		var offset int64
+		n, err := unix.Sendfile(p, junk, &offset, junkSize)
+		switch err {
+		case nil:
+			total += n
+		case unix.EAGAIN:
+			return total, nil
+		case unix.EINTR:
+		default:
+			return total, os.NewSyscallError("sendfile", err)
+		}
+	}
 }

@@ -31,11 +31,11 @@ type Program struct {
 	Stderr        Stderr
 }
 
-// descriptors come with a program: the listener, and what begin.Held has.
-const descriptors = 3
+// Descriptors come with a program: the listener, and what begin.Held has.
+const Descriptors = 3
 
-// mostProgram is more than a program takes: a path of 107 bytes at most (unix(7)), and numbers.
-const mostProgram = 4 << 10
+// MostProgram is more than a program takes, in bytes: a path of 107 at most (unix(7)), and numbers.
+const MostProgram = 4 << 10
 
 // Hand gives a keeper what it is to keep, by its connection, an AF_UNIX socket of type SOCK_SEQPACKET. The
 // descriptors stay the caller's to close.
@@ -62,12 +62,11 @@ type keeper struct {
 	told     map[int]bool // processes to which the sentence was said
 }
 
-// Keep does a keeper's work. conn, which it takes over, is where Hand gives it something; it returns at once where
-// nobody does.
-func Keep(conn *net.UnixConn) error {
-	k, err := receive(conn)
-	conn.Close()
-	if k == nil || err != nil {
+// Keep does a keeper's work with what Hand has given: a text, and descriptors, which it takes over. It returns when
+// nobody is left under the filter.
+func Keep(text []byte, fds []int) error {
+	k, err := take(text, fds)
+	if err != nil {
 		return err
 	}
 	for {
@@ -88,27 +87,29 @@ func Keep(conn *net.UnixConn) error {
 	}
 }
 
-// receive returns what Hand gives, or nil for nothing.
-func receive(conn *net.UnixConn) (*keeper, error) {
-	text := make([]byte, mostProgram)
-	oob := make([]byte, unix.CmsgSpace(4*descriptors))
+// Receive returns what Hand gives by conn, or nothing where the filter could not be put there, or the program not be
+// started. The descriptors are the caller's to close.
+func Receive(conn *net.UnixConn) (text []byte, fds []int, err error) {
+	text = make([]byte, MostProgram)
+	oob := make([]byte, unix.CmsgSpace(4*Descriptors))
 	n, oobn, _, _, err := conn.ReadMsgUnix(text, oob)
 	if n == 0 || err != nil {
-		return nil, nil // the filter could not be put there, or the program not be started
+		return nil, nil, nil
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil || len(messages) != 1 {
-		return nil, errors.New("no descriptors came along")
+		return nil, nil, errors.New("no descriptors came along")
 	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != descriptors {
+	fds, err = unix.ParseUnixRights(&messages[0])
+	return text[:n], fds, err
+}
+
+func take(text []byte, fds []int) (*keeper, error) {
+	if len(fds) != Descriptors {
 		return nil, errors.New("other descriptors came along than those that are kept")
 	}
 	k := &keeper{listener: seccomp.Listener(fds[0]), held: &begin.Held{Life: fds[1], Pending: fds[2]}, told: make(map[int]bool)}
-	if err := json.Unmarshal(text[:n], &k.Program); err != nil {
-		return nil, err
-	}
-	return k, nil
+	return k, json.Unmarshal(text, &k.Program)
 }
 
 // waitForWorker waits until the worker does not answer any more, or reports that nobody is left to be answered.

@@ -125,11 +125,12 @@ func TestTheListenerIsHandedOverThoughNobodyAnswers(t *testing.T) {
 	w.die()
 	unix.Close(int(w.Listener))
 	<-ended
-	if k, err := receive(theirs); k == nil || err != nil {
-		t.Errorf("the keeper got %v, %v", k, err)
-	} else {
-		k.held.Close()
-		unix.Close(int(k.listener))
+	text, fds, err := Receive(theirs)
+	if text == nil || err != nil || len(fds) != Descriptors {
+		t.Errorf("the keeper got %q and %d descriptors, %v", text, len(fds), err)
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
 	}
 }
 
@@ -151,7 +152,13 @@ func TestACallThatADeadWorkerHasNotNotedIsAnswered(t *testing.T) {
 	}
 	w.held.Close()
 	kept := make(chan error, 1)
-	go func() { kept <- Keep(theirs) }()
+	go func() {
+		text, fds, err := Receive(theirs)
+		if err == nil {
+			err = Keep(text, fds)
+		}
+		kept <- err
+	}()
 	expect := func(what string, want error) {
 		t.Helper()
 		select {

@@ -203,9 +203,10 @@ func (n *Notices) waiting() bool {
 func (n *Notices) some() bool { return atomic.LoadUint32(&n.shared.Next) != n.taken }
 
 // Receive calls f with the notices that are there, some at a time, in their order: the next ones are not
-// received before it returns. f may not keep them.
+// received before it returns. f may not keep them. What programs leave meanwhile is for the next time, as they can leave more
+// than anybody could take.
 func (n *Notices) Receive(f func([]wire.Notice)) {
-	for n != nil && n.receive(f) {
+	for most := wire.MostNotices; n != nil && most > 0 && n.receive(f); most -= atOnce {
 	}
 }
 

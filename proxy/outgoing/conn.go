@@ -47,7 +47,7 @@ type Conn struct {
 	began    time.Time      // setup did
 	until    time.Time      // setup may go on
 	opened   bool           // the program has been told that it is connected
-	taken    session.Moment // when up is set, or never will be
+	taken    session.Moment // when up is like the program's socket, or never will be
 	done     session.Moment // when setup has ended
 	ended    session.Moment // when its goroutines use nothing of it any more
 
@@ -156,9 +156,7 @@ func (c *Conn) end(socket socketsEnd, why string) {
 
 // forget closes what is left, and is not found any more.
 func (c *Conn) forget() {
-	if c.up != nil {
-		c.up.Close()
-	}
+	c.up.Close()
 	c.state.Forget(c.id)
 }
 
@@ -327,9 +325,6 @@ func (c *Conn) verdict(consume, untold bool) wire.Reply {
 // Lend implements session.Entry.
 func (c *Conn) Lend() int {
 	<-c.taken.Passed()
-	if c.up == nil {
-		return -1
-	}
 	return c.up.Duplicate()
 }
 
@@ -364,7 +359,7 @@ func (c *Conn) Restart() int {
 func (c *Conn) Hurry(until time.Time) {
 	select {
 	case <-c.done.Passed():
-		if c.up != nil && c.pair.HungUp() { // nil for one that was given up before it had one
+		if c.pair.HungUp() {
 			c.up.SetWriteDeadline(until)
 		}
 	default:

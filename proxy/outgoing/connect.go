@@ -83,7 +83,7 @@ func (f *Front) Connect(call *wire.Call, s *State, req wire.Request, fds *wire.D
 	default:
 		c := &Conn{front: f, state: s, id: session.NewID(), aim: a, trust: a.trust(p), inKernel: p.Rules.KernelTLS, peer: to, pid: call.PID,
 			told: req.Flags&wire.FlagConsume != 0}
-		own, failure := c.enter(call, fds.Take())
+		own, failure := c.enter(call, fds.Take(), unix.Errno(req.Channel))
 		if failure != nil {
 			f.refuse(call, s, a.Target, failure)
 			return
@@ -129,21 +129,24 @@ func (f *Front) pass(call *wire.Call, s *State, p *trust.Policy, t names.Target)
 
 // sockets are what a connection begins with.
 type sockets struct {
-	end   int // the program's, of the channel
-	fresh int // the program's new one, which is to be connected
+	end   int // the program's, of the channel, the caller's to close
+	fresh int // the program's new one, which is to be connected; the upstream has it
 }
 
-// enter makes the connection's channel, and lets it be found. sent is the program's new socket, or -1. The
-// caller begins the connection.
-func (c *Conn) enter(call *wire.Call, sent int) (s sockets, failure *verdict.Failure) {
+// enter makes the connection's channel and its upstream, and lets the connection be found. sent is the program's new socket,
+// or -1, where the program could not make one because of errno. The caller begins the connection.
+func (c *Conn) enter(call *wire.Call, sent int, errno unix.Errno) (s sockets, failure *verdict.Failure) {
 	var err error
 	if s.fresh, err = call.Fresh(sent); err == wire.ErrNoFresh {
-		return s, verdict.Failf(unix.EMFILE, "%v", err)
+		return s, verdict.Failf(errno, "%v: %v", err, errno)
 	} else if err != nil {
 		return s, verdict.Failf(unix.ENETDOWN, "no socket to connect: %v%s", err, process.DescriptorHint(err))
 	}
+	if c.up, err = upstream.New(s.fresh); err != nil {
+		return s, verdict.Failf(unix.ENETDOWN, "the socket cannot be connected: %v", err)
+	}
 	if c.pair, s.end, err = channel.New(channel.Name(c.id, c.peer), false); err != nil {
-		unix.Close(s.fresh)
+		c.up.Close()
 		return s, verdict.Failf(unix.ENETDOWN, "no channel: %v%s", err, process.DescriptorHint(err))
 	}
 	c.state.Enter(c.id, c)
@@ -155,7 +158,6 @@ func (c *Conn) enter(call *wire.Call, sent int) (s sockets, failure *verdict.Fai
 // fd. Its upstream is made like fd.
 func (c *Conn) begin(call *wire.Call, fd int, own sockets) {
 	if call.Hand(wire.Reply{Answer: wire.AnswerChannel}, own.end) != nil {
-		unix.Close(own.fresh)
 		c.abandon()
 		return
 	}
@@ -164,16 +166,11 @@ func (c *Conn) begin(call *wire.Call, fd int, own sockets) {
 		c.from = like.Origin()
 		failure = like.Give(own.fresh, fd)
 	}
-	var err error
-	if c.up, err = upstream.New(own.fresh); err != nil {
-		c.abandon()
-		return
-	}
 	c.settle()
 	go guard.Run(c.front.Log, "setup", c.drop, func() { c.run(failure) })
 }
 
-// settle lets those go on who wait for the upstream: it is there, or never will be. It may be called again.
+// settle lets those go on who wait for the upstream: it is like the program's socket, or never will be. It may be called again.
 func (c *Conn) settle() { c.taken.Happen() }
 
 // abandon drops a connection that was not begun.

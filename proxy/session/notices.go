@@ -37,9 +37,10 @@ func (s *Session) HearNotices() {
 	s.notices.Receive(func(all []wire.Notice) { s.owner.Passed(s, all) })
 }
 
-// ShareNotices lets a process leave notices, unless it is called otherwise in its own PID namespace.
-func (s *Session) ShareNotices(c *wire.Call) {
-	if fd := s.notices.File(); fd >= 0 && c.PID != 0 {
+// ShareNotices lets a process leave notices, unless it is called otherwise in its own PID namespace, as which it has
+// called itself own.
+func (s *Session) ShareNotices(c *wire.Call, own uint64) {
+	if fd := s.notices.File(); fd >= 0 && c.PID != 0 && uint64(c.PID) == own {
 		c.Send(wire.Reply{Answer: wire.AnswerFD}, fd)
 	} else {
 		c.Send(wire.Reply{Answer: wire.AnswerGone})

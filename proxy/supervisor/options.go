@@ -146,6 +146,9 @@ func (c *call) setsockopt() answer {
 		if level == unix.IPPROTO_TCP && option == unix.TCP_CORK && size >= 4 {
 			return fail(0) // it would hold back records that are complete: see preload/options.c
 		}
+		if level == unix.IPPROTO_TCP && option == unix.TCP_NODELAY {
+			markDelays(k.fd) // a program with the shim may come after this one
+		}
 		return c.failed(unix.SetsockoptString(up, int(level), int(option), string(value)))
 	})
 }
@@ -173,4 +176,10 @@ func (c *call) asksForErrors(level, option int32) (bool, answer) {
 		return false, refusal
 	}
 	return native.Uint32(flags[:])&ofSending != 0, nil
+}
+
+// markDelays has the shim believe no longer that a channel's upstream has TCP_NODELAY: see preload/options.c.
+func markDelays(channel int) {
+	marks, _ := unix.GetsockoptInt(channel, unix.SOL_SOCKET, unix.SO_PRIORITY)
+	unix.SetsockoptInt(channel, unix.SOL_SOCKET, unix.SO_PRIORITY, marks|wire.Delays)
 }

@@ -12,10 +12,11 @@ import (
 // and what it has passed over is left out meanwhile. Only a handshake that was verified and has ended well teaches that:
 // nobody but the server can have made the choice.
 //
-// Leaving something out must neither fail a connection that a full offer would have made, nor make one weaker than
-// the server would have it. So only a connection that can be made once more leaves anything out. It is made once more,
+// Leaving something out must neither fail a connection that a full offer would have made, nor lower its version. So only
+// a connection that can be made once more leaves anything out. It is made once more,
 // with all, when its handshake fails, and when the server says that it knows a later version than it has chosen (RFC 8446,
-// section 4.1.3): crypto/tls does not look for that in the latest version that is offered.
+// section 4.1.3): crypto/tls does not look for that in the latest version that is offered. Of groups nothing says so: a server
+// that has learnt a better one, or another machine behind the same address, is asked for it when the choice counts no longer.
 
 const (
 	// choiceTime is for how long a server's choice counts, and choiceUses for how many connections.

@@ -98,22 +98,41 @@ func (u *Conn) Connect(to wire.Addr) error {
 		sa = &unix.SockaddrInet4{Addr: to.IP.As4(), Port: int(to.Port)}
 	}
 	var err error
-	connect := func(fd int) { err = unix.Connect(fd, sa) }
-	if e := u.Control(connect); e != nil {
+	if e := u.Control(func(fd int) { err = unix.Connect(fd, sa) }); e != nil {
 		return e
 	}
 	if err != unix.EINPROGRESS && err != unix.EINTR {
 		return err
 	}
-	// A second connect(2) says how the first has ended, as it has at once on the same machine.
-	e := u.WhenWritable(func(fd int) bool {
-		connect(fd)
-		return err != unix.EALREADY && err != unix.EINTR
+	e := u.WhenWritable(func(fd int) (done bool) {
+		done, err = connected(fd)
+		return done
 	})
 	if e != nil {
 		return e
 	}
 	return err
+}
+
+// connected reports whether a connect has ended, and how. It never waits, whatever mode the socket is in.
+func connected(fd int) (done bool, err error) {
+	const established, synSent, synReceived, closed = 1, 2, 3, 7 // include/net/tcp_states.h
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	switch {
+	case err != nil:
+		return true, err
+	case info.State == synSent || info.State == synReceived:
+		return false, nil
+	case info.State == established:
+		return true, nil
+	}
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	} else if err == nil && info.State == closed {
+		err = unix.ECONNABORTED
+	}
+	return true, err
 }
 
 // Disconnect undoes a connect, so that another can follow (connect(2), AF_UNSPEC), and

@@ -317,15 +317,18 @@ func (c *Call) taken() bool {
 // the one that has come along, which it takes over, or -1. Where the kernel has handed the call over it is
 // made now.
 func (c *Call) Fresh(sent int) (int, error) {
-	if c.local != nil {
+	switch {
+	case c.local != nil:
 		fdio.Close(sent)
 		return c.local.Fresh()
-	}
-	if sent < 0 {
+	case sent >= 0 && !fdio.IsSocket(sent):
+		unix.Close(sent)
+		return -1, unix.ENOTSOCK
+	case sent < 0:
 		return -1, ErrNoFresh
 	}
 	return sent, nil
 }
 
-// ErrNoFresh is why there is no socket to connect.
-var ErrNoFresh = errors.New("the program has no descriptor left for a second socket")
+// ErrNoFresh is why there is no socket to connect: the program has sent none.
+var ErrNoFresh = errors.New("the program could not make another socket")
