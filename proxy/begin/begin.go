@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -76,7 +77,9 @@ func Greet(address string, trust func(uid uint32) error, h Hello) (Reached, erro
 // descriptor of this connection.
 func (h Hello) ask(c wire.Conn, hello wire.Request) (wire.Reply, error) {
 	target.Admit(cmp.Or(h.Worker, int(c.PID)))
-	hello.Name, hello.Channel = strconv.Itoa(c.FD), target.Show(h.Token[:])
+	shown := target.Show(h.Token[:])
+	defer runtime.KeepAlive(shown)
+	hello.Name, hello.Channel = strconv.Itoa(c.FD), shown.Address()
 	r, got, err := c.Ask(hello, int(h.Stderr.Fd()), c.FD)
 	got.Close()
 	return r, err

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -156,8 +157,10 @@ func tryReach() (f found, err error) {
 	defer w.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	shown := target.Show(token)
+	defer runtime.KeepAlive(shown)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{Stage, strconv.FormatUint(target.Show(token), 10), strconv.Itoa(int(r.Fd())), hex.EncodeToString(token)}
+	cmd.Args = []string{Stage, strconv.FormatUint(shown.Address(), 10), strconv.Itoa(int(r.Fd())), hex.EncodeToString(token)}
 	cmd.Env = []string{"GOMAXPROCS=1"}
 	cmd.ExtraFiles = []*os.File{r}
 	var out bytes.Buffer

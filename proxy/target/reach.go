@@ -19,15 +19,20 @@ type Proof struct {
 	FD, Number int
 }
 
-// shown is not on a stack, as those move, and is not freed.
-var shown [16]byte
+// Shown is what a process finds that reaches this one, for as long as this one keeps it (runtime.KeepAlive).
+type Shown [16]byte
 
-// Show puts up to 16 bytes where a process finds them that reaches this one, and returns the address. It
-// is for one at a time.
-func Show(b []byte) uint64 {
-	copy(shown[:], b)
-	return uint64(uintptr(unsafe.Pointer(&shown)))
+// Show makes one of up to 16 bytes. It is not on a stack, as those move.
+//
+//go:noinline
+func Show(b []byte) *Shown {
+	s := new(Shown)
+	copy(s[:], b)
+	return s
 }
+
+// Address is where it is.
+func (s *Shown) Address() uint64 { return uint64(uintptr(unsafe.Pointer(s))) }
 
 // Admit lets a process look into this one where Yama would let nobody but parents (PR_SET_PTRACER). It
 // does nothing where there is no Yama; 0 takes it back.
