@@ -17,7 +17,7 @@ func TestReachKnowsTheProcess(t *testing.T) {
 	defer w.Close()
 	mark := []byte("0123456789abcdef")
 	proof := Proof{Memory: mark, FD: int(w.Fd()), Number: int(r.Fd())} // one pipe
-	if a := Reach(os.Getpid(), Show(mark), proof); a.Err() != nil {
+	if a := Reach(os.Getpid(), Show(mark).Address(), proof); a.Err() != nil {
 		t.Errorf("this process: %v, %v", a.Memory, a.Descriptors)
 	}
 	null, err := os.Open(os.DevNull)
@@ -26,7 +26,7 @@ func TestReachKnowsTheProcess(t *testing.T) {
 	}
 	defer null.Close()
 	proof = Proof{Memory: []byte("another's memory"), FD: int(null.Fd()), Number: int(r.Fd())}
-	if a := Reach(os.Getpid(), Show(mark), proof); a.Memory != errAnother || a.Descriptors != errAnother {
+	if a := Reach(os.Getpid(), Show(mark).Address(), proof); a.Memory != errAnother || a.Descriptors != errAnother {
 		t.Errorf("another's proof: %v, %v", a.Memory, a.Descriptors)
 	}
 }
