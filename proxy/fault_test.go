@@ -246,3 +246,38 @@ func (lab *faultLab) aRun() error {
 	err = lab.connect(token)
 	return errors.Join(err, lab.serve(token))
 }
+
+// A program that sends a file where a socket is to be is refused, and nothing else notices.
+func TestAConnectWithoutASocketToConnectIsRefused(t *testing.T) {
+	lab := newFaultLab(t)
+	token, leave, err := (&handshakeLab{worker: lab.worker, address: lab.address}).begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	c, err := wire.Dial(lab.address, 5*time.Second, anybody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	file, other, err := os.Pipe() // which can be polled, as a file of a file system in a process can
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	defer other.Close()
+	to := wire.Addr{IP: netip.MustParseAddr("127.0.0.1"), Port: uint16(lab.port)}
+	r, got, err := c.Ask(wire.Request{Op: wire.OpConnect, Token: token, Addrs: []wire.Addr{to}}, fd, int(file.Fd()))
+	got.Close()
+	if err != nil || r.Answer != wire.AnswerError || r.Errno != unix.ENETDOWN {
+		t.Errorf("the answer is %d, %v; %v", r.Answer, r.Errno, err)
+	}
+	if err := lab.connect(token); err != nil {
+		t.Errorf("what comes after it: %v", err)
+	}
+}

@@ -64,6 +64,9 @@ func startCompanion(word string, args []string, rights []byte) (c companion, err
 	if err := unix.Sendmsg(int(c.Fd()), []byte(text), rights, nil, unix.MSG_NOSIGNAL); err != nil {
 		defer c.Close()
 		unix.Shutdown(int(c.Fd()), unix.SHUT_WR) // it ends, and says nothing
+		if err == unix.EMSGSIZE {
+			return c, errors.New("the command line is too long for a worker: so many rules belong into a file (--rules)")
+		}
 		return c, c.explain(os.NewSyscallError("sendmsg", err))
 	}
 	return c, nil
@@ -216,7 +219,7 @@ func runCompanion(_ []string, _ stdio) int {
 	status := os.NewFile(companionFD, "tlswrap")
 	listener, err := onlyDescriptor(oob[:oobn])
 	if flags&unix.MSG_TRUNC != 0 {
-		err = fmt.Errorf("the command line is too long for a worker: it takes %d bytes at most", mostFlags)
+		err = fmt.Errorf("the command line is too long for a worker, which takes %d bytes of it at most", mostFlags)
 	}
 	if err == nil {
 		err = runOwnWorker(words[1:], listener, status)

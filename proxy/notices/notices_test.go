@@ -108,6 +108,27 @@ func TestNoticesSurviveAHostileProgram(t *testing.T) {
 	}
 }
 
+// A program can leave notices faster than they are received. Whoever receives them has other things to do.
+func TestNoticesThatNeverEndAreLeftForTheNextTime(t *testing.T) {
+	n := newTestNotices(t)
+	for range atOnce {
+		n.leave(n.begin(), 80)
+	}
+	received := 0
+	n.Receive(func(all []wire.Notice) {
+		if received += len(all); received > 4*wire.MostNotices {
+			t.Fatalf("%d are received, and more come", received)
+		}
+		for range atOnce {
+			n.leave(n.begin(), 80)
+		}
+	})
+	before := received
+	if more, _ := n.ports(); len(more) == 0 {
+		t.Errorf("after %d none is left for the next time", before)
+	}
+}
+
 // The worker wakes up for who has the token, and what others send does not take a place in the queue.
 func TestBellIsRungByItsTokenAlone(t *testing.T) {
 	n := newTestNotices(t)
