@@ -80,7 +80,7 @@ s.setblocking(False)
 def connected(sets):
 	global s
 	s.connect_ex(to)
-	print([[(fd == s.fileno(), e & select.EPOLLOUT != 0) for fd, e in found.poll(20)] for found in sets])
+	print([[(fd == s.fileno(), e == select.EPOLLOUT) for fd, e in found.poll(20)] for found in sets])
 	s.close()
 	s = socket.socket()
 	s.setblocking(False)

@@ -22,9 +22,10 @@ try: child = os.waitpid(-1, os.WNOHANG)
 except ChildProcessError: child = None
 try: socket = stat.S_ISSOCK(os.fstat(0).st_mode)
 except OSError: socket = False
-reaper = ctypes.c_int()
+reaper, death = ctypes.c_int(), ctypes.c_int()
 ctypes.CDLL(None).prctl(37, ctypes.byref(reaper))
-print(fds, child, socket, os.environ.get("GOMAXPROCS"), reaper.value, os.getsid(0) == os.getsid(os.getppid()))`
+ctypes.CDLL(None).prctl(2, ctypes.byref(death))
+print(fds, child, socket, os.environ.get("GOMAXPROCS"), reaper.value, death.value, os.getsid(0) == os.getsid(os.getppid()))`
 
 // As a program is started some things are made that are not for it: a process beside it, the socket to that, a variable
 // for Go's runtime.
